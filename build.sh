@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Sets up what is missing, builds, tests and serves gpt2-web. `./build.sh help` lists the commands.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/gpt2-web"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
+tools="$cache/tools"
+wasm_target=wasm32-unknown-unknown
+export PATH="$tools/bin:$PATH"
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+
+usage() {
+  cat <<'TEXT'
+./build.sh serve [port]  set up, build, and open the page on localhost (default port 8000)
+./build.sh test          set up, and run every test: native, in the browser, and the page end to end
+./build.sh build         build the package into www/dist
+./build.sh check         format, lints, types
+./build.sh bench         measure the engine in headless Chromium (see www/bench/bench.mjs for options)
+./build.sh pack          leave the npm package in dist/
+./build.sh help          this text
+TEXT
+}
+
+# ---- setting up: each step does nothing where its tool is there already
+
+need_rust() {
+  command -v cargo >/dev/null || die "Rust is missing: install it from https://rustup.rs"
+  rustc --print target-libdir --target "$wasm_target" 2>/dev/null | xargs test -d ||
+    { say "adding the Rust target $wasm_target"; rustup target add "$wasm_target"; }
+}
+
+need_wasm_bindgen() { # the CLI must be of the very version that the crate is locked to
+  local version
+  version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"$/\1/p;}' Cargo.lock)
+  [ "$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $version" ] && return
+  say "installing wasm-bindgen-cli $version"
+  # its own lock file first; without it where a registry mirror lags behind that file
+  local install=(env -u CARGO_TARGET_DIR cargo install wasm-bindgen-cli --version "$version" --force --root "$tools")
+  "${install[@]}" --locked || "${install[@]}"
+}
+
+need_node() {
+  command -v node >/dev/null || die "Node.js 20 or later is missing: https://nodejs.org"
+  [ "$(node -p 'process.versions.node.split(".")[0] >= 20')" = true ] || die "Node.js 20 or later is needed, found $(node --version)"
+  if [ ! www/node_modules/.package-lock.json -nt www/package-lock.json ]; then
+    say "installing npm packages"
+    (cd www && npm ci --no-fund --no-audit && touch node_modules/.package-lock.json)
+  fi
+}
+
+find_first() { # the first of its arguments that can be run
+  local candidate
+  for candidate in "$@"; do
+    if [ -n "$candidate" ] && command -v "$candidate" >/dev/null; then command -v "$candidate"; return; fi
+  done
+  return 1
+}
+
+find_browser() {
+  CHROMIUM=$(find_first "${CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable \
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" "/Applications/Chromium.app/Contents/MacOS/Chromium") &&
+    CHROMEDRIVER=$(find_first "${CHROMEDRIVER:-}" chromedriver)
+}
+
+need_browser() {
+  if ! find_browser; then
+    command -v apt-get >/dev/null ||
+      die "Chrome and chromedriver are missing: install both (macOS: brew install --cask google-chrome chromedriver), or name them in CHROMIUM and CHROMEDRIVER"
+    say "installing chromium and chromium-driver"
+    local sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -q && $sudo apt-get install -qy chromium chromium-driver
+    find_browser || die "chromium was installed and still cannot be found"
+  fi
+  export CHROMIUM CHROMEDRIVER
+}
+
+# ---- building
+
+build_wasm() {
+  need_rust
+  need_wasm_bindgen
+  say "compiling to WebAssembly (the first time takes some minutes)"
+  cargo build --locked --release --lib --target "$wasm_target"
+  local wasm="$CARGO_TARGET_DIR/$wasm_target/release/gpt2_web.wasm"
+  if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
+  # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web.rs
+  if grep -q command_export "$wasm"; then die "the wasm has command_export wrappers: every call would run the constructors again"; fi
+  rm -rf www/wasm
+  wasm-bindgen --target web --out-dir www/wasm "$wasm"
+  say "optimising"
+  # just the features that rustc uses: with more, wasm-opt writes what browsers do not read yet
+  local features=(bulk-memory bulk-memory-opt mutable-globals nontrapping-float-to-int sign-ext reference-types multivalue simd)
+  www/node_modules/.bin/wasm-opt -O2 --strip-debug --strip-producers "${features[@]/#/--enable-}" \
+    www/wasm/gpt2_web_bg.wasm -o www/wasm/optimised.wasm
+  mv www/wasm/optimised.wasm www/wasm/gpt2_web_bg.wasm
+}
+
+build() {
+  need_node
+  build_wasm
+  (cd www && node build.mjs)
+}
+
+# ---- commands
+
+run_check() {
+  need_node
+  need_rust
+  say "cargo fmt"
+  cargo fmt --check
+  say "cargo clippy"
+  cargo clippy --locked --all-targets -- -D warnings
+  [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
+  say "tsc"
+  (cd www && npx tsc)
+}
+
+run_test() {
+  need_node
+  need_browser
+  build
+  run_check
+  say "native tests"
+  cargo test --locked
+  say "WebAssembly tests in headless Chromium"
+  local flags="${CHROMIUM_FLAGS:---no-sandbox}"
+  node www/test/webdriver.mjs "$CARGO_TARGET_DIR/webdriver.json"
+  WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" \
+    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
+    cargo test --locked --release --target "$wasm_target" --test web
+  say "the page and the package, end to end"
+  (cd www && npm test)
+  say "all tests passed"
+}
+
+run_pack() {
+  build
+  mkdir -p dist
+  local staging
+  staging=$(mktemp -d)
+  cp -R www/package.json www/dist README.md CHANGELOG.md LICENSE "$staging"
+  rm -rf "$staging"/dist/page* "$staging"/dist/offline.json
+  (cd "$staging" && npm pack --silent) | tail -n 1
+  mv "$staging"/*.tgz dist/
+  rm -rf "$staging"
+  say "$(ls dist/*.tgz)"
+}
+
+case "${1:-help}" in
+  serve) build && exec node www/serve.mjs "${2:-8000}" ;;
+  test) run_test ;;
+  build) build ;;
+  check) run_check ;;
+  bench) shift; need_browser && build && exec node www/bench/bench.mjs "$@" ;;
+  pack) run_pack ;;
+  help | -h | --help) usage ;;
+  *) usage >&2; die "no such command: $1" ;;
+esac

@@ -1,0 +1,205 @@
+//! WebGPU or CPU: the only place that chooses, and what it can say about the choice.
+
+use std::cell::RefCell;
+
+use burn::tensor::Device;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::gpt2::Config;
+use crate::self_test;
+
+/// What the caller asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A real GPU if there is one that passes the self-test, else the CPU.
+    Auto,
+    /// WebGPU on whatever adapter there is, or an error.
+    WebGpu,
+    /// The CPU.
+    Wasm,
+}
+
+impl Request {
+    /// Reads the option `device`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for any other name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "webgpu" => Ok(Self::WebGpu),
+            "wasm" => Ok(Self::Wasm),
+            _ => Err(Error::invalid_option("device", "\"auto\", \"webgpu\" or \"wasm\"", format!("\"{name}\""))),
+        }
+    }
+}
+
+/// What a browser tells of its GPU adapter (`GPUAdapterInfo`); empty where it keeps quiet.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct AdapterInfo {
+    /// For example `nvidia`.
+    pub vendor: String,
+    /// For example `hopper`.
+    pub architecture: String,
+    /// The model's name or number.
+    pub device: String,
+    /// For people.
+    pub description: String,
+    /// Whether the browser calls it a fallback: a software adapter.
+    pub is_fallback: bool,
+}
+
+impl AdapterInfo {
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let parts = [&self.vendor, &self.architecture, &self.device, &self.description];
+        let parts: Vec<&str> = parts.iter().map(|s| s.as_str()).filter(|s| !s.is_empty()).collect();
+        if parts.is_empty() { "an adapter that does not say what it is".to_string() } else { parts.join(" ") }
+    }
+
+    /// Whether a CPU does the work in a GPU's name.
+    pub fn is_software(&self) -> bool {
+        const SOFTWARE: [&str; 6] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render", "warp"];
+        let summary = self.summary().to_lowercase();
+        self.is_fallback || SOFTWARE.iter().any(|name| summary.split(|c: char| !c.is_alphanumeric() && c != ' ').any(|part| part.contains(name)))
+    }
+}
+
+/// A device that is open, and how it was chosen.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Where Burn puts the model's tensors.
+    pub device: Device,
+    /// `"webgpu"` or `"wasm"`.
+    pub name: &'static str,
+    /// The GPU adapter in use.
+    pub adapter: Option<String>,
+    /// Why it is not the GPU, if that was wanted.
+    pub fallback_reason: Option<String>,
+    /// What the known-answer self-test said.
+    pub self_test: String,
+}
+
+/// Whether `auto` may try this adapter. → why not
+fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
+    match adapter {
+        None => Some("this browser offers no WebGPU adapter".to_string()),
+        Some(adapter) if adapter.is_software() => Some(format!("{} is a software adapter, slower than the CPU engine", adapter.summary())),
+        Some(_) => None,
+    }
+}
+
+/// Opens a device for a model of this configuration: the one asked for, and no other without saying so.
+///
+/// # Errors
+/// [`Error::WebGpuNotAvailable`] if WebGPU was asked for by name and cannot be had, cannot hold the model or computes
+/// wrong numbers.
+pub async fn open(request: Request, adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chosen> {
+    let reason = match request {
+        Request::Wasm => None,
+        Request::Auto => match refusal(adapter) {
+            Some(reason) => Some(reason),
+            None => match open_gpu(adapter, config).await {
+                Ok(chosen) => return Ok(chosen),
+                Err(error) => Some(error.to_string()),
+            },
+        },
+        Request::WebGpu => return open_gpu(adapter, config).await,
+    };
+    let device = Device::flex();
+    let self_test = self_test::run(&device).await?;
+    Ok(Chosen { device, name: "wasm", adapter: None, fallback_reason: reason, self_test })
+}
+
+async fn open_gpu(adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chosen> {
+    let Some(adapter) = adapter else {
+        return Err(Error::WebGpuNotAvailable("this browser offers no WebGPU adapter".into()));
+    };
+    let (device, max_bytes) = gpu().await?;
+    if let Some(reason) = too_large(config, max_bytes) {
+        return Err(Error::WebGpuNotAvailable(reason));
+    }
+    let self_test = self_test::run(&device).await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
+    Ok(Chosen { device, name: "webgpu", adapter: Some(adapter.summary()), fallback_reason: None, self_test })
+}
+
+/// Bytes that one binding of the device may span.
+fn max_binding_bytes(setup: &burn_wgpu::WgpuSetup) -> u64 {
+    let limits: wgpu::Limits = setup.device.limits();
+    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+}
+
+/// Whether a tensor of the model does not fit one binding of the device. → which
+fn too_large(config: &Config, max_bytes: u64) -> Option<String> {
+    crate::weights::names::expected_tensors(config).into_iter().find_map(|(name, shape)| {
+        let n_bytes = shape.iter().map(|&d| d as u64).product::<u64>() * 4;
+        (n_bytes > max_bytes)
+            .then(|| format!("tensor `{name}` takes {n_bytes} bytes and this GPU binds at most {max_bytes} at once"))
+    })
+}
+
+thread_local! {
+    /// A process can set Burn's runtime up only once.
+    static GPU: RefCell<Option<(Device, u64)>> = const { RefCell::new(None) };
+}
+
+/// Burn's GPU device, and how many bytes it binds at most.
+async fn gpu() -> Result<(Device, u64)> {
+    if let Some(gpu) = GPU.with_borrow(Clone::clone) {
+        return Ok(gpu);
+    }
+    let options = Device::wgpu_options();
+    let (device, setup) = options.init_with_setup_async().await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
+    let gpu = (device, max_binding_bytes(&setup));
+    GPU.set(Some(gpu.clone()));
+    Ok(gpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(vendor: &str, architecture: &str, description: &str) -> AdapterInfo {
+        AdapterInfo { vendor: vendor.into(), architecture: architecture.into(), description: description.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn software_adapters_are_known() {
+        for software in [
+            adapter("google", "swiftshader", ""),
+            adapter("mesa", "", "llvmpipe (LLVM 15.0.6, 256 bits)"),
+            adapter("microsoft", "", "Microsoft Basic Render Driver"),
+            AdapterInfo { is_fallback: true, ..adapter("x", "", "") },
+        ] {
+            assert!(software.is_software(), "{software:?}");
+            assert!(refusal(Some(&software)).unwrap().contains("software"));
+        }
+        for real in [adapter("nvidia", "hopper", ""), adapter("apple", "metal-3", ""), adapter("", "", "")] {
+            assert!(refusal(Some(&real)).is_none(), "{real:?}");
+        }
+        assert!(refusal(None).unwrap().contains("no WebGPU adapter"));
+    }
+
+    #[test]
+    fn the_head_of_gpt2_is_beyond_the_default_binding() {
+        let config = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
+        let default = wgpu::Limits::default().max_storage_buffer_binding_size;
+        assert!(too_large(&config, default).unwrap().contains("wte.weight"));
+        assert!(too_large(&config, 1 << 30).is_none());
+    }
+
+    #[test]
+    fn the_cpu_is_chosen_with_a_reason() {
+        let config = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
+        let auto = pollster::block_on(open(Request::Auto, Some(&adapter("google", "swiftshader", "")), &config)).unwrap();
+        assert_eq!(auto.name, "wasm");
+        assert!(auto.fallback_reason.unwrap().contains("swiftshader"));
+        let named = pollster::block_on(open(Request::WebGpu, None, &config)).unwrap_err();
+        assert_eq!(named.code(), "webgpu_not_available");
+        let cpu = pollster::block_on(open(Request::Wasm, None, &config)).unwrap();
+        assert_eq!(cpu.fallback_reason, None);
+        assert!(Request::from_name("gpu").is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! What can go wrong, as one type: every error names the thing, what was expected and what was found.
+
+use thiserror::Error;
+
+/// An error of this crate. [`Error::code`] is stable and is what JavaScript sees as `code`.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Error {
+    /// The checkpoint is readable but asks for something that this crate does not compute.
+    #[error("config.json: `{field}`: expected {expected}, found {found}")]
+    UnsupportedModel {
+        /// The field of `config.json` (or the part of the tokenizer) that is not supported.
+        field: String,
+        /// What this crate supports there.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// A file of the checkpoint is malformed or incomplete.
+    #[error("{}{}: expected {expected}, found {found}", file, tensor.as_ref().map(|t| format!(": tensor `{t}`")).unwrap_or_default())]
+    Checkpoint {
+        /// The file's name.
+        file: String,
+        /// The tensor's name in the file, where the error is about one.
+        tensor: Option<String>,
+        /// What a well-formed checkpoint has there.
+        expected: String,
+        /// What this one has.
+        found: String,
+    },
+    /// An option is unknown or its value is out of range.
+    #[error("option `{option}`: expected {expected}, found {found}")]
+    InvalidOption {
+        /// The option's name.
+        option: String,
+        /// The values that it takes.
+        expected: String,
+        /// The value given.
+        found: String,
+    },
+    /// The text does not fit the context window.
+    #[error("context window: expected at most {n_ctx} tokens, found {found}")]
+    ContextWindow {
+        /// Size of the window, tokens.
+        n_ctx: usize,
+        /// What was asked for, for people.
+        found: String,
+    },
+    /// WebGPU was asked for by name and cannot be had.
+    #[error("WebGPU is not available: {0}")]
+    WebGpuNotAvailable(String),
+    /// The GPU device was lost while it was in use.
+    #[error("the GPU device was lost: {0}")]
+    DeviceLost(String),
+    /// The model's output cannot be sampled from: NaN, infinite, or nothing left after masking.
+    #[error("logits cannot be sampled from: {0}")]
+    InvalidLogits(String),
+    /// A call that cannot be made now, such as a second `next` while the first is running.
+    #[error("invalid state: {0}")]
+    InvalidState(String),
+}
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The stable name of the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::UnsupportedModel { .. } => "unsupported_model",
+            Error::Checkpoint { .. } => "checkpoint",
+            Error::InvalidOption { .. } => "invalid_option",
+            Error::ContextWindow { .. } => "context_window",
+            Error::WebGpuNotAvailable(_) => "webgpu_not_available",
+            Error::DeviceLost(_) => "device_lost",
+            Error::InvalidLogits(_) => "invalid_logits",
+            Error::InvalidState(_) => "invalid_state",
+        }
+    }
+
+    /// A field of the configuration that this crate does not support.
+    pub fn unsupported(
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Error::UnsupportedModel {
+            field: field.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// A malformed file.
+    pub fn file(
+        file: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Error::Checkpoint {
+            file: file.into(),
+            tensor: None,
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// A malformed or missing tensor.
+    pub fn tensor(
+        file: impl Into<String>,
+        tensor: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Error::Checkpoint {
+            file: file.into(),
+            tensor: Some(tensor.into()),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// An unknown option or a value out of range.
+    pub fn invalid_option(
+        option: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Error::InvalidOption {
+            option: option.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// Logits that cannot be sampled from.
+    pub fn invalid_logits(message: impl Into<String>) -> Self {
+        Error::InvalidLogits(message.into())
+    }
+}

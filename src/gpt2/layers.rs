@@ -1,0 +1,70 @@
+//! The three layers that GPT-2 is made of, with the checkpoint's own shapes and names.
+
+use burn::tensor::{Int, Tensor, module::layer_norm};
+
+use crate::error::Result;
+use crate::weights::Tensors;
+
+/// A linear layer as GPT-2 stores it: weight `[in, out]`, the transpose of what most libraries use.
+#[derive(Clone, Debug)]
+pub struct Conv1d {
+    /// [in, out]
+    pub weight: Tensor<2>,
+    /// [out]
+    pub bias: Tensor<1>,
+}
+
+impl Conv1d {
+    pub(super) fn load(tensors: &mut Tensors, name: &str) -> Result<Self> {
+        Ok(Self { weight: tensors.take(&format!("{name}.weight"))?, bias: tensors.take(&format!("{name}.bias"))? })
+    }
+
+    /// x: [1, T, in] → [1, T, out]
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        x.matmul(self.weight.clone().unsqueeze()) + self.bias.clone().unsqueeze()
+    }
+}
+
+/// Layer normalisation over the last dimension (Ba et al. 2016).
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    /// [C], the gain γ
+    pub weight: Tensor<1>,
+    /// [C], the shift β
+    pub bias: Tensor<1>,
+    /// Added to the variance before the root.
+    pub epsilon: f64,
+}
+
+impl LayerNorm {
+    pub(super) fn load(tensors: &mut Tensors, name: &str, epsilon: f64) -> Result<Self> {
+        Ok(Self {
+            weight: tensors.take(&format!("{name}.weight"))?,
+            bias: tensors.take(&format!("{name}.bias"))?,
+            epsilon,
+        })
+    }
+
+    /// x: [1, T, C] → [1, T, C]
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        layer_norm(x, self.weight.clone(), Some(self.bias.clone()), self.epsilon)
+    }
+}
+
+/// A table of rows.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// [rows, C]
+    pub weight: Tensor<2>,
+}
+
+impl Embedding {
+    pub(super) fn load(tensors: &mut Tensors, name: &str) -> Result<Self> {
+        Ok(Self { weight: tensors.take(&format!("{name}.weight"))? })
+    }
+
+    /// ids: [T] → [T, C]
+    pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        self.weight.clone().select(0, ids)
+    }
+}

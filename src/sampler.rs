@@ -1,0 +1,434 @@
+//! Logits to token id.
+//!
+//! Pure arithmetic on slices: no tensors, no clock, and no random number generator, for the randomness of a token is the
+//! `coin` that the caller hands in. The steps and their order are those of transformers 5.23.0
+//! (`generation/utils.py::_get_logits_processor`, `generation/logits_process.py`):
+//!
+//! ```text
+//! repetition_penalty -> presence, frequency (OpenAI) -> no_repeat_ngram_size     always
+//!     -> temperature -> top_k -> top_p -> min_p -> softmax -> coin               only with do_sample
+//! ```
+//!
+//! **The same coin gives the same token.** `exp` is computed here and not by the platform's libm, so the mapping from
+//! coin to token is the same natively and in wasm. It stays the same within a minor release of this crate. With `top_k`
+//! or `top_p` the coin walks from the most likely token down (ties: lower id first); without them it walks in id order,
+//! which needs no sorting.
+
+use crate::error::Error;
+use crate::tokenizer::TokenId;
+use std::cmp::Ordering;
+
+/// How the next token is chosen. The default is greedy, with every step neutral.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct SamplingParams {
+    /// `false`: the most likely token after the penalties; temperature, `top_k`, `top_p`, `min_p` and the coin are unused.
+    pub do_sample: bool,
+    /// Divides the logits; above 0. 1 is neutral.
+    pub temperature: f32,
+    /// Keeps the tokens that are at least as likely as the k-th most likely, so more than k on a tie. 0 is off.
+    pub top_k: usize,
+    /// Keeps the fewest most likely tokens whose probability reaches this, at least one; in [0, 1]. 1 is off. Where the
+    /// cut falls among equal logits the lower ids stay (transformers leaves that to an unstable sort).
+    pub top_p: f32,
+    /// Keeps the tokens with at least this fraction of the most likely token's probability; in [0, 1]. 0 is off.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of each token in prompt and output; above 0. 1 is neutral
+    /// (Keskar et al. 2019, CTRL, §4.1).
+    pub repetition_penalty: f32,
+    /// Taken off the logit of each token generated so far, in [-2, 2]. 0 is neutral (OpenAI API reference).
+    pub presence_penalty: f32,
+    /// Taken off the logit once for each time the token was generated so far, in [-2, 2]. 0 is neutral (same source).
+    pub frequency_penalty: f32,
+    /// No sequence of this many tokens occurs twice in prompt and output. 0 is off.
+    pub no_repeat_ngram_size: usize,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self {
+            do_sample: false,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            no_repeat_ngram_size: 0,
+        }
+    }
+}
+
+impl SamplingParams {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// `invalid_option` with the first option that is out of range, what it may be, and what it is.
+    pub fn validate(&self) -> Result<(), Error> {
+        let (p, above_0) = (self, f32::from_bits(1)); // the least positive number
+        for (option, value, min, max, expected) in [
+            ("temperature", p.temperature, above_0, f32::MAX, "a number above 0"),
+            ("top_p", p.top_p, 0.0, 1.0, "a number from 0 to 1"),
+            ("min_p", p.min_p, 0.0, 1.0, "a number from 0 to 1"),
+            ("repetition_penalty", p.repetition_penalty, above_0, f32::MAX, "a number above 0"),
+            ("presence_penalty", p.presence_penalty, -2.0, 2.0, "a number from -2 to 2"),
+            ("frequency_penalty", p.frequency_penalty, -2.0, 2.0, "a number from -2 to 2"),
+        ] {
+            // NaN is in no range
+            if !(min..=max).contains(&value) {
+                return Err(Error::invalid_option(option, expected, value.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A token in the running, with its score: the logit after the penalties, before the temperature.
+#[derive(Clone, Copy)]
+struct Candidate {
+    id: TokenId,
+    score: f32,
+}
+
+/// Chooses tokens by one set of [`SamplingParams`]. It remembers nothing between tokens; what it holds is scratch memory.
+pub struct Sampler {
+    params: SamplingParams,
+    /// [V] the logits after the penalties; finite, or -inf for a masked token.
+    scores: Vec<f32>,
+    /// Most likely first; empty when the coin walks in id order.
+    ranked: Vec<Candidate>,
+    /// Unnormalised probabilities, the largest 1: `weights[i]` belongs to `ranked[i]`, or to token i if `ranked` is empty.
+    weights: Vec<f32>,
+    block_maxima: Vec<f32>,
+    generated: Vec<TokenId>,
+}
+
+impl Sampler {
+    /// A sampler for parameters that have passed [`SamplingParams::validate`].
+    pub fn new(params: SamplingParams) -> Self {
+        Self { params, scores: vec![], ranked: vec![], weights: vec![], block_maxima: vec![], generated: vec![] }
+    }
+
+    /// The next token.
+    ///
+    /// `logits`: [V], the model's output at the last position. `ids`: the prompt and the tokens generated so far, of which
+    /// the first `n_prompt` are prompt; ids beyond V are ignored. `coin`: uniform in [0, 1), unused when greedy. A token of
+    /// probability 0 is never returned. Greedy takes the lowest id among equals, like `torch.argmax`.
+    ///
+    /// # Errors
+    /// `invalid_logits` if a logit is NaN or +inf (it names the token), or if no token is left to choose from.
+    pub fn pick(&mut self, logits: &[f32], ids: &[TokenId], n_prompt: usize, coin: f64) -> Result<TokenId, Error> {
+        if !self.params.do_sample {
+            let max = self.penalise(logits, ids, n_prompt)?;
+            return Ok(first_at(max, &self.scores));
+        }
+        self.weigh(logits, ids, n_prompt)?;
+        let index = walk(&self.weights, coin);
+        Ok(self.ranked.get(index).map_or(index as TokenId, |candidate| candidate.id))
+    }
+
+    /// What [`Sampler::pick`] draws from: (id, probability) of each token still allowed, most likely first; the
+    /// probabilities sum to 1. Greedy, the softmax of the penalised logits, whose first token `pick` takes. For tests and
+    /// inspection: unlike `pick` it may sort the whole vocabulary.
+    ///
+    /// # Errors
+    /// As [`Sampler::pick`].
+    pub fn distribution(
+        &mut self,
+        logits: &[f32],
+        ids: &[TokenId],
+        n_prompt: usize,
+    ) -> Result<Vec<(TokenId, f32)>, Error> {
+        self.weigh(logits, ids, n_prompt)?;
+        let total = sum(&self.weights);
+        let probability = |weight: f32| (f64::from(weight) / total) as f32;
+        if !self.ranked.is_empty() {
+            return Ok(self.ranked.iter().zip(&self.weights).map(|(c, &w)| (c.id, probability(w))).collect());
+        }
+        let min_p = if self.params.do_sample { self.params.min_p } else { 0.0 };
+        let mut allowed: Vec<usize> = (0..self.scores.len())
+            .filter(|&i| self.scores[i] > f32::NEG_INFINITY && self.weights[i] >= min_p)
+            .collect();
+        // stable, so the lower id stays first among equals
+        allowed.sort_by(|&a, &b| self.scores[b].partial_cmp(&self.scores[a]).unwrap_or(Ordering::Equal));
+        Ok(allowed.into_iter().map(|i| (i as TokenId, probability(self.weights[i]))).collect())
+    }
+
+    /// Fills `scores` and returns the largest, which is finite.
+    fn penalise(&mut self, logits: &[f32], ids: &[TokenId], n_prompt: usize) -> Result<f32, Error> {
+        check(logits)?;
+        self.scores.clear();
+        self.scores.extend_from_slice(logits);
+        let p = &self.params;
+        if p.repetition_penalty != 1.0 {
+            for &id in ids {
+                // from the raw logit, so that a token that occurs twice is penalised once
+                if let Some(&logit) = logits.get(id as usize) {
+                    let score = if logit < 0.0 { logit * p.repetition_penalty } else { logit / p.repetition_penalty };
+                    self.scores[id as usize] = score.min(f32::MAX); // a penalty below 1 may overflow
+                }
+            }
+        }
+        if p.presence_penalty != 0.0 || p.frequency_penalty != 0.0 {
+            self.generated.clear();
+            self.generated.extend_from_slice(ids.get(n_prompt..).unwrap_or(&[]));
+            self.generated.sort_unstable(); // equal ids side by side, to count them
+            for same in self.generated.chunk_by(|a, b| a == b) {
+                if let Some(score) = self.scores.get_mut(same[0] as usize) {
+                    *score -= p.presence_penalty + same.len() as f32 * p.frequency_penalty;
+                    *score = score.min(f32::MAX);
+                }
+            }
+        }
+        let n = p.no_repeat_ngram_size;
+        if n > 0 && ids.len() >= n {
+            // The next token must not complete an n-gram whose first n - 1 tokens are the last n - 1 of `ids`.
+            let suffix = &ids[ids.len() + 1 - n..];
+            for ngram in ids.windows(n).filter(|ngram| &ngram[..n - 1] == suffix) {
+                if let Some(score) = self.scores.get_mut(ngram[n - 1] as usize) {
+                    *score = f32::NEG_INFINITY;
+                }
+            }
+        }
+        finite_max(&self.scores)
+    }
+
+    /// Fills `weights`, and `ranked` where the parameters need an order.
+    fn weigh(&mut self, logits: &[f32], ids: &[TokenId], n_prompt: usize) -> Result<(), Error> {
+        let max = self.penalise(logits, ids, n_prompt)?;
+        let Self { params, scores, ranked, weights, block_maxima, .. } = self;
+        let greedy = SamplingParams::default();
+        let p = if params.do_sample { &*params } else { &greedy };
+        let top_k = if p.top_k < scores.len() { p.top_k } else { 0 };
+        ranked.clear();
+        if top_k == 0 && p.top_p >= 1.0 {
+            weights.resize(scores.len(), 0.0);
+            weigh_block(scores, max, p.temperature, weights);
+            // min_p is relative to the largest weight, which is 1
+            weights.iter_mut().for_each(|w| *w = if *w >= p.min_p { *w } else { 0.0 });
+            return Ok(());
+        }
+        let weight = |candidate: &Candidate| exp_neg((candidate.score - max) / p.temperature);
+        let sum_of = |some: &[Candidate]| some.iter().map(|candidate| f64::from(weight(candidate))).sum::<f64>();
+        top(scores, if top_k == 0 { FIRST_GUESS } else { top_k }, block_maxima, ranked);
+        // top_p is a share of the survivors of top_k if there is one, else of everything.
+        let whole = if top_k == 0 { mass(scores, max, p.temperature) } else { sum_of(ranked) };
+        let target = if p.top_p < 1.0 { f64::from(p.top_p) * whole } else { f64::INFINITY };
+        if top_k == 0 && sum_of(ranked) < target {
+            // The first guess was too small: halve the vocabulary towards the token at which the target is reached.
+            ranked.clear();
+            ranked.extend(candidates(scores, 0, f32::NEG_INFINITY));
+            let (mut low, mut high, mut sum_below_low) = (0, ranked.len(), 0.0);
+            while high - low > BLOCK {
+                let middle = low + (high - low) / 2;
+                ranked[low..high].select_nth_unstable_by(middle - low, by_score);
+                let sum = sum_below_low + sum_of(&ranked[low..middle]);
+                if sum >= target {
+                    high = middle;
+                } else {
+                    (low, sum_below_low) = (middle, sum);
+                }
+            }
+            ranked.truncate(high);
+            ranked.sort_unstable_by(by_score);
+        }
+        weights.clear();
+        weights.extend(ranked.iter().map(weight));
+        let (mut n_kept, mut sum_before) = (0, 0.0);
+        for &weight in &*weights {
+            if n_kept > 0 && (sum_before >= target || weight < p.min_p) {
+                break;
+            }
+            n_kept += 1;
+            sum_before += f64::from(weight);
+        }
+        ranked.truncate(n_kept);
+        weights.truncate(n_kept);
+        Ok(())
+    }
+}
+
+/// How many tokens a `top_p` without `top_k` looks at first; text is rarely so open that the mass needs more.
+const FIRST_GUESS: usize = 256;
+/// Scores summed or compared as one block.
+const BLOCK: usize = 64;
+
+/// The id of the largest logit, the lowest id among equals. `logits`: [V].
+///
+/// # Errors
+/// `invalid_logits` if a logit is NaN or +inf, or if there is none above -inf.
+pub fn argmax(logits: &[f32]) -> Result<TokenId, Error> {
+    check(logits)?;
+    Ok(first_at(finite_max(logits)?, logits))
+}
+
+/// The natural logarithm of a token's probability under the raw logits [V]: no penalty, no temperature. -inf for an id
+/// beyond V; NaN if the logits have no softmax (NaN or +inf among them, or all of them -inf).
+pub fn log_prob(logits: &[f32], id: TokenId) -> f32 {
+    let Some(&logit) = logits.get(id as usize) else { return f32::NEG_INFINITY };
+    log_total(logits).map_or(f32::NAN, |total| (f64::from(logit) - total) as f32)
+}
+
+/// The `n` most likely tokens of the raw logits [V] and their [`log_prob`], most likely first, ties by lower id. Fewer
+/// where fewer are above -inf; none if the logits have no softmax.
+pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
+    let Ok(total) = log_total(logits) else { return vec![] };
+    let mut ranked = vec![];
+    top(logits, n, &mut vec![], &mut ranked); // keeps every tie
+    ranked.iter().take(n).map(|c| (c.id, (f64::from(c.score) - total) as f32)).collect()
+}
+
+/// How many tokens come before this one: 0 is the most likely, ties by lower id. V for an id beyond V. `logits`: [V].
+pub fn rank(logits: &[f32], id: TokenId) -> usize {
+    let Some(&own) = logits.get(id as usize) else { return logits.len() };
+    let (lower, higher) = logits.split_at(id as usize);
+    lower.iter().filter(|&&logit| logit >= own).count() + higher.iter().filter(|&&logit| logit > own).count()
+}
+
+/// The tokens that score at least as much as the `n`-th best, most likely first, ties by lower id; no masked ones.
+fn top(scores: &[f32], n: usize, block_maxima: &mut Vec<f32>, ranked: &mut Vec<Candidate>) {
+    ranked.clear();
+    if n == 0 {
+        return;
+    }
+    block_maxima.clear();
+    block_maxima.extend(scores.chunks(BLOCK).map(max));
+    // n blocks hold a score of at least the n-th largest maximum, so nothing below it can be among the n best.
+    let mut bound = f32::NEG_INFINITY;
+    if n <= block_maxima.len() {
+        bound = *block_maxima.select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a)).1;
+    }
+    for (block, scores) in scores.chunks(BLOCK).enumerate() {
+        if max(scores) >= bound {
+            ranked.extend(candidates(scores, block * BLOCK, bound));
+        }
+    }
+    if ranked.len() > n {
+        let nth = ranked.select_nth_unstable_by(n - 1, by_score).1.score;
+        ranked.retain(|candidate| candidate.score >= nth);
+    }
+    ranked.sort_unstable_by(by_score);
+}
+
+/// The tokens from `first_id` on that score at least `bound` and are not masked.
+fn candidates(scores: &[f32], first_id: usize, bound: f32) -> impl Iterator<Item = Candidate> {
+    let with_id = scores.iter().enumerate().map(move |(i, &score)| Candidate { id: (first_id + i) as TokenId, score });
+    with_id.filter(move |candidate| candidate.score >= bound && candidate.score > f32::NEG_INFINITY)
+}
+
+/// Most likely first, ties by lower id. No score is NaN.
+fn by_score(a: &Candidate, b: &Candidate) -> Ordering {
+    b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
+}
+
+/// The index on which a coin in [0, 1) lands when the weights lie end to end; never one of weight 0.
+fn walk(weights: &[f32], coin: f64) -> usize {
+    let mut rest = coin * sum(weights);
+    // Block by block, then inside the block. Where rounding (or a coin of 1) runs past an end, the last of weight stands.
+    let (mut start, mut inside) = (0, 0.0);
+    for (i, block) in weights.chunks(BLOCK).enumerate() {
+        let block_sum = lane_sum(block);
+        if block_sum > 0.0 {
+            (start, inside) = (i * BLOCK, rest);
+            if rest < block_sum {
+                break;
+            }
+            rest -= block_sum;
+        }
+    }
+    let mut index = start;
+    for (i, weight) in weights.iter().map(|&weight| f64::from(weight)).enumerate().skip(start).take(BLOCK) {
+        if weight > 0.0 {
+            index = i;
+            if inside < weight {
+                break;
+            }
+            inside -= weight;
+        }
+    }
+    index
+}
+
+/// Σ exp((score - max) / temperature); at least 1.
+fn mass(scores: &[f32], max: f32, temperature: f32) -> f64 {
+    let mut weights = [0.0; BLOCK];
+    let block_mass = |block: &[f32]| {
+        let weights = &mut weights[..block.len()];
+        weigh_block(block, max, temperature, weights);
+        lane_sum(weights)
+    };
+    scores.chunks(BLOCK).map(block_mass).sum()
+}
+
+fn weigh_block(scores: &[f32], max: f32, temperature: f32, weights: &mut [f32]) {
+    weights.iter_mut().zip(scores).for_each(|(w, &score)| *w = exp_neg((score - max) / temperature));
+}
+
+/// ln Σ exp(logit)
+fn log_total(logits: &[f32]) -> Result<f64, Error> {
+    check(logits)?;
+    let max = finite_max(logits)?;
+    Ok(f64::from(max) + mass(logits, max, 1.0).ln())
+}
+
+fn sum(weights: &[f32]) -> f64 {
+    weights.chunks(BLOCK).map(lane_sum).sum()
+}
+
+/// Σ in double precision, in 8 lanes so that it vectorises; always in the same order.
+fn lane_sum(block: &[f32]) -> f64 {
+    let mut lanes = [0.0; 8];
+    let (chunks, rest) = block.as_chunks::<8>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane += f64::from(x));
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x)).sum::<f64>()
+}
+
+/// The largest, in 16 lanes so that it vectorises; -inf if there is none. NaN is skipped.
+fn max(scores: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = scores.as_chunks::<16>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane = larger(*lane, x));
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+}
+
+fn check(logits: &[f32]) -> Result<(), Error> {
+    // false for NaN and for +inf; no early exit, so that it vectorises
+    if logits.iter().fold(true, |valid, &logit| valid & (logit < f32::INFINITY)) {
+        return Ok(());
+    }
+    let bad = logits.iter().enumerate().find(|&(_, &logit)| logit.is_nan() || logit == f32::INFINITY);
+    let (id, logit) = bad.unwrap_or((0, &f32::NAN));
+    Err(Error::invalid_logits(format!("expected a finite logit or -inf for token {id}, found {logit}")))
+}
+
+fn finite_max(scores: &[f32]) -> Result<f32, Error> {
+    let max = max(scores);
+    if max > f32::NEG_INFINITY {
+        return Ok(max);
+    }
+    Err(Error::invalid_logits(format!("no token left to choose from: all {} logits are -inf", scores.len())))
+}
+
+fn first_at(score: f32, scores: &[f32]) -> TokenId {
+    scores.iter().position(|&other| other == score).unwrap_or(0) as TokenId
+}
+
+/// e^x for x <= 0, to a relative 2e-7; 0 from -87 down and for NaN. The same bits on every machine, and vectorisable.
+/// Cody and Waite's reduction with the polynomial of Cephes' `expf.c` (Moshier 1989).
+fn exp_neg(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
+    let clamped = if x > -87.0 { x } else { -87.0 };
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * (355.0 / 512.0) + n * 2.121_944_4e-4; // x - n ln 2, ln 2 in two parts
+    const P: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    let p = P.iter().fold(0.0, |p, coefficient| p * r + coefficient);
+    let power_of_2 = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
+    let exp = (p * r * r + r + 1.0) * power_of_2;
+    if x > -87.0 { exp } else { 0.0 }
+}

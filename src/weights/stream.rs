@@ -1,0 +1,298 @@
+//! Reads a checkpoint as its bytes arrive: never more than one tensor is held outside the device.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use burn::tensor::Device;
+
+use super::header::PREFIX_BYTES;
+use super::{Dtype, Header, TensorInfo, Tensors, names};
+use crate::error::{Error, Result};
+use crate::gpt2::Config;
+
+/// Takes the bytes of one or more safetensors files, in pieces of any size, and puts each tensor on the device as soon
+/// as its last byte is there.
+#[derive(Debug)]
+pub struct CheckpointStream {
+    config: Config,
+    device: Device,
+    /// Shapes of the tensors still to come.
+    awaited: HashMap<String, Vec<usize>>,
+    seen: HashSet<String>,
+    tensors: Tensors,
+    file: String,
+    file_bytes: Option<u64>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between two files.
+    Idle,
+    /// Gathers the header's length, then its JSON.
+    Header(Vec<u8>),
+    /// Reads `rest[0]`, of which `n_read` bytes have come. `rest` is never empty, nor is its first tensor.
+    Body { rest: VecDeque<TensorInfo>, n_read: u64, values: Values },
+    /// Nothing may follow.
+    End,
+}
+
+impl CheckpointStream {
+    /// A stream into `device` of the tensors that a model of this configuration needs.
+    pub fn new(config: Config, device: Device) -> Self {
+        let awaited = names::expected_tensors(&config).into_iter().collect();
+        let state = State::Idle;
+        Self { config, device, awaited, seen: HashSet::new(), tensors: Tensors::default(), file: String::new(), file_bytes: None, state }
+    }
+
+    /// Begins a file. `file_bytes` is its size, where it is known.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file before it is incomplete.
+    pub fn begin_file(&mut self, file: &str, file_bytes: Option<u64>) -> Result<()> {
+        self.end_file()?;
+        self.file = file.to_string();
+        self.file_bytes = file_bytes;
+        self.state = State::Header(Vec::new());
+        Ok(())
+    }
+
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] that names file and tensor, as soon as the bytes contradict the format or the model.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            bytes = match &mut self.state {
+                State::Idle => return Err(Error::InvalidState("bytes before `begin_file`".into())),
+                State::End => {
+                    let found = format!("{} bytes more", bytes.len());
+                    return Err(Error::file(&self.file, "an end after the last tensor", found));
+                }
+                State::Header(_) => self.write_header(bytes)?,
+                State::Body { .. } => self.write_body(bytes)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Ends the last file and hands the tensors over.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file is incomplete or a tensor is missing.
+    pub fn finish(mut self) -> Result<Tensors> {
+        self.end_file()?;
+        if let Some((name, shape)) = self.awaited.iter().min() {
+            let found = match self.awaited.len() {
+                1 => "no such tensor".to_string(),
+                n => format!("neither it nor {} others", n - 1),
+            };
+            return Err(Error::tensor(&self.file, name, format!("{shape:?}"), found));
+        }
+        Ok(self.tensors)
+    }
+
+    /// The configuration that the tensors are held against.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The device that the tensors go to.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        let found = match &self.state {
+            State::Idle | State::End => {
+                self.state = State::Idle;
+                return Ok(());
+            }
+            State::Header(held) => format!("an end after {} bytes", held.len()),
+            State::Body { rest, n_read, .. } => {
+                let expected = format!("{} bytes", rest[0].end - rest[0].begin);
+                let found = format!("the end of the file after {n_read}");
+                return Err(Error::tensor(&self.file, &rest[0].name, expected, found));
+            }
+        };
+        Err(Error::file(&self.file, "a whole safetensors header", found))
+    }
+
+    /// Takes what belongs to the header. → what is left
+    fn write_header<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8]> {
+        let State::Header(held) = &mut self.state else { return Ok(bytes) };
+        bytes = fill(held, bytes, PREFIX_BYTES);
+        let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(bytes) };
+        let n_json = Header::json_bytes(*prefix, &self.file, self.file_bytes)?;
+        bytes = fill(held, bytes, PREFIX_BYTES + n_json);
+        if held.len() == PREFIX_BYTES + n_json {
+            let header = Header::from_json(&held[PREFIX_BYTES..], &self.file, self.file_bytes)?;
+            for tensor in &header.tensors {
+                self.check(tensor)?;
+            }
+            self.begin_tensor(header.tensors.into());
+        }
+        Ok(bytes)
+    }
+
+    /// Whether the model can use this tensor: name, shape and format, before its bytes are read.
+    fn check(&mut self, tensor: &TensorInfo) -> Result<()> {
+        let name = names::canonical(&tensor.name);
+        let Some(expected) = self.awaited.get(name) else {
+            return match names::is_buffer(name, &self.config) {
+                true => Ok(()),
+                false if self.seen.contains(name) => {
+                    Err(Error::tensor(&self.file, name, "each tensor once", "it a second time"))
+                }
+                false => {
+                    let expected = "only tensors that config.json accounts for";
+                    Err(Error::tensor(&self.file, super::excerpt(name), expected, format!("{} {:?}", tensor.dtype, tensor.shape)))
+                }
+            };
+        };
+        if *expected != tensor.shape {
+            return Err(Error::tensor(&self.file, name, format!("{expected:?}"), format!("{:?}", tensor.shape)));
+        }
+        if Dtype::from_name(&tensor.dtype).is_none() {
+            return Err(Error::tensor(&self.file, name, "F32, F16 or BF16", &tensor.dtype));
+        }
+        if !self.seen.insert(name.to_string()) {
+            return Err(Error::tensor(&self.file, name, "each tensor once", "it a second time"));
+        }
+        Ok(())
+    }
+
+    /// Takes what belongs to the current tensor. → what is left
+    fn write_body<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        let State::Body { rest, n_read, values } = &mut self.state else { return Ok(bytes) };
+        let n_left = rest[0].end - rest[0].begin - *n_read;
+        let (taken, left) = bytes.split_at(usize::try_from(n_left).unwrap_or(usize::MAX).min(bytes.len()));
+        *n_read += taken.len() as u64;
+        let name = names::canonical(&rest[0].name);
+        // the bytes of a buffer pass by unread
+        let dtype = Dtype::from_name(&rest[0].dtype).filter(|_| self.awaited.contains_key(name));
+        if let Some(dtype) = dtype {
+            values.extend(dtype, taken, n_left as usize);
+        }
+        if taken.len() as u64 == n_left {
+            if dtype.is_some() {
+                let values = std::mem::take(&mut values.whole);
+                self.tensors.put(name, values, &rest[0].shape, &self.device);
+                self.awaited.remove(name);
+            }
+            rest.pop_front();
+            let rest = std::mem::take(rest);
+            self.begin_tensor(rest);
+        }
+        Ok(left)
+    }
+
+    /// Goes on to the first tensor of `rest` that has bytes at all.
+    fn begin_tensor(&mut self, mut rest: VecDeque<TensorInfo>) {
+        while rest.front().is_some_and(|t| t.begin == t.end) {
+            rest.pop_front();
+        }
+        self.state = match rest.is_empty() {
+            true => State::End,
+            false => State::Body { rest, n_read: 0, values: Values::default() },
+        };
+    }
+}
+
+/// The numbers of one tensor, converted as they arrive so that no second copy is ever held.
+#[derive(Debug, Default)]
+struct Values {
+    whole: Vec<f32>,
+    /// The first bytes of a number whose last ones have not come yet.
+    part: Vec<u8>,
+}
+
+impl Values {
+    /// `n_left`: bytes that this tensor still lacks, `bytes` included.
+    fn extend(&mut self, dtype: Dtype, mut bytes: &[u8], n_left: usize) {
+        if self.whole.capacity() == 0 {
+            self.whole.reserve_exact(n_left / dtype.n_bytes());
+        }
+        if !self.part.is_empty() {
+            bytes = fill(&mut self.part, bytes, dtype.n_bytes());
+            if self.part.len() == dtype.n_bytes() {
+                dtype.extend_f32(&mut self.whole, &self.part);
+                self.part.clear();
+            }
+        }
+        let (numbers, part) = bytes.split_at(bytes.len() - bytes.len() % dtype.n_bytes());
+        dtype.extend_f32(&mut self.whole, numbers);
+        self.part.extend_from_slice(part);
+    }
+}
+
+/// Moves bytes over until `held` has `n` of them. → what is left
+fn fill<'a>(held: &mut Vec<u8>, bytes: &'a [u8], n: usize) -> &'a [u8] {
+    let (taken, rest) = bytes.split_at(bytes.len().min(n.saturating_sub(held.len())));
+    held.extend_from_slice(taken);
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A config small enough to write a checkpoint of it by hand.
+    fn config() -> Config {
+        let json = r#"{"model_type":"gpt2","vocab_size":3,"n_positions":2,"n_embd":2,"n_head":1,"n_layer":1,"n_inner":1}"#;
+        Config::from_json(json).unwrap()
+    }
+
+    fn checkpoint(config: &Config, change: impl Fn(&mut Vec<(String, Vec<usize>)>)) -> Vec<u8> {
+        let mut tensors = names::expected_tensors(config);
+        change(&mut tensors);
+        let (mut entries, mut body) = (serde_json::Map::new(), Vec::new());
+        for (name, shape) in tensors {
+            let begin = body.len();
+            for i in 0..shape.iter().product::<usize>() {
+                body.extend_from_slice(&(i as f32).to_le_bytes());
+            }
+            entries.insert(name, serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, body.len()] }));
+        }
+        let json = serde_json::to_vec(&entries).unwrap();
+        [&(json.len() as u64).to_le_bytes()[..], &json, &body].concat()
+    }
+
+    fn read(bytes: &[u8], piece: usize) -> Result<Tensors> {
+        let mut stream = CheckpointStream::new(config(), Device::flex());
+        stream.begin_file("model.safetensors", Some(bytes.len() as u64))?;
+        for piece in bytes.chunks(piece) {
+            stream.write(piece)?;
+        }
+        stream.finish()
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_tensors() {
+        let bytes = checkpoint(&config(), |t| t.push(("h.0.attn.bias".into(), vec![1, 1, 2, 2])));
+        for piece in [1, 3, 7, 8, 64, bytes.len()] {
+            let mut tensors = read(&bytes, piece).unwrap();
+            let wte = tensors.take::<2>("wte.weight").unwrap();
+            assert_eq!(wte.into_data().try_into_vec_as::<f32>().unwrap(), [0., 1., 2., 3., 4., 5.]);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |bytes: &[u8], words: &[&str]| {
+            let error = read(bytes, 16).unwrap_err().to_string();
+            assert!(words.iter().all(|w| error.contains(w)), "{error} lacks one of {words:?}");
+        };
+        let whole = checkpoint(&config(), |_| ());
+        check(&checkpoint(&config(), |t| drop(t.remove(3))), &["h.0.ln_1.bias", "[2]", "no such tensor"]);
+        check(&checkpoint(&config(), |t| t[0].1 = vec![2, 3]), &["wte.weight", "expected [3, 2], found [2, 3]"]);
+        check(&checkpoint(&config(), |t| t.push(("h.1.ln_1.bias".into(), vec![2]))), &["h.1.ln_1.bias", "config.json"]);
+        check(&checkpoint(&config(), |t| t.push(("transformer.wte.weight".into(), vec![3, 2]))), &["wte.weight", "second time"]);
+        check(&[whole.as_slice(), b"x"].concat(), &["found", "bytes"]);
+        check(&whole[..4], &["header"]);
+        let mut stream = CheckpointStream::new(config(), Device::flex());
+        stream.begin_file("model.safetensors", None).unwrap();
+        stream.write(&whole[..whole.len() - 1]).unwrap();
+        let error = stream.finish().unwrap_err().to_string();
+        assert!(error.contains("ln_f.bias") && error.contains("after 7"), "{error}");
+    }
+}

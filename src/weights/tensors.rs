@@ -1,0 +1,39 @@
+//! The tensors of a checkpoint on a device, by name, until the model takes them.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::error::{Error, Result};
+
+/// Tensors that are on their device already, flat, with their shapes.
+#[derive(Debug, Default)]
+pub struct Tensors {
+    by_name: HashMap<String, (Tensor<1>, Vec<usize>)>,
+}
+
+impl Tensors {
+    /// Moves a tensor's values, row-major, to `device`.
+    pub fn put(&mut self, name: &str, values: Vec<f32>, shape: &[usize], device: &Device) {
+        let n = values.len();
+        let tensor = Tensor::from_data(TensorData::new(values, [n]), device);
+        self.by_name.insert(name.to_string(), (tensor, shape.to_vec()));
+    }
+
+    /// Takes the tensor of that name out.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there is none or it does not have `N` dimensions.
+    pub fn take<const N: usize>(&mut self, name: &str) -> Result<Tensor<N>> {
+        const FILE: &str = "checkpoint";
+        let (tensor, shape) = self
+            .by_name
+            .remove(name)
+            .ok_or_else(|| Error::tensor(FILE, name, format!("a tensor of {N} dimensions"), "no such tensor"))?;
+        let dims: [usize; N] = shape
+            .as_slice()
+            .try_into()
+            .map_err(|_| Error::tensor(FILE, name, format!("{N} dimensions"), format!("{shape:?}")))?;
+        Ok(tensor.reshape(dims))
+    }
+}

@@ -1,0 +1,101 @@
+//! Golden data: a folder with a checkpoint in the hub's layout and what transformers computes from it.
+#![allow(dead_code)] // each test uses its own part
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use gpt2_web::engine::Reference;
+use gpt2_web::gpt2::Config;
+use gpt2_web::weights::{CheckpointStream, Dtype, Header, Tensors, index};
+use serde_json::Value;
+
+/// `tests/golden/…`
+pub fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+/// Files that tests read in place and that are not part of this repository: `$GPT2_WEB_SHARED`, or `../shared`.
+pub fn shared(path: &str) -> PathBuf {
+    let root = std::env::var_os("GPT2_WEB_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        PathBuf::from,
+    );
+    let path = root.join(path);
+    assert!(
+        path.exists(),
+        "{} is missing. This test reads files that are not committed here; tests/README.md says where they come from. \
+         Put them there, or point GPT2_WEB_SHARED at their folder.",
+        path.display()
+    );
+    path
+}
+
+/// Reads a whole text file.
+pub fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Reads a JSON file.
+pub fn json(path: &Path) -> Value {
+    serde_json::from_str(&text(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A list of token ids in a JSON file.
+pub fn ids(json: &Value) -> Vec<u32> {
+    json.as_array().expect("a list").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
+}
+
+/// A list of numbers in a JSON file.
+pub fn floats(json: &Value) -> Vec<f32> {
+    json.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number") as f32).collect()
+}
+
+/// Loads the checkpoint in `folder`, in pieces of `piece` bytes.
+pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors) {
+    let config = Config::from_json(&text(&folder.join("config.json"))).expect("config");
+    let mut stream = CheckpointStream::new(config.clone(), device.clone());
+    let index = folder.join(index::FILE);
+    let files = match index.exists() {
+        true => index::shard_names(&text(&index)).expect("index"),
+        false => vec!["model.safetensors".to_string()],
+    };
+    for file in files {
+        let bytes = fs::read(folder.join(&file)).expect("checkpoint");
+        stream.begin_file(&file, Some(bytes.len() as u64)).expect("begin");
+        for piece in bytes.chunks(piece) {
+            stream.write(piece).expect("write");
+        }
+    }
+    (config, stream.finish().expect("finish"))
+}
+
+/// The reference engine with the checkpoint in `folder`, on the CPU.
+pub fn reference(folder: &Path) -> Reference {
+    let device = Device::flex();
+    let (config, mut tensors) = tensors(folder, &device, 4096);
+    Reference::new(config, &mut tensors, device).expect("engine")
+}
+
+/// The F32 tensors of a safetensors file: shape and values by name.
+pub fn expected(path: &Path) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
+    let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let n_json = Header::json_bytes(*bytes.first_chunk().expect("8 bytes"), "expected", None).expect("length");
+    let body = &bytes[8 + n_json..];
+    let header = Header::from_json(&bytes[8..8 + n_json], "expected", Some(bytes.len() as u64)).expect("header");
+    let read = |t: gpt2_web::weights::TensorInfo| {
+        let mut values = Vec::new();
+        Dtype::F32.extend_f32(&mut values, &body[t.begin as usize..t.end as usize]);
+        (t.name, (t.shape, values))
+    };
+    header.tensors.into_iter().map(read).collect()
+}
+
+/// Panics unless all values are within `tolerance`; names the worst.
+pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}: number of values");
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= tolerance, "{what}: value {i}: expected {e}, found {f}, tolerance {tolerance}");
+    }
+}

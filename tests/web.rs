@@ -1,0 +1,117 @@
+//! In a browser: the reference on both of its devices against transformers, through the same code that a page runs.
+//!
+//! WebGPU is whatever adapter the browser gives; in the tests that is SwiftShader, which is right and slow.
+#![cfg(target_arch = "wasm32")]
+
+use burn::tensor::Device;
+use gpt2_web::device::{self, AdapterInfo, Request};
+use gpt2_web::engine::{Engine, Reference, Rows};
+use gpt2_web::gpt2::Config;
+use gpt2_web::sampler::argmax;
+use gpt2_web::weights::{CheckpointStream, Dtype, Header};
+use gpt2_web::{Error, self_test};
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_browser);
+
+/// Logits of a 32-bit engine; a GPU may fuse and reorder, which costs the last digits.
+const TOLERANCE: f32 = 1e-4;
+
+struct Golden {
+    name: &'static str,
+    config: &'static str,
+    checkpoint: &'static [u8],
+    expected: &'static str,
+    logits: &'static [u8],
+}
+
+macro_rules! golden {
+    ($name:literal) => {
+        Golden {
+            name: $name,
+            config: include_str!(concat!("golden/models/", $name, "/config.json")),
+            checkpoint: include_bytes!(concat!("golden/models/", $name, "/model.safetensors")),
+            expected: include_str!(concat!("golden/models/", $name, "/expected.json")),
+            logits: include_bytes!(concat!("golden/models/", $name, "/expected.safetensors")),
+        }
+    };
+}
+
+const MODELS: [Golden; 9] = [
+    golden!("base"), golden!("untied"), golden!("f16"), golden!("bf16"), golden!("gelu"), golden!("silu"),
+    golden!("inverse_layer"), golden!("odd"), golden!("one"),
+];
+
+async fn open(request: Request) -> Device {
+    let config = Config::from_json(MODELS[0].config).unwrap();
+    device::open(request, Some(&AdapterInfo::default()), &config).await.unwrap().device
+}
+
+fn expected_logits(bytes: &[u8]) -> Vec<f32> {
+    let n_json = Header::json_bytes(*bytes.first_chunk().unwrap(), "expected", None).unwrap();
+    let header = Header::from_json(&bytes[8..8 + n_json], "expected", None).unwrap();
+    let logits = header.tensors.iter().find(|t| t.name == "logits").unwrap();
+    let mut values = Vec::new();
+    Dtype::F32.extend_f32(&mut values, &bytes[8 + n_json..][logits.begin as usize..logits.end as usize]);
+    values
+}
+
+fn ids(json: &serde_json::Value) -> Vec<u32> {
+    json.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+async fn agrees_with_transformers(device: Device) {
+    for golden in &MODELS {
+        let config = Config::from_json(golden.config).unwrap();
+        let mut stream = CheckpointStream::new(config.clone(), device.clone());
+        stream.begin_file("model.safetensors", None).unwrap();
+        stream.write(golden.checkpoint).unwrap();
+        let engine = Reference::new(config, &mut stream.finish().unwrap(), device.clone()).unwrap();
+        let answers: serde_json::Value = serde_json::from_str(golden.expected).unwrap();
+
+        let prompt = ids(&answers["ids"]);
+        let found = engine.forward(&mut engine.new_cache(), &prompt, Rows::All, false).await.unwrap().logits;
+        let expected = expected_logits(golden.logits);
+        assert_eq!(found.len(), expected.len(), "{}", golden.name);
+        for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+            assert!((f - e).abs() <= TOLERANCE, "{}: logit {i}: expected {e}, found {f}", golden.name);
+        }
+
+        let (mut cache, mut next, mut greedy) = (engine.new_cache(), prompt, Vec::new());
+        for _ in 0..answers["greedy"].as_array().unwrap().len() {
+            let logits = engine.forward(&mut cache, &next, Rows::Last, false).await.unwrap().logits;
+            next = vec![argmax(&logits).unwrap()];
+            greedy.extend_from_slice(&next);
+        }
+        assert_eq!(greedy, ids(&answers["greedy"]), "{}", golden.name);
+    }
+}
+
+#[wasm_bindgen_test]
+async fn the_cpu_agrees_with_transformers() {
+    agrees_with_transformers(open(Request::Wasm).await).await;
+}
+
+#[wasm_bindgen_test]
+async fn webgpu_agrees_with_transformers() {
+    agrees_with_transformers(open(Request::WebGpu).await).await;
+}
+
+#[wasm_bindgen_test]
+async fn the_self_test_passes_on_both() {
+    for request in [Request::Wasm, Request::WebGpu] {
+        let outcome = self_test::run(&open(request).await).await.unwrap();
+        assert!(outcome.starts_with("passed"), "{outcome}");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn auto_never_takes_a_software_adapter() {
+    let config = Config::from_json(MODELS[0].config).unwrap();
+    let software = AdapterInfo { vendor: "google".into(), architecture: "swiftshader".into(), ..Default::default() };
+    let chosen = device::open(Request::Auto, Some(&software), &config).await.unwrap();
+    assert_eq!(chosen.name, "wasm");
+    assert!(chosen.fallback_reason.unwrap().contains("software"));
+    let error = device::open(Request::WebGpu, None, &config).await.unwrap_err();
+    assert!(matches!(error, Error::WebGpuNotAvailable(_)));
+}

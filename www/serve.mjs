@@ -1,0 +1,45 @@
+// Serves this folder on localhost: `node serve.mjs [port] [folder]`. For development and tests, not for the public.
+import { createReadStream, statSync } from "node:fs";
+import http from "node:http";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const TYPES = {
+  ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
+  ".json": "application/json", ".wasm": "application/wasm", ".png": "image/png", ".map": "application/json",
+};
+
+/**
+ * A static server. `intercept(request, response)` may answer first, and returns true if it did.
+ * Cross-origin isolated, as WebAssembly threads need it.
+ */
+export function serve(root, port = 0, intercept = () => false) {
+  const server = http.createServer(async (request, response) => {
+    const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp", "Cache-Control": "no-cache" };
+    try {
+      if (await intercept(request, response)) return;
+      const url_path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+      const file = path.join(root, url_path.endsWith("/") ? `${url_path}index.html` : url_path);
+      const inside = file.startsWith(path.resolve(root) + path.sep);
+      const stat = inside ? statSync(file, { throwIfNoEntry: false }) : undefined;
+      if (!stat?.isFile()) return response.writeHead(404, headers).end("not found");
+      const type = TYPES[path.extname(file)] ?? "application/octet-stream";
+      response.writeHead(200, { ...headers, "Content-Type": type, "Content-Length": stat.size });
+      if (request.method === "HEAD") return response.end();
+      createReadStream(file).pipe(response);
+    } catch (error) {
+      response.writeHead(400, headers).end(String(error));
+    }
+  });
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, "127.0.0.1", () => resolve({ server, url: `http://localhost:${server.address().port}/` }));
+  });
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  const here = path.dirname(fileURLToPath(import.meta.url));
+  const [port = "8000", root = here] = process.argv.slice(2);
+  const { url } = await serve(path.resolve(root), Number(port));
+  console.log(`\n  gpt2-web is at ${url}\n  Press Ctrl+C to stop.\n`);
+}

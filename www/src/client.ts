@@ -1,0 +1,122 @@
+/** The page's end of the worker: requests, answers, events. */
+
+import { abortError, fromWire, makeError } from "./errors.js";
+import type { FromWorker, ToWorker } from "./messages.js";
+import { serveFetch } from "./proxy-fetch.js";
+import type { Chunk, CreateGeneratorOptions, ProgressEvent } from "./types.js";
+
+/** A request without its number. */
+type Ask<K extends ToWorker["kind"]> = Omit<Extract<ToWorker, { kind: K }>, "id">;
+
+/** What a request may tell before it is answered. */
+export interface Listeners {
+  chunk?: (chunk: Chunk) => void;
+  progress?: (event: ProgressEvent) => void;
+}
+
+/** A request under way. */
+export interface Pending<T> {
+  id: number;
+  answer: Promise<T>;
+}
+
+interface Entry extends Listeners {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+export class Client {
+  #worker: Worker;
+  #entries = new Map<number, Entry>();
+  #fetches = new Map<number, AbortController>();
+  #fetch: NonNullable<CreateGeneratorOptions["fetch"]> | undefined;
+  #next_id = 1;
+  /** Why nothing more can be asked. */
+  #closed: Error | undefined;
+
+  constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"]) {
+    this.#worker = worker;
+    this.#fetch = fetch;
+    worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => this.#receive(data));
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      this.close(makeError("internal", `the worker failed: ${event.message || "its script could not be loaded"}`));
+    });
+    worker.addEventListener("messageerror", () => this.close(makeError("internal", "a message of the worker could not be read")));
+  }
+
+  /** Sends a request. `signal` cancels it: the answer rejects at once, and the worker stops at its next step. */
+  ask<K extends ToWorker["kind"], T>(request: Ask<K>, signal?: AbortSignal, listeners: Listeners = {}): Pending<T> {
+    const id = this.#next_id++;
+    const answer = new Promise<T>((resolve, reject) => {
+      if (this.#closed) return reject(this.#closed);
+      if (signal?.aborted) return reject(abortError());
+      const cancel = () => {
+        this.#post({ kind: "cancel", id });
+        this.#settle(id)?.reject(abortError());
+      };
+      signal?.addEventListener("abort", cancel, { once: true });
+      const done = () => signal?.removeEventListener("abort", cancel);
+      this.#entries.set(id, {
+        ...listeners,
+        resolve: (value) => (done(), resolve(value as T)),
+        reject: (error) => (done(), reject(error)),
+      });
+      this.#post({ ...request, id } as unknown as ToWorker);
+    });
+    return { id, answer };
+  }
+
+  /** Ends a generation softly. */
+  interrupt(id: number): void {
+    if (this.#entries.has(id)) this.#post({ kind: "interrupt", id });
+  }
+
+  /** Stops the worker, whatever it does; what is asked of it, now or later, rejects with `reason`. */
+  close(reason: Error): void {
+    if (this.#closed) return;
+    this.#closed = reason;
+    this.#worker.terminate();
+    for (const controller of this.#fetches.values()) controller.abort();
+    for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
+  }
+
+  #post(message: ToWorker, transfer: Transferable[] = []): void {
+    this.#worker.postMessage(message, transfer);
+  }
+
+  #settle(id: number): Entry | undefined {
+    const entry = this.#entries.get(id);
+    this.#entries.delete(id);
+    return entry;
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.kind) {
+      case "result":
+        return this.#settle(message.id)?.resolve(message.value);
+      case "error":
+        return this.#settle(message.id)?.reject(fromWire(message.error));
+      case "progress":
+        return this.#entries.get(message.id)?.progress?.(message.event);
+      case "chunk":
+        return this.#entries.get(message.id)?.chunk?.(message.chunk);
+      case "crashed":
+        return this.close(fromWire(message.error));
+      case "fetch":
+        return void this.#serve(message.id, message.url);
+      case "fetch-cancel":
+        return this.#fetches.get(message.id)?.abort();
+      default:
+        throw makeError("internal", `unknown message of the worker: ${JSON.stringify(message satisfies never)}`);
+    }
+  }
+
+  async #serve(id: number, url: string): Promise<void> {
+    const controller = new AbortController();
+    this.#fetches.set(id, controller);
+    const fetch = this.#fetch ?? ((url: string, init: RequestInit) => globalThis.fetch(url, init));
+    await serveFetch(id, url, fetch, controller.signal, (message, transfer) => this.#post(message, transfer));
+    this.#fetches.delete(id);
+  }
+}

@@ -1,0 +1,117 @@
+/** The worker's loop: pulls token after token from a session, and lets messages in between any two. */
+
+import { abortError } from "./errors.js";
+import type { Answers } from "./messages.js";
+import type { Latencies } from "./latencies.js";
+import { countDispatches } from "./dispatches.js";
+import type { Chunk, Score } from "./types.js";
+import type { Scorer, Session } from "../wasm/gpt2_web.js";
+
+/** How a request may be ended from outside. */
+export interface Pace {
+  signal: AbortSignal;
+  /** Whether to end softly at the next token. */
+  interrupted(): boolean;
+}
+
+type Step =
+  | { kind: "prefill"; ms: number; n_done: number; n_total: number }
+  | { kind: "token"; ms: number; chunk: Chunk; finish_reason?: "stop" | "length" }
+  | { kind: "full"; ms: number };
+
+/** Runs one generation after the session's text. `undo` takes the prompt back if it cannot begin. */
+export async function generate(
+  session: Session,
+  options_json: string,
+  pace: Pace,
+  emit: (chunk: Chunk) => void,
+  latencies: Latencies,
+  undo: () => void,
+): Promise<Answers["generate"]> {
+  let options: Record<string, unknown> & { n_prompt: number };
+  try {
+    options = session.begin(options_json, randomSeed()) as typeof options;
+  } catch (error) {
+    undo();
+    throw error;
+  }
+  const { n_prompt, ...used } = options;
+  const token_ids: number[] = [];
+  let [text, finish_reason] = ["", "length" as Answers["generate"]["finish_reason"]];
+  const start_ms = performance.now();
+  let first_ms = start_ms;
+  try {
+    for (;;) {
+      await breathe();
+      if (pace.signal.aborted) throw abortError();
+      if (pace.interrupted()) {
+        const held = session.interrupt();
+        if (held !== "") emit({ text: held, token_id: null });
+        [text, finish_reason] = [text + held, "interrupt"];
+        break;
+      }
+      const step = (await session.step()) as Step;
+      if (step.kind === "prefill") continue;
+      if (step.kind === "full") break;
+      if (token_ids.length === 0) first_ms = performance.now();
+      else latencies.add(step.ms);
+      const { chunk } = step;
+      if (chunk.token_id !== null) token_ids.push(chunk.token_id);
+      countDispatches.token();
+      text += chunk.text;
+      emit(chunk);
+      if (step.finish_reason) {
+        finish_reason = step.finish_reason;
+        break;
+      }
+    }
+  } catch (error) {
+    session.interrupt(); // what was held back goes with the rest
+    throw error;
+  }
+  const prompt_ms = first_ms - start_ms;
+  const predicted_ms = performance.now() - first_ms;
+  return {
+    text,
+    token_ids,
+    finish_reason,
+    usage: { prompt_tokens: n_prompt, completion_tokens: token_ids.length },
+    timings: {
+      prompt_ms,
+      predicted_ms,
+      prompt_per_second: perSecond(n_prompt, prompt_ms),
+      // the first token belongs to the prompt
+      predicted_per_second: perSecond(Math.max(0, token_ids.length - 1), predicted_ms),
+    },
+    options: used,
+    context_usage: session.contextUsage(),
+  };
+}
+
+/** Scores a text. */
+export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
+  for (;;) {
+    await breathe();
+    if (pace.signal.aborted) throw abortError();
+    const [n_done, n_total] = await scorer.step();
+    if (n_done === n_total) return scorer.finish() as Score;
+  }
+}
+
+const perSecond = (n: number, ms: number) => (ms > 0 ? (1000 * n) / ms : 0);
+
+/** Exact as a JavaScript number, so that a reported seed can be typed in again. */
+function randomSeed(): bigint {
+  const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2));
+  return (BigInt(high & 0x1f_ffff) << 32n) | BigInt(low);
+}
+
+const { port1, port2 } = new MessageChannel();
+
+/** Lets waiting messages in. A timer would do, but browsers stretch those to 4 ms, as long as a token takes. */
+function breathe(): Promise<void> {
+  return new Promise((resolve) => {
+    port1.onmessage = () => resolve();
+    port2.postMessage(null);
+  });
+}

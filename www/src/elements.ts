@@ -1,0 +1,29 @@
+/**
+ * Custom elements: `import "gpt2-web/elements"` registers `<gpt2-generator>` and `<gpt2-autocomplete>`.
+ *
+ * Elements that ask for the same model share one generator, which goes with the last of them.
+ */
+import type { Chunk, GenerationResult, GeneratorInfo } from "./index.js";
+import { Gpt2AutocompleteElement } from "./elements/autocomplete.js";
+import { Gpt2GeneratorElement } from "./elements/generator.js";
+
+export { Gpt2AutocompleteElement, type AutocompleteState } from "./elements/autocomplete.js";
+export { Gpt2GeneratorElement, type GeneratorState } from "./elements/generator.js";
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "gpt2-generator": Gpt2GeneratorElement;
+    "gpt2-autocomplete": Gpt2AutocompleteElement;
+  }
+  interface HTMLElementEventMap {
+    "gpt2-ready": CustomEvent<{ info: GeneratorInfo }>;
+    "gpt2-chunk": CustomEvent<Chunk>;
+    "gpt2-done": CustomEvent<GenerationResult>;
+    "gpt2-accept": CustomEvent<{ text: string }>;
+    "gpt2-error": CustomEvent<{ error: unknown }>;
+  }
+}
+
+// Twice loaded (a bundle and a script tag, say) is once registered; a second define would throw.
+if (!customElements.get("gpt2-generator")) customElements.define("gpt2-generator", Gpt2GeneratorElement);
+if (!customElements.get("gpt2-autocomplete")) customElements.define("gpt2-autocomplete", Gpt2AutocompleteElement);

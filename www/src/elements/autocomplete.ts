@@ -1,0 +1,304 @@
+/** `<gpt2-autocomplete>`. */
+import type { GenerateOptions, GenerationStream, Generator } from "../index.js";
+import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
+import { continuation, promptBefore } from "./continuation.js";
+import { explain, isAbort, isDeviceLost } from "./explain.js";
+import { progressText } from "./figures.js";
+import { Ghost, GHOST_STYLE } from "./ghost.js";
+import { acquire, discard, Lease, release } from "./shared.js";
+
+const DELAY_MS = 300;
+
+/** Where a `<gpt2-autocomplete>` stands; also its `state` attribute, for style sheets. */
+export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "suggesting" | "failed";
+
+/**
+ * Suggests how a textarea's text may go on, as grey text after the caret.
+ *
+ * ```html
+ * <textarea id="letter"></textarea>
+ * <gpt2-autocomplete for="letter" model="demo"></gpt2-autocomplete>
+ * ```
+ *
+ * Tab accepts, Esc dismisses, any key cancels; where nothing is suggested both keys do what they always do. A suggestion
+ * comes when typing pauses and only white space follows the caret. It ends with its sentence or line, after 12 tokens
+ * at most, and is the likeliest text unless the attributes ask for sampling.
+ *
+ * Attributes: `for` (the id of a textarea in the same document or shadow tree), `model` (default `demo`), `device`,
+ * `dtype`, `revision`; `preload` (load at once, not at the first typing); `delay` (ms, default 300); the options of
+ * `generate` with hyphens. The element is laid over the textarea: put it beside it, in what scrolls with it.
+ *
+ * Events, bubbling and composed: `gpt2-ready` (`detail.info`), `gpt2-chunk` (the chunk), `gpt2-done` (the result),
+ * `gpt2-accept` (`detail.text`), `gpt2-error` (`detail.error`). After a failure the next focus tries again.
+ *
+ * CSS parts: `overlay`, `ghost`, `note` (loading and failure, in the textarea's corner). Custom properties: `--gpt2-ghost-color`, `--gpt2-ghost-z-index`. States for style
+ * sheets: `[state=loading]`, `generating`, `suggesting`, `failed`.
+ */
+export class Gpt2AutocompleteElement extends HTMLElement {
+  static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "for"];
+
+  /** Options of `generate`; each wins over the attribute of its name. */
+  options: GenerateOptions = {};
+
+  readonly #ghost = new Ghost();
+  readonly #announcer = document.createElement("p");
+  /** Undoes what `#attach` did. */
+  #detach: AbortController | null = null;
+  #area: HTMLTextAreaElement | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** The model in use, and the lease on it: both there or neither. */
+  #generator: Generator | null = null;
+  #lease: Lease | null = null;
+  /** The load under way, and what cancels it. Typing does not. */
+  #loading: Promise<Generator> | null = null;
+  #loadController = new AbortController();
+  /** The suggestion being asked for; aborted by whatever makes it pointless. */
+  #run: AbortController | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor() {
+    super();
+    const style = document.createElement("style");
+    style.textContent = GHOST_STYLE;
+    this.#announcer.className = "unseen";
+    this.#announcer.setAttribute("role", "status");
+    this.#announcer.setAttribute("aria-live", "polite");
+    this.attachShadow({ mode: "open" }).append(style, this.#ghost.box, this.#announcer);
+  }
+
+  connectedCallback(): void {
+    this.#attach();
+    if (this.hasAttribute("preload")) void this.load();
+  }
+
+  disconnectedCallback(): void {
+    this.#detachArea();
+    // Moving an element is a disconnect and a connect in one go: that must not cost the model.
+    queueMicrotask(() => {
+      if (!this.isConnected) this.#letGo();
+    });
+  }
+
+  attributeChangedCallback(name: string, before: string | null, after: string | null): void {
+    if (before === after || !this.isConnected) return;
+    if (name === "for") {
+      this.#detachArea();
+      this.#attach();
+    } else this.#letGo();
+  }
+
+  /** Where the element stands. */
+  get state(): AutocompleteState {
+    return (this.getAttribute("state") ?? "idle") as AutocompleteState;
+  }
+
+  /** The suggestion that is shown; empty when there is none. */
+  get suggestion(): string {
+    return this.#ghost.text;
+  }
+
+  /** Loads the model without waiting for the first typing. A failure is told by `gpt2-error`. */
+  async load(): Promise<void> {
+    try {
+      await this.#model();
+    } catch (error) {
+      if (!isAbort(error)) this.#fail(error);
+    }
+  }
+
+  /** Writes the suggestion into the textarea, as if it had been typed. */
+  accept(): void {
+    const area = this.#area;
+    const text = this.#ghost.text;
+    if (!area || text === "") return;
+    this.dismiss();
+    area.focus();
+    // Deprecated, and the only way to insert that the browser's undo knows of. Not every browser does it here.
+    if (!document.execCommand("insertText", false, text)) {
+      area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
+      area.dispatchEvent(new InputEvent("input", { bubbles: true, inputType: "insertText", data: text }));
+    }
+    this.#tell("gpt2-accept", { text });
+  }
+
+  /** Takes the suggestion away and stops asking for one. */
+  dismiss(): void {
+    clearTimeout(this.#timer);
+    this.#run?.abort();
+    this.#run = null;
+    this.#announcer.textContent = "";
+    if (this.#area) this.#ghost.show(this.#area, "");
+    if (this.state !== "failed") this.#rest();
+  }
+
+  #attach(): void {
+    const id = this.getAttribute("for") ?? "";
+    const root = this.getRootNode();
+    const area = root instanceof Document || root instanceof ShadowRoot ? root.getElementById(id) : null;
+    if (!(area instanceof HTMLTextAreaElement)) {
+      this.#fail(new TypeError(`<gpt2-autocomplete for="${id}">: there is no <textarea id="${id}">`));
+      return;
+    }
+    this.#area = area;
+    this.#rest();
+    const detach = new AbortController();
+    this.#detach = detach;
+    const { signal } = detach;
+    area.addEventListener("keydown", (event) => this.#onKey(event), { signal });
+    area.addEventListener("input", () => this.#suggestSoon(), { signal });
+    area.addEventListener("compositionstart", () => this.dismiss(), { signal });
+    area.addEventListener("blur", () => this.dismiss(), { signal });
+    area.addEventListener("pointerdown", () => this.dismiss(), { signal });
+    area.addEventListener("focus", () => this.state === "failed" && this.#rest(), { signal });
+    const place = (): void => this.#ghost.place(area);
+    // Captured: a scroll of any box around the textarea, or of its own text, moves what lies under the overlay.
+    document.addEventListener("scroll", place, { signal, capture: true, passive: true });
+    addEventListener("resize", place, { signal });
+    const resized = new ResizeObserver(place);
+    resized.observe(area);
+    signal.addEventListener("abort", () => resized.disconnect());
+  }
+
+  #detachArea(): void {
+    this.dismiss();
+    this.#detach?.abort();
+    this.#detach = null;
+    this.#area = null;
+  }
+
+  #onKey(event: KeyboardEvent): void {
+    if (event.isComposing || ["Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
+    const plain = !event.ctrlKey && !event.altKey && !event.metaKey && !event.shiftKey;
+    const shown = this.#ghost.text !== "";
+    if (shown && plain && event.key === "Tab") {
+      event.preventDefault();
+      this.accept();
+      return;
+    }
+    if (shown && event.key === "Escape") {
+      // This Escape was for the suggestion, not for a dialog around the textarea.
+      event.preventDefault();
+      event.stopPropagation();
+    }
+    this.dismiss();
+  }
+
+  #suggestSoon(): void {
+    this.dismiss();
+    const area = this.#area;
+    if (!area || this.state === "failed") return;
+    if (area.selectionStart !== area.selectionEnd || area.value.slice(area.selectionEnd).trim() !== "") return;
+    const delay = Number(this.getAttribute("delay") ?? DELAY_MS);
+    this.#timer = setTimeout(() => {
+      const run = new AbortController();
+      this.#run = run;
+      // One after another: a cancelled run has its end before the next begins.
+      this.#running = this.#running.then(() => this.#suggest(area, run.signal));
+    }, delay);
+  }
+
+  #model(): Promise<Generator> {
+    if (this.#generator) return Promise.resolve(this.#generator);
+    this.#loading ??= this.#load().finally(() => {
+      this.#loading = null;
+      if (this.state === "loading") this.#rest();
+    });
+    this.#enter("loading");
+    return this.#loading;
+  }
+
+  async #load(): Promise<Generator> {
+    this.#loadController = new AbortController();
+    const lease = new Lease((event) => {
+      if (this.#area && event.status === "progress_total") this.#ghost.note(this.#area, progressText(event));
+    });
+    const generator = await acquire(lease, choiceOf(this), this.#loadController.signal);
+    this.#lease = lease;
+    this.#generator = generator;
+    this.#tell("gpt2-ready", { info: generator.info });
+    return generator;
+  }
+
+  async #suggest(area: HTMLTextAreaElement, signal: AbortSignal): Promise<void> {
+    const { prompt, spaces } = promptBefore(area.value.slice(0, area.selectionEnd));
+    if (prompt === "" || signal.aborted) return;
+    try {
+      const generator = await this.#model();
+      // Somebody typed on while the model was loading; that has its own run.
+      if (signal.aborted) return;
+      this.#enter("generating");
+      const stream = generator.generate(prompt, {
+        max_new_tokens: 12,
+        do_sample: false,
+        ...optionsOf(this),
+        ...this.options,
+        // Whatever else it ends with, a suggestion ends with its line.
+        stop: ["\n", ...[this.options.stop ?? optionsOf(this).stop ?? []].flat()],
+        signal,
+      });
+      // Both at once: when a run fails, the iteration and the result reject with the same error.
+      const [result] = await Promise.all([stream.result, this.#follow(stream, area, spaces, signal)]);
+      this.#tell("gpt2-done", result);
+      if (signal.aborted) return;
+      const text = this.#ghost.text;
+      this.#enter(text === "" ? "ready" : "suggesting");
+      if (text !== "") this.#announcer.textContent = `Suggestion: ${text.trim()}. Tab accepts, Escape dismisses.`;
+    } catch (error) {
+      if (!isAbort(error)) this.#fail(error);
+    }
+  }
+
+  async #follow(stream: GenerationStream, area: HTMLTextAreaElement, spaces: boolean, signal: AbortSignal): Promise<void> {
+    let generated = "";
+    let whole = false;
+    for await (const chunk of stream) {
+      if (signal.aborted || whole) continue;
+      generated += chunk.text;
+      const next = continuation(generated, spaces);
+      whole = next.whole;
+      this.#ghost.show(area, next.text);
+      this.#tell("gpt2-chunk", chunk);
+      if (whole) stream.interrupt();
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.dismiss();
+    if (isDeviceLost(error) && this.#lease) discard(this.#lease);
+    this.#giveBack();
+    this.#enter("failed");
+    const said = `No suggestions: ${explain(error).title}.`;
+    if (this.#area) this.#ghost.note(this.#area, said);
+    this.#announcer.textContent = said;
+    this.#tell("gpt2-error", { error });
+  }
+
+  #letGo(): void {
+    this.#loadController.abort();
+    this.dismiss();
+    this.#giveBack();
+  }
+
+  #giveBack(): void {
+    const lease = this.#lease;
+    this.#lease = null;
+    this.#generator = null;
+    if (!lease) return;
+    // A run ends by its signal; what it writes with must not go from under it before.
+    this.#running.then(() => release(lease)).catch((error: unknown) => this.#tell("gpt2-error", { error }));
+  }
+
+  /** Back to where nothing is suggested, nothing failed. */
+  #rest(): void {
+    this.#enter(this.#loading ? "loading" : this.#generator ? "ready" : "idle");
+    if (this.#area && !this.#loading) this.#ghost.note(this.#area, "");
+  }
+
+  #enter(state: AutocompleteState): void {
+    this.setAttribute("state", state);
+  }
+
+  #tell(type: string, detail: unknown): void {
+    this.dispatchEvent(new CustomEvent(type, { detail, bubbles: true, composed: true }));
+  }
+}

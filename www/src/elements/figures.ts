@@ -1,0 +1,62 @@
+/** Numbers as people read them. Used by the page and by the elements. */
+import type { ProgressEvent } from "../index.js";
+
+const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
+
+/** `548105171` → `548 MB`; decimal units, as download pages use them. */
+export function bytesText(n_bytes: number): string {
+  let unit = 0;
+  let value = n_bytes;
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : 1;
+  return `${value.toFixed(digits)} ${UNITS[unit] ?? ""}`;
+}
+
+/** `124439808` → `124M`; as models are usually named by their size. */
+export function parametersText(n_parameters: number): string {
+  if (n_parameters >= 1e9) return `${(n_parameters / 1e9).toFixed(1)}B`;
+  if (n_parameters >= 10e6) return `${(n_parameters / 1e6).toFixed(0)}M`;
+  if (n_parameters >= 1e6) return `${(n_parameters / 1e6).toFixed(1)}M`;
+  return n_parameters.toLocaleString("en");
+}
+
+/** A time left: `about 3 min left`, `12 s left`, or the empty string where it is not known. */
+export function timeLeftText(eta_ms: number | null | undefined): string {
+  if (eta_ms === null || eta_ms === undefined || !Number.isFinite(eta_ms) || eta_ms <= 0) return "";
+  const seconds = Math.ceil(eta_ms / 1000);
+  if (seconds < 60) return `${seconds} s left`;
+  if (seconds < 3600) return `about ${Math.round(seconds / 60)} min left`;
+  return `about ${(seconds / 3600).toFixed(1)} h left`;
+}
+
+/** A short time: `84 ms`, `1.3 s`. */
+export function durationText(ms: number): string {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** A count with its noun: `1 token`, `1,024 tokens`. */
+export function countText(n: number, noun: string): string {
+  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
+  download: "Downloading",
+  verify: "Checking the download",
+  convert: "Preparing the weights",
+  upload: "Copying to the GPU",
+  compile: "Preparing the GPU’s programs",
+  "self-test": "Testing against known answers",
+};
+
+/** One line about a load under way: phase, bytes, percent, time left. */
+export function progressText(event: ProgressEvent): string {
+  const parts = [PHASES[event.phase]];
+  if (event.total > 0) parts.push(`${bytesText(event.loaded)} of ${bytesText(event.total)}`);
+  parts.push(`${Math.floor(event.progress)} %`);
+  const left = timeLeftText(event.eta_ms);
+  if (left !== "") parts.push(left);
+  return parts.join(" · ");
+}

@@ -1,0 +1,112 @@
+/** What `<gpt2-generator>` looks like: its shadow tree and style sheet. */
+
+const STYLE = `
+:host {
+  --_accent: var(--gpt2-accent, light-dark(#0b6b66, #63cbc0));
+  --_on-accent: var(--gpt2-on-accent, light-dark(#fff, #0b2220));
+  --_muted: var(--gpt2-muted, color-mix(in srgb, currentColor 68%, transparent));
+  --_line: var(--gpt2-line, color-mix(in srgb, currentColor 50%, transparent));
+  --_wash: var(--gpt2-wash, color-mix(in srgb, var(--_accent) 12%, transparent));
+  --_bad: var(--gpt2-bad, light-dark(#a4262c, #ff8f86));
+  display: block;
+  position: relative;
+  font: inherit;
+}
+[hidden] { display: none !important; }
+* { box-sizing: border-box; }
+label { display: block; margin-bottom: 0.3em; font-weight: 600; }
+textarea { display: block; width: 100%; min-height: 5em; padding: 0.5em 0.7em; border: 1px solid var(--_line); border-radius: var(--gpt2-radius, 0.5rem); background: transparent; color: inherit; font: inherit; line-height: 1.5; resize: vertical; }
+button { min-height: 2.4em; padding: 0.3em 1em; border: 1px solid var(--_line); border-radius: var(--gpt2-radius, 0.5rem); background: transparent; color: inherit; font: inherit; font-weight: 600; cursor: pointer; }
+button.main { border-color: var(--_accent); background: var(--_accent); color: var(--_on-accent); }
+:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
+.row { display: flex; flex-wrap: wrap; gap: 0.5em 0.75em; align-items: center; margin-top: 0.6em; }
+.small { color: var(--_muted); font-size: 0.85em; font-variant-numeric: tabular-nums; }
+progress { flex: 1 1 8em; accent-color: var(--_accent); }
+.output { max-height: var(--gpt2-output-max-height, 24em); margin-top: 0.8em; overflow: auto; overflow-wrap: anywhere; white-space: pre-wrap; line-height: 1.6; }
+.echo { color: var(--_muted); }
+.completion { border-radius: 0.2em; background: var(--_wash); }
+.error { margin-top: 0.8em; padding: 0.7em 0.9em; border: 1px solid var(--_bad); border-left-width: 0.35em; border-radius: var(--gpt2-radius, 0.5rem); }
+.error p { margin: 0.3em 0; overflow-wrap: anywhere; }
+.error .title { color: var(--_bad); font-weight: 600; }
+.error .detail { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 0.85em; }
+.unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+`;
+
+const TREE = `
+<form part="form">
+  <label part="label" for="prompt"><slot name="label">Your beginning</slot></label>
+  <textarea part="prompt" id="prompt" rows="3"></textarea>
+  <div class="row" part="actions">
+    <button part="button generate" class="main" id="generate" type="submit">Generate</button>
+    <button part="button stop" class="main" id="stop" type="button" hidden>Stop</button>
+    <span part="speed" class="small" id="speed"></span>
+  </div>
+</form>
+<div part="loading" class="row" id="loading" hidden>
+  <progress part="progress" id="progress" max="100" aria-label="Loading the model"></progress>
+  <span part="progress-text" class="small" id="progress-text"></span>
+  <button part="button cancel" id="cancel" type="button">Cancel</button>
+</div>
+<div part="error" class="error" id="error" role="alert" hidden>
+  <p part="error-title" class="title" id="error-title"></p>
+  <p part="error-detail" class="detail" id="error-detail"></p>
+  <p part="error-next" id="error-next"></p>
+  <button part="button retry" id="retry" type="button">Retry</button>
+</div>
+<div part="output" class="output" id="output" tabindex="0" role="region" aria-label="Text" hidden><span part="prompt-echo" class="echo" id="echo"></span><span part="completion" class="completion" id="completion"></span></div>
+<p class="unseen" id="announcer" role="status" aria-live="polite"></p>
+`;
+
+/** The parts of the shadow tree that change. */
+export interface GeneratorView {
+  form: HTMLFormElement;
+  prompt: HTMLTextAreaElement;
+  generate: HTMLButtonElement;
+  stop: HTMLButtonElement;
+  speed: HTMLElement;
+  loading: HTMLElement;
+  progress: HTMLProgressElement;
+  progressText: HTMLElement;
+  cancel: HTMLButtonElement;
+  error: HTMLElement;
+  errorTitle: HTMLElement;
+  errorDetail: HTMLElement;
+  errorNext: HTMLElement;
+  retry: HTMLButtonElement;
+  output: HTMLElement;
+  echo: HTMLElement;
+  completion: HTMLElement;
+  announcer: HTMLElement;
+}
+
+/** Builds the tree in `root` and hands out its parts. */
+export function buildView(root: ShadowRoot): GeneratorView {
+  const template = document.createElement("template");
+  template.innerHTML = `<style>${STYLE}</style>${TREE}`;
+  root.append(template.content);
+  const find = <T extends HTMLElement>(selector: string): T => {
+    const found = root.querySelector<T>(selector);
+    if (!found) throw new Error(`the tree of <gpt2-generator> has no \`${selector}\``);
+    return found;
+  };
+  return {
+    form: find("form"),
+    prompt: find("#prompt"),
+    generate: find("#generate"),
+    stop: find("#stop"),
+    speed: find("#speed"),
+    loading: find("#loading"),
+    progress: find("#progress"),
+    progressText: find("#progress-text"),
+    cancel: find("#cancel"),
+    error: find("#error"),
+    errorTitle: find("#error-title"),
+    errorDetail: find("#error-detail"),
+    errorNext: find("#error-next"),
+    retry: find("#retry"),
+    output: find("#output"),
+    echo: find("#echo"),
+    completion: find("#completion"),
+    announcer: find("#announcer"),
+  };
+}

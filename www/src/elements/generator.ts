@@ -1,0 +1,263 @@
+/** `<gpt2-generator>`. */
+import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../index.js";
+import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
+import { explain, isAbort, isDeviceLost } from "./explain.js";
+import { countText, progressText } from "./figures.js";
+import { buildView } from "./generator-view.js";
+import { acquire, discard, Lease, release } from "./shared.js";
+
+/** Where a `<gpt2-generator>` stands; also its `state` attribute, for style sheets. */
+export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "failed";
+
+/**
+ * A prompt, a model, and the text that it writes.
+ *
+ * ```html
+ * <gpt2-generator model="demo" prompt="Once upon a time" max-new-tokens="80" temperature="0.8"></gpt2-generator>
+ * ```
+ *
+ * Attributes: `model` (default `demo`), `device`, `dtype`, `revision`; `preload` (load at once, not at first use);
+ * `prompt` (the first text of the field), `placeholder`; the options of `generate` with hyphens, `greedy` among them.
+ * The property `options` holds what attributes cannot say, and wins over them. Slot: `label`.
+ *
+ * Events, all bubbling and composed: `gpt2-ready` (`detail.info`), `gpt2-chunk` (`detail` is the chunk), `gpt2-done`
+ * (`detail` is the result), `gpt2-error` (`detail.error`).
+ *
+ * CSS parts: `form label prompt actions button generate stop cancel retry speed loading progress progress-text error
+ * error-title error-detail error-next output prompt-echo completion`. Custom properties: `--gpt2-accent`,
+ * `--gpt2-on-accent`, `--gpt2-muted`, `--gpt2-line`, `--gpt2-wash` (behind the completion), `--gpt2-bad`,
+ * `--gpt2-radius`, `--gpt2-output-max-height`.
+ *
+ * Keys: Ctrl or Cmd with Enter in the field generates, Esc stops. The model is shared with the other elements of the
+ * page that ask for the same, and is disposed of when the last of them leaves the page.
+ */
+export class Gpt2GeneratorElement extends HTMLElement {
+  static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "placeholder"];
+
+  /** Options of `generate`; each wins over the attribute of its name. */
+  options: GenerateOptions = {};
+
+  readonly #view = buildView(this.attachShadow({ mode: "open", delegatesFocus: true }));
+  /** The model in use, and the lease on it: both there or neither. */
+  #generator: Generator | null = null;
+  #lease: Lease | null = null;
+  /** The load under way, and what cancels it. */
+  #loading: Promise<Generator | null> | null = null;
+  #controller = new AbortController();
+  /** The run under way, and its end, which never rejects. */
+  #stream: GenerationStream | null = null;
+  #running: Promise<unknown> = Promise.resolve();
+  #begun = false;
+
+  constructor() {
+    super();
+    const view = this.#view;
+    view.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.generate();
+    });
+    view.stop.addEventListener("click", () => this.stop());
+    view.cancel.addEventListener("click", () => this.stop());
+    view.retry.addEventListener("click", () => void this.generate());
+    view.form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) {
+        event.preventDefault();
+        void this.generate();
+      }
+    });
+    this.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      if (this.state !== "generating" && this.state !== "loading") return;
+      event.preventDefault();
+      this.stop();
+    });
+  }
+
+  connectedCallback(): void {
+    // Attributes of an element made by script are not there yet in the constructor.
+    if (!this.#begun) {
+      this.#begun = true;
+      this.#view.prompt.value ||= this.getAttribute("prompt") ?? "";
+      this.#enter("idle", "");
+    }
+    if (this.hasAttribute("preload")) void this.load();
+  }
+
+  disconnectedCallback(): void {
+    // Moving an element is a disconnect and a connect in one go: that must not cost the model.
+    queueMicrotask(() => {
+      if (!this.isConnected) this.#letGo();
+    });
+  }
+
+  attributeChangedCallback(name: string, before: string | null, after: string | null): void {
+    if (before === after) return;
+    if (name === "placeholder") this.#view.prompt.placeholder = after ?? "";
+    else if (this.#generator || this.#loading) this.#letGo();
+  }
+
+  /** Where the element stands. */
+  get state(): GeneratorState {
+    return (this.getAttribute("state") ?? "idle") as GeneratorState;
+  }
+
+  /** The text in the prompt field. */
+  get value(): string {
+    return this.#view.prompt.value;
+  }
+  set value(text: string) {
+    this.#view.prompt.value = text;
+  }
+
+  /** What the model wrote last. */
+  get text(): string {
+    return this.#view.completion.textContent ?? "";
+  }
+
+  /** Loads the model without generating. Null where that failed or was cancelled; `gpt2-error` then says why. */
+  async load(): Promise<Generator | null> {
+    if (this.#generator) return this.#generator;
+    this.#loading ??= this.#load().finally(() => {
+      this.#loading = null;
+    });
+    return this.#loading;
+  }
+
+  /**
+   * Writes on from `prompt`, else from what is in the field.
+   *
+   * Null where the element is writing already, and where it failed or was cancelled; `gpt2-error` then says why.
+   */
+  async generate(prompt?: string): Promise<GenerationResult | null> {
+    if (this.#stream) return null;
+    if (prompt !== undefined) this.value = prompt;
+    const generator = await this.load();
+    // Two calls may have waited for the same load: the first one writes.
+    if (!generator || this.#stream) return null;
+    const run = this.#write(generator);
+    this.#running = run;
+    return run;
+  }
+
+  /** Cancels a load, or ends a run and keeps its text. */
+  stop(): void {
+    if (this.#stream) this.#stream.interrupt();
+    else this.#controller.abort(new DOMException("loading was cancelled", "AbortError"));
+  }
+
+  async #load(): Promise<Generator | null> {
+    const lease = new Lease((event) => this.#showProgress(event));
+    const controller = new AbortController();
+    this.#controller = controller;
+    this.#view.progress.removeAttribute("value");
+    this.#view.progressText.textContent = "";
+    this.#enter("loading", "Loading the model.");
+    try {
+      const generator = await acquire(lease, choiceOf(this), controller.signal);
+      this.#generator = generator;
+      this.#lease = lease;
+      this.#enter("ready", "The model is ready.");
+      this.#tell("gpt2-ready", { info: generator.info });
+      return generator;
+    } catch (error) {
+      if (isAbort(error)) this.#enter("idle", "Loading was cancelled.");
+      else this.#fail(error);
+      return null;
+    }
+  }
+
+  async #write(generator: Generator): Promise<GenerationResult | null> {
+    const view = this.#view;
+    view.echo.textContent = this.value;
+    const text = document.createTextNode("");
+    view.completion.replaceChildren(text);
+    view.output.hidden = false;
+    view.speed.textContent = "";
+    this.#enter("generating", "Writing.");
+    try {
+      const stream = generator.generate(this.value, { ...optionsOf(this), ...this.options });
+      this.#stream = stream;
+      // Both at once: when a run fails, the iteration and the result reject with the same error.
+      const [result] = await Promise.all([stream.result, this.#follow(stream, text)]);
+      view.speed.textContent = `${result.timings.predicted_per_second.toFixed(1)} tokens/s`;
+      const said = `Finished: ${countText(result.usage.completion_tokens, "token")}.`;
+      this.#enter(this.#generator === generator ? "ready" : "idle", said);
+      this.#tell("gpt2-done", result);
+      return result;
+    } catch (error) {
+      this.#fail(error);
+      return null;
+    } finally {
+      this.#stream = null;
+    }
+  }
+
+  async #follow(stream: GenerationStream, text: Text): Promise<void> {
+    const { output } = this.#view;
+    for await (const chunk of stream) {
+      const atEnd = output.scrollHeight - output.scrollTop - output.clientHeight < 8;
+      text.appendData(chunk.text);
+      if (atEnd) output.scrollTop = output.scrollHeight;
+      this.#tell("gpt2-chunk", chunk);
+    }
+  }
+
+  #showProgress(event: ProgressEvent): void {
+    if (event.status !== "progress_total") return;
+    // While nothing is known of the size the bar only shows that something is under way.
+    if (event.total > 0 || event.progress > 0) this.#view.progress.value = event.progress;
+    this.#view.progressText.textContent = progressText(event);
+  }
+
+  #enter(state: GeneratorState, said: string): void {
+    const view = this.#view;
+    const busy = state === "loading" || state === "generating";
+    const inside = this.shadowRoot?.activeElement;
+    this.setAttribute("state", state);
+    view.loading.hidden = state !== "loading";
+    view.error.hidden = state !== "failed";
+    view.stop.hidden = state !== "generating";
+    view.generate.hidden = busy;
+    // The button that had the focus may be gone: the one in its place takes it.
+    if (inside instanceof HTMLButtonElement) {
+      (state === "loading" ? view.cancel : state === "generating" ? view.stop : view.generate).focus({ preventScroll: true });
+    }
+    view.announcer.textContent = said;
+  }
+
+  #fail(error: unknown): void {
+    const { title, detail, next } = explain(error);
+    if (isDeviceLost(error) && this.#lease) {
+      discard(this.#lease);
+      this.#giveBack(this.#lease);
+    }
+    this.#enter("failed", "");
+    this.#view.errorTitle.textContent = title;
+    this.#view.errorDetail.textContent = detail;
+    this.#view.errorNext.textContent = next;
+    this.#tell("gpt2-error", { error });
+  }
+
+  /** Ends whatever is under way and gives the generator back. */
+  #letGo(): void {
+    this.stop();
+    const lease = this.#lease;
+    // A run has to end first: what it writes with must not go from under it. A cancelled load gives itself back.
+    if (lease) void this.#running.then(() => this.#giveBack(lease));
+    this.#generator = null;
+    this.#lease = null;
+    if (!this.#stream) this.#enter("idle", "");
+  }
+
+  #giveBack(lease: Lease): void {
+    if (this.#lease === lease) {
+      this.#lease = null;
+      this.#generator = null;
+    }
+    release(lease).catch((error: unknown) => this.#tell("gpt2-error", { error }));
+  }
+
+  #tell(type: string, detail: unknown): void {
+    this.dispatchEvent(new CustomEvent(type, { detail, bubbles: true, composed: true }));
+  }
+}

@@ -1,0 +1,175 @@
+/** `createGenerator` and what it makes. */
+
+import { Client } from "./client.js";
+import { abortError, invalidOption, makeError } from "./errors.js";
+import { Session } from "./session.js";
+import { resolve } from "./source.js";
+import { GenerationStream } from "./stream.js";
+import { checkCreateOptions, generateOptionsJson, promptOf } from "./validate.js";
+import type { Answers, WireModel } from "./messages.js";
+import type { CreateGeneratorOptions, GenerateOptions, GenerationResult, GeneratorInfo, GeneratorStats, ModelSource, Recipe, Score } from "./types.js";
+
+/**
+ * Loads a model and starts a worker for it.
+ *
+ * @throws {@link UnsupportedModelError}, {@link CheckpointError}, {@link IntegrityError}, {@link NetworkError},
+ * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, or the platform's `AbortError`.
+ */
+export async function createGenerator(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Generator> {
+  checkCreateOptions(options);
+  const source = resolve(model, options);
+  if (options.signal?.aborted) throw abortError();
+  const client = new Client(options.worker instanceof Worker ? options.worker : startWorker(), options.fetch);
+  // a worker in the middle of a long step would not hear of a cancel: end it
+  const cancel = () => client.close(abortError());
+  options.signal?.addEventListener("abort", cancel, { once: true });
+  const wire = {
+    device: options.device ?? "auto",
+    cache: options.cache ?? true,
+    verify: options.verify ?? true,
+    wasm_url: options.wasm_url === undefined ? null : new URL(options.wasm_url, globalThis.location?.href).href,
+    custom_fetch: options.fetch !== undefined,
+  };
+  const listeners = options.progress_callback ? { progress: options.progress_callback } : {};
+  try {
+    const info = await client.ask<"load", Answers["load"]>({ kind: "load", model: source, options: wire }, undefined, listeners).answer;
+    return new Generator(client, source, info);
+  } catch (error) {
+    client.close(error as Error);
+    throw error;
+  } finally {
+    options.signal?.removeEventListener("abort", cancel);
+  }
+}
+
+/** A worker from the package's own file, also where the package is served from another origin (a CDN). */
+function startWorker(): Worker {
+  const url = new URL("./worker.js", import.meta.url);
+  if (url.origin === globalThis.location?.origin) return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
+  const blob_url = URL.createObjectURL(script);
+  const worker = new Worker(blob_url, { type: "module" });
+  worker.addEventListener("message", () => URL.revokeObjectURL(blob_url), { once: true });
+  return worker;
+}
+
+/** Text ↔ token ids of the loaded model. */
+export interface GeneratorTokenizer {
+  /** Special tokens that are written out in the text are recognised; none is added. */
+  encode(text: string): Promise<number[]>;
+  /** Special tokens are left out. */
+  decode(ids: readonly number[]): Promise<string>;
+  /** How many tokens the text has. */
+  count(text: string): Promise<number>;
+}
+
+/** A model in memory. */
+export class Generator {
+  readonly info: GeneratorInfo;
+  readonly tokenizer: GeneratorTokenizer;
+  #client: Client;
+
+  /** @internal */
+  constructor(client: Client, source: WireModel, info: Answers["load"]) {
+    this.#client = client;
+    this.info = { model: source.name, revision: source.kind === "url" ? source.revision : "", ...info };
+    this.tokenizer = {
+      encode: async (text) => client.ask<"encode", number[]>({ kind: "encode", text: string("text", text) }).answer,
+      decode: async (ids) => client.ask<"decode", string>({ kind: "decode", ids: promptOf(ids) as number[] }).answer,
+      count: async (text) => (await this.tokenizer.encode(text)).length,
+    };
+  }
+
+  /** Continues a prompt, given as text or as token ids. Errors come out of the stream and its `result`. */
+  generate(prompt: string | readonly number[], options: GenerateOptions = {}): GenerationStream {
+    return this.#stream(null, prompt, options);
+  }
+
+  /** Like {@link generate}, without looking at the stream. */
+  complete(prompt: string | readonly number[], options: GenerateOptions = {}): Promise<GenerationResult> {
+    return this.generate(prompt, options).result;
+  }
+
+  /**
+   * The text of a recipe again.
+   *
+   * @throws {@link InvalidOptionError} if the recipe is for another model, revision, device or dtype.
+   */
+  replay(recipe: Recipe): GenerationStream {
+    const { model, revision, device, dtype, prompt, ...options } = recipe;
+    for (const [name, found] of Object.entries({ model, revision, device, dtype })) {
+      const expected = this.info[name as "model" | "revision" | "device" | "dtype"];
+      if (found !== expected) throw invalidOption(`recipe.${name}`, JSON.stringify(expected), found);
+    }
+    return this.generate(prompt, options as GenerateOptions);
+  }
+
+  /** Log-probability and rank of each token of a text. */
+  async score(text: string, options: { signal?: AbortSignal } = {}): Promise<Score> {
+    return this.#client.ask<"score", Score>({ kind: "score", text: string("text", text) }, options.signal).answer;
+  }
+
+  /** An empty text with a KV cache of its own, which grows by prompts and what is generated from them. */
+  session(): Session {
+    return new Session(this.#client, this.info.context_window, this.#stream.bind(this), null);
+  }
+
+  /** What has been measured since loading. */
+  async stats(): Promise<GeneratorStats> {
+    return this.#client.ask<"stats", GeneratorStats>({ kind: "stats" }).answer;
+  }
+
+  /** Frees the worker and all its memory, the GPU's too. Whatever is still asked rejects. */
+  async dispose(): Promise<void> {
+    this.#client.close(makeError("disposed", "the generator is disposed"));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  #stream(session: Promise<number> | null, prompt: string | readonly number[], options: GenerateOptions, done?: (answer: Answers["generate"]) => void): GenerationStream {
+    const controller = new AbortController();
+    const { signal, ...rest } = options;
+    let id: number | undefined;
+    let is_interrupted = false;
+    return new GenerationStream((push) => {
+      const run = async (): Promise<GenerationResult> => {
+        if (signal?.aborted) throw abortError();
+        const forward = () => controller.abort();
+        signal?.addEventListener("abort", forward, { once: true });
+        try {
+          const request = { kind: "generate" as const, session: session && (await session), prompt: promptOf(prompt), options: generateOptionsJson(rest) };
+          const pending = this.#client.ask<"generate", Answers["generate"]>(request, controller.signal, { chunk: push });
+          id = pending.id;
+          if (is_interrupted) this.#client.interrupt(id);
+          const answer = await pending.answer;
+          done?.(answer);
+          return this.#result(answer, prompt);
+        } finally {
+          signal?.removeEventListener("abort", forward);
+        }
+      };
+      return {
+        result: run(),
+        interrupt: () => {
+          is_interrupted = true;
+          if (id !== undefined) this.#client.interrupt(id);
+        },
+        cancel: () => controller.abort(),
+      };
+    });
+  }
+
+  #result({ options, context_usage: _, ...answer }: Answers["generate"], prompt: string | readonly number[]): GenerationResult {
+    const { model, revision, device, dtype } = this.info;
+    const recipe = { model, revision, device, dtype, prompt: typeof prompt === "string" ? prompt : [...prompt], ...options };
+    return { ...answer, recipe };
+  }
+}
+
+function string(name: string, value: unknown): string {
+  if (typeof value !== "string") throw invalidOption(name, "a string", value);
+  return value;
+}
+

@@ -1,0 +1,27 @@
+/**
+ * GPT-2 in a web page, on the visitor's own machine.
+ *
+ * ```ts
+ * const generator = await createGenerator("demo");
+ * for await (const { text } of generator.generate("Once upon a time")) page.append(text);
+ * ```
+ */
+
+export { createGenerator, Generator, type GeneratorTokenizer } from "./generator.js";
+export { GenerationStream } from "./stream.js";
+export { Session } from "./session.js";
+export { deleteModel, isCached, listModels, storageEstimate } from "./cache.js";
+export { VERSION } from "./source.js";
+export {
+  CheckpointError,
+  ContextWindowError,
+  DeviceLostError,
+  Gpt2Error,
+  IntegrityError,
+  InvalidOptionError,
+  NetworkError,
+  QuotaError,
+  UnsupportedModelError,
+  WebGPUNotAvailableError,
+} from "./errors.js";
+export type * from "./types.js";

@@ -1,0 +1,137 @@
+/** From a model's files to a model in memory, each byte passing through once. Runs in the worker. */
+
+import { abortError, makeError } from "./errors.js";
+import { countDispatches } from "./dispatches.js";
+import { openHub, readBytes, readText, type Fetch, type Hub, type OpenFile } from "./hub.js";
+import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
+import { Progress } from "./progress.js";
+import type { ProgressEvent } from "./types.js";
+import init, { Loader, shardNames, type Model } from "../wasm/gpt2_web.js";
+
+/** A model that is ready. */
+export interface Loaded {
+  model: Model;
+  info: Answers["load"];
+  /** Size of the WebAssembly memory. */
+  bytes_held(): number;
+  n_dispatches(): number | null;
+}
+
+/** Loads a model. */
+export async function load(
+  source: WireModel,
+  options: WireLoadOptions,
+  fetch: Fetch,
+  signal: AbortSignal,
+  emit: (event: ProgressEvent) => void,
+): Promise<Loaded> {
+  const warnings: string[] = [];
+  const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
+  const progress = new Progress(source.name, emit);
+  const checkAbort = () => {
+    if (signal.aborted) throw abortError();
+  };
+  progress.start();
+
+  progress.phase("compile");
+  const { memory } = await init({ module_or_path: options.wasm_url ?? new URL("./gpt2_web_bg.wasm", import.meta.url) });
+  checkAbort();
+
+  const small = (file: string) => whole(hub, file, progress);
+  const config = await small("config.json");
+  if (!config) throw missing("config.json", "the model's configuration");
+  const generation_config = await small("generation_config.json");
+  const loader = new Loader(await readText(config), generation_config ? await readText(generation_config) : undefined);
+  try {
+    await loadTokenizer(loader, small);
+    checkAbort();
+    progress.phase("self-test");
+    await loader.openDevice(options.device, options.device === "wasm" ? undefined : await describeAdapter());
+    checkAbort();
+    await loadWeights(loader, hub, progress);
+  } catch (error) {
+    loader.free();
+    throw error;
+  }
+  const model = loader.finish(); // takes the loader
+  await hub.complete();
+  const info = model.info() as Omit<Answers["load"], "warnings">;
+  if (info.device === "webgpu") countDispatches.install();
+  progress.finish();
+  return {
+    model,
+    info: { ...info, warnings },
+    bytes_held: () => memory.buffer.byteLength,
+    n_dispatches: () => countDispatches.perToken(),
+  };
+}
+
+async function loadTokenizer(loader: Loader, small: (file: string) => Promise<OpenFile | null>): Promise<void> {
+  const tokenizer = await small("tokenizer.json");
+  if (tokenizer) return loader.tokenizerJson(await readBytes(tokenizer));
+  const [vocab, merges] = [await small("vocab.json"), await small("merges.txt")];
+  if (!vocab) throw missing("tokenizer.json", "this file, or vocab.json and merges.txt");
+  if (!merges) throw missing("merges.txt", "this file beside vocab.json, or tokenizer.json");
+  loader.vocabAndMerges(await readText(vocab), await readText(merges));
+}
+
+async function loadWeights(loader: Loader, hub: Hub, progress: Progress): Promise<void> {
+  const single = await open(hub, "model.safetensors", progress);
+  if (single) return write(loader, "model.safetensors", single, progress);
+  const index = await whole(hub, "model.safetensors.index.json", progress);
+  if (!index) throw missing("model.safetensors", "this file, or model.safetensors.index.json and its shards");
+  const json = await readText(index);
+  const shards = shardNames(json);
+  const { metadata } = JSON.parse(json) as { metadata?: { total_size?: unknown } };
+  if (typeof metadata?.total_size === "number") progress.expect(metadata.total_size);
+  for (const shard of shards) {
+    const file = await open(hub, shard, progress);
+    if (!file) throw missing(shard, "the shard that model.safetensors.index.json names");
+    await write(loader, shard, file, progress);
+  }
+}
+
+async function write(loader: Loader, name: string, file: OpenFile, progress: Progress): Promise<void> {
+  loader.beginFile(name, file.bytes ?? undefined);
+  for await (const chunk of file.chunks) {
+    loader.write(chunk);
+    progress.advance(name, chunk.byteLength);
+  }
+  progress.close(name);
+}
+
+async function open(hub: Hub, name: string, progress: Progress): Promise<OpenFile | null> {
+  progress.initiate(name);
+  const file = await hub.open(name);
+  if (file) progress.open(name, file.bytes ?? 0);
+  return file;
+}
+
+/** Opens a small file so that reading it counts as progress. */
+async function whole(hub: Hub, name: string, progress: Progress): Promise<OpenFile | null> {
+  const file = await open(hub, name, progress);
+  if (!file) return null;
+  async function* counted(chunks: AsyncIterable<Uint8Array>) {
+    for await (const chunk of chunks) {
+      progress.advance(name, chunk.byteLength);
+      yield chunk;
+    }
+    progress.close(name);
+  }
+  return { ...file, chunks: counted(file.chunks) };
+}
+
+function missing(file: string, expected: string): Error {
+  return makeError("checkpoint", `${file}: expected ${expected}, found no such file`, { file, expected, found: "no such file" });
+}
+
+/** What the browser tells of its GPU, if it offers one; the choice itself is made in Rust. */
+async function describeAdapter(): Promise<string | undefined> {
+  if (!("gpu" in navigator)) return undefined;
+  // a browser that lists WebGPU may still fail to start it: that is the same as none
+  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (!adapter) return undefined;
+  const { vendor, architecture, device, description } = adapter.info;
+  const is_fallback = (adapter.info as { isFallbackAdapter?: boolean }).isFallbackAdapter ?? false;
+  return JSON.stringify({ vendor, architecture, device, description, is_fallback });
+}

@@ -1,0 +1,118 @@
+/** Reads the sampling controls. Their ranges, defaults and explanations stand in the HTML and nowhere else. */
+import type { GenerateOptions } from "../index.js";
+import type { Explanation } from "../elements/explain.js";
+import { byId } from "./dom.js";
+import { keep, resetControls } from "./settings.js";
+
+const ALWAYS = [
+  "max_new_tokens", "repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
+] as const;
+const BY_CHANCE = ["temperature", "top_k", "top_p", "min_p"] as const;
+const MAX_SEED = 2n ** 64n - 1n;
+
+const details = byId("sampling", HTMLDetailsElement);
+const greedy = byId("greedy", HTMLInputElement);
+const chance = byId("chance", HTMLFieldSetElement);
+const seed = byId("seed", HTMLInputElement);
+const stopStrings = byId("stop_strings", HTMLTextAreaElement);
+const overflow = byId("context_overflow", HTMLSelectElement);
+
+/** A control holds something it must not: which one, and what it takes. */
+export class ControlError extends Error {
+  readonly control: HTMLInputElement;
+  constructor(control: HTMLInputElement, message: string) {
+    super(message);
+    this.control = control;
+    control.setAttribute("aria-invalid", "true");
+  }
+
+  /** For the alert. */
+  explanation(): Explanation {
+    return { title: "One of the settings is not valid", detail: this.message, next: "Change it, then generate again." };
+  }
+
+  /** Opens the panel and puts the focus on the control. */
+  show(): void {
+    details.open = true;
+    this.control.focus();
+  }
+}
+
+function nameOf(input: HTMLInputElement): string {
+  return input.labels?.[0]?.textContent?.trim() ?? input.id;
+}
+
+function numberIn(id: string): number {
+  const input = byId(id, HTMLInputElement);
+  const value = input.valueAsNumber;
+  const whole = input.step === "1";
+  // Not checkValidity(): a step of 0.05 is for the arrows, and 0.73 is a good temperature.
+  if (!Number.isFinite(value) || value < Number(input.min) || value > Number(input.max) || (whole && !Number.isInteger(value))) {
+    const found = input.value === "" ? "empty" : input.value;
+    throw new ControlError(
+      input,
+      `${nameOf(input)} takes a ${whole ? "whole number" : "number"} from ${input.min} to ${input.max}; it is ${found}.`,
+    );
+  }
+  input.removeAttribute("aria-invalid");
+  return value;
+}
+
+/** The seed as typed, or null for a random one. As digits: a seed has 64 bits, of which a number holds 53. */
+function seedIn(): string | null {
+  const typed = seed.value.trim();
+  if (typed !== "" && (!/^\d{1,20}$/.test(typed) || BigInt(typed) > MAX_SEED)) {
+    throw new ControlError(seed, `Seed takes a whole number from 0 to ${MAX_SEED}, or nothing for a random one; it is ${typed}.`);
+  }
+  seed.removeAttribute("aria-invalid");
+  return typed === "" ? null : typed;
+}
+
+/** One stop string per line; `\n` and `\t` stand for what cannot be typed into a line. */
+function stopIn(): string[] {
+  return stopStrings.value
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t"));
+}
+
+/**
+ * The options of the next `generate`. Every control is passed on, neutral ones too: what is left out would be taken
+ * from the model's `generation_config.json`, and the page would then show something else than what happens.
+ *
+ * Throws `ControlError`.
+ */
+export function readOptions(): GenerateOptions {
+  const options: GenerateOptions = { do_sample: !greedy.checked };
+  for (const id of ALWAYS) options[id] = numberIn(id);
+  if (!greedy.checked) {
+    for (const id of BY_CHANCE) options[id] = numberIn(id);
+    const typed = seedIn();
+    if (typed !== null) options.seed = typed;
+  }
+  const stop = stopIn();
+  if (stop.length > 0) options.stop = stop;
+  options.context_overflow = overflow.value as NonNullable<GenerateOptions["context_overflow"]>;
+  return options;
+}
+
+/** Puts a seed into its control, as if it had been typed. */
+export function useSeed(value: string): void {
+  seed.value = value;
+  keep("seed");
+}
+
+/** Wires the panel: greedy turns the chance controls off, and it is open where there is room beside the text. */
+export function startSampling(): void {
+  const follow = (): void => {
+    chance.disabled = greedy.checked;
+  };
+  greedy.addEventListener("change", follow);
+  follow();
+  byId("sampling-form", HTMLFormElement).addEventListener("submit", (event) => event.preventDefault());
+  byId("reset-sampling", HTMLButtonElement).addEventListener("click", () => {
+    resetControls([...ALWAYS, ...BY_CHANCE, "greedy", "seed", "stop_strings", "context_overflow"]);
+    follow();
+  });
+  details.open = matchMedia("(min-width: 60rem)").matches;
+}

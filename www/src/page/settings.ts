@@ -1,0 +1,109 @@
+/** Settings that outlive a visit, and the ones that a link brings along. */
+import { byId, note } from "./dom.js";
+
+const KEY = "gpt2-web.page";
+
+/** Controls whose value is kept. The prompt is not: what was typed does not stay behind on a shared machine. */
+const KEPT = [
+  "model", "device", "dtype", "max_new_tokens", "context_overflow", "stop_strings", "greedy", "temperature", "top_k",
+  "top_p", "min_p", "seed", "repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
+] as const;
+
+/** What a link may set: `?model=…&device=…&dtype=…&prompt=…`. It holds for the visit and is not kept. */
+const LINKED = ["model", "device", "dtype", "prompt"] as const;
+
+type Control = HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement;
+
+function control(id: string): Control {
+  return byId(id, HTMLElement) as Control;
+}
+
+function read(element: Control): string {
+  return element instanceof HTMLInputElement && element.type === "checkbox" ? String(element.checked) : element.value;
+}
+
+/** Sets a control; false where it cannot hold the value. */
+function write(element: Control, value: string): boolean {
+  if (element instanceof HTMLInputElement && element.type === "checkbox") {
+    element.checked = value === "true";
+    return true;
+  }
+  const before = element.value;
+  element.value = value;
+  if (element.value === value) return true;
+  element.value = before;
+  return false;
+}
+
+let kept: Record<string, string> = {};
+let told = false;
+
+function storageFailed(error: unknown): void {
+  if (told) return;
+  told = true;
+  note(`Settings are not remembered: ${error instanceof Error ? error.message : String(error)}.`);
+}
+
+function store(): void {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(kept));
+  } catch (error) {
+    // Storage can be full or forbidden (private windows, third-party frames).
+    storageFailed(error);
+  }
+}
+
+function restore(): void {
+  try {
+    const parsed: unknown = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    if (typeof parsed !== "object" || parsed === null) return;
+    for (const [id, value] of Object.entries(parsed)) if (typeof value === "string") kept[id] = value;
+  } catch (error) {
+    storageFailed(error);
+  }
+}
+
+/** Keeps the present value of one control. */
+export function keep(id: (typeof KEPT)[number]): void {
+  kept[id] = read(control(id));
+  store();
+}
+
+/** Forgets kept values, and puts each control back to what the HTML says. */
+export function resetControls(ids: readonly string[]): void {
+  for (const id of ids) {
+    const element = control(id);
+    if (element instanceof HTMLSelectElement) element.selectedIndex = 0;
+    else if (element instanceof HTMLInputElement && element.type === "checkbox") element.checked = element.defaultChecked;
+    else element.value = element.defaultValue;
+    delete kept[id];
+  }
+  store();
+}
+
+/** Settings as they stand at the start: whether a link named the model. */
+export interface Start {
+  /** The model of the link, else null. */
+  linkedModel: string | null;
+  /** Parameters of the link that no control can hold, in words. */
+  refused: string[];
+}
+
+/** Fills the controls from storage, then from the link, and keeps every later change. */
+export function startSettings(): Start {
+  restore();
+  for (const id of KEPT) {
+    const value = kept[id];
+    if (value !== undefined) write(control(id), value);
+    // The model is kept when it has loaded, not while its name is being typed.
+    if (id !== "model") control(id).addEventListener("change", () => keep(id));
+  }
+  const link = new URLSearchParams(location.search);
+  const refused: string[] = [];
+  for (const id of LINKED) {
+    const value = link.get(id);
+    if (value === null || value === "") continue;
+    if (!write(control(id), value)) refused.push(`${id}=${value}`);
+  }
+  return { linkedModel: link.get("model") || null, refused };
+}

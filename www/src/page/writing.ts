@@ -1,0 +1,262 @@
+/** Prompt in, text out: generate, stop, continue, copy, clear. */
+import type { GenerateOptions, GenerationResult, GenerationStream, Generator } from "../index.js";
+import { countText, durationText } from "../elements/figures.js";
+import { isDeviceLost } from "../elements/explain.js";
+import { hideAlert, retry, showAlert, showError } from "./alert.js";
+import { announce, byId, pageState, setState, swapFocus } from "./dom.js";
+import { loadChosen, markLost } from "./model.js";
+import { ControlError, readOptions, useSeed } from "./sampling.js";
+
+const prompt = byId("prompt", HTMLTextAreaElement);
+const promptCount = byId("prompt-count", HTMLSpanElement);
+const generateButton = byId("generate", HTMLButtonElement);
+const stopButton = byId("stop", HTMLButtonElement);
+const continueButton = byId("continue", HTMLButtonElement);
+const copyButton = byId("copy", HTMLButtonElement);
+const clearButton = byId("clear", HTMLButtonElement);
+const output = byId("output", HTMLDivElement);
+const empty = byId("output-empty", HTMLParagraphElement);
+const echo = byId("prompt-echo", HTMLSpanElement);
+const completion = byId("completion", HTMLSpanElement);
+const outcome = byId("outcome", HTMLParagraphElement);
+const speed = byId("speed", HTMLSpanElement);
+const seedUsed = byId("seed-used", HTMLSpanElement);
+const seedUsedValue = byId("seed-used-value", HTMLOutputElement);
+
+const COUNT_DELAY_MS = 150;
+
+let generator: Generator | null = null;
+let stream: GenerationStream | null = null;
+/** Settles, never rejects, when the run under way is over. */
+let running: Promise<void> = Promise.resolve();
+
+function writtenText(): string {
+  return (echo.textContent ?? "") + (completion.textContent ?? "");
+}
+
+function showButtons(): void {
+  const generating = pageState() === "generating";
+  const written = writtenText() !== "";
+  generateButton.disabled = generator === null;
+  copyButton.disabled = !written;
+  clearButton.disabled = generating || !written;
+  empty.hidden = written || generating;
+  // What is coming is shown and focused before what is going is hidden: a hidden element drops the focus.
+  if (generating && stopButton.hidden) {
+    stopButton.hidden = false;
+    swapFocus(generateButton, stopButton);
+    swapFocus(continueButton, stopButton);
+    generateButton.hidden = true;
+  } else if (!generating && generateButton.hidden) {
+    generateButton.hidden = false;
+    swapFocus(stopButton, generateButton);
+    stopButton.hidden = true;
+  }
+  continueButton.disabled = generator === null || generating || !written;
+}
+
+function why(result: GenerationResult, options: GenerateOptions): string {
+  switch (result.finish_reason) {
+    case "interrupt":
+      return "stopped by you";
+    case "stop":
+      return options.stop === undefined ? "the model ended the text" : "ended, or came to a stop text";
+    case "length":
+      return result.usage.completion_tokens >= (options.max_new_tokens ?? Infinity)
+        ? "reached the most new tokens"
+        : "the model’s window is full";
+  }
+}
+
+function showResult(result: GenerationResult, options: GenerateOptions): void {
+  const written = countText(result.usage.completion_tokens, "token");
+  const read = countText(result.usage.prompt_tokens, "token");
+  outcome.textContent = `${written} after ${read} of beginning · ${why(result, options)}`;
+  speed.textContent = [
+    `${result.timings.predicted_per_second.toFixed(1)} tokens/s`,
+    speed.dataset["first"] ?? "",
+  ].filter((part) => part !== "").join(" · ");
+  const seed = result.recipe["seed"];
+  seedUsed.hidden = options.do_sample !== true || seed === undefined || seed === null;
+  seedUsedValue.textContent = seedUsed.hidden ? "" : String(seed);
+  announce(`Finished: ${written}, ${why(result, options)}.`);
+}
+
+/** Shows each piece as it comes. Keeps the end in view unless the reader has scrolled away from it. */
+async function follow(pieces: GenerationStream, text: Text): Promise<void> {
+  const began_ms = performance.now();
+  let first_ms = 0;
+  let n_tokens = 0;
+  for await (const chunk of pieces) {
+    const now_ms = performance.now();
+    // Text without a token is what was held back for a stop text; the rate counts tokens.
+    if (chunk.token_id !== null) n_tokens += 1;
+    if (first_ms === 0) {
+      first_ms = now_ms;
+      speed.dataset["first"] = `first token after ${durationText(first_ms - began_ms)}`;
+    }
+    const atEnd = output.scrollHeight - output.scrollTop - output.clientHeight < 8;
+    text.appendData(chunk.text);
+    if (atEnd) output.scrollTop = output.scrollHeight;
+    // The first token belongs to reading the prompt, so the rate counts from it on.
+    const rate = n_tokens > 1 ? `${(((n_tokens - 1) * 1000) / (now_ms - first_ms)).toFixed(1)} tokens/s · ` : "";
+    speed.textContent = `${rate}${speed.dataset["first"] ?? ""}`;
+  }
+}
+
+function failed(error: unknown, again: () => void): void {
+  outcome.textContent = writtenText() === "" ? "" : "Broken off: see the message above.";
+  announce("Writing failed.");
+  if (isDeviceLost(error)) {
+    markLost();
+    generator = null;
+    showError(error, retry(loadChosen));
+    return;
+  }
+  setState("ready");
+  showError(error, retry(again));
+}
+
+/** One run from `beginning`. `keepText`: the run goes on from what stands in the output. */
+async function write(beginning: string, keepText: boolean): Promise<void> {
+  if (generator === null || pageState() === "generating") return;
+  let options: GenerateOptions;
+  try {
+    options = readOptions();
+  } catch (error) {
+    if (!(error instanceof ControlError)) throw error;
+    showAlert(error.explanation(), { label: "Show the setting", act: () => error.show() });
+    return;
+  }
+  hideAlert();
+  if (!keepText) {
+    echo.textContent = beginning;
+    completion.replaceChildren();
+  }
+  // One text node per run: appending to it does not lay out anew what stands before.
+  const text = document.createTextNode("");
+  completion.append(text);
+  outcome.textContent = "";
+  speed.textContent = "";
+  delete speed.dataset["first"];
+  seedUsed.hidden = true;
+  setState("generating");
+  showButtons();
+  announce("Writing.");
+  try {
+    stream = generator.generate(beginning, options);
+    // Both at once: when a run fails, the iteration and the result reject with the same error.
+    const [result] = await Promise.all([stream.result, follow(stream, text)]);
+    setState("ready");
+    showResult(result, options);
+  } catch (error) {
+    failed(error, () => start(beginning, keepText));
+  } finally {
+    stream = null;
+    showButtons();
+  }
+}
+
+function start(beginning: string, keepText: boolean): void {
+  running = write(beginning, keepText).catch((error: unknown) => showError(error));
+}
+
+function stop(): void {
+  stream?.interrupt();
+}
+
+async function copy(): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(writtenText());
+    copyButton.textContent = "Copied";
+    announce("Copied.");
+    setTimeout(() => {
+      copyButton.textContent = "Copy";
+    }, 1500);
+  } catch (error) {
+    showAlert({
+      title: "The browser did not let this page copy",
+      detail: error instanceof Error ? error.message : String(error),
+      next: "Select the text and copy it with the keyboard.",
+    });
+  }
+}
+
+function clear(): void {
+  echo.textContent = "";
+  completion.replaceChildren();
+  outcome.textContent = "";
+  speed.textContent = "";
+  seedUsed.hidden = true;
+  showButtons();
+  prompt.focus();
+  announce("Cleared.");
+}
+
+let countTimer: ReturnType<typeof setTimeout> | undefined;
+
+async function showCount(): Promise<void> {
+  const counting = generator;
+  const text = prompt.value;
+  if (counting === null) return;
+  const n = await counting.tokenizer.count(text);
+  // An answer about an older text, or from a model that is gone, is no answer.
+  if (counting !== generator || text !== prompt.value) return;
+  const n_ctx = counting.info.context_window;
+  promptCount.textContent = `${n.toLocaleString("en")} of ${countText(n_ctx, "token")}${n >= n_ctx ? ": too long" : ""}`;
+}
+
+function countSoon(): void {
+  clearTimeout(countTimer);
+  countTimer = setTimeout(() => {
+    showCount().catch((error: unknown) => {
+      // Counting is a courtesy; if the model went meanwhile its absence is shown elsewhere.
+      promptCount.textContent = generator === null ? "" : `not counted: ${String(error)}`;
+    });
+  }, COUNT_DELAY_MS);
+}
+
+/** A model is ready to write. */
+export function attach(loaded: Generator): void {
+  generator = loaded;
+  byId("max_new_tokens", HTMLInputElement).max = String(Math.max(1024, loaded.info.context_window));
+  showButtons();
+  countSoon();
+}
+
+/** The model is about to go: stops what it is doing and lets go of it. */
+export async function detach(): Promise<void> {
+  stop();
+  await running;
+  generator = null;
+  promptCount.textContent = "";
+  showButtons();
+}
+
+/** Wires the prompt, the buttons and the keys. */
+export function startWriting(): void {
+  byId("write-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    start(prompt.value, false);
+  });
+  stopButton.addEventListener("click", stop);
+  continueButton.addEventListener("click", () => start(writtenText(), true));
+  copyButton.addEventListener("click", () => void copy());
+  clearButton.addEventListener("click", clear);
+  byId("reuse-seed", HTMLButtonElement).addEventListener("click", () => {
+    useSeed(seedUsedValue.textContent ?? "");
+    announce("The seed is set.");
+  });
+  prompt.addEventListener("input", countSoon);
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    if (event.key === "Escape" && pageState() === "generating") {
+      event.preventDefault();
+      stop();
+    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && pageState() !== "generating") {
+      event.preventDefault();
+      start(prompt.value, false);
+    }
+  });
+  showButtons();
+}

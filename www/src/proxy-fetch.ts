@@ -1,0 +1,95 @@
+/** `fetch` for the worker by a function that lives in the page's thread, since functions cannot be posted. */
+
+import { abortError } from "./errors.js";
+import type { FromWorker, ToWorker } from "./messages.js";
+
+type Answer = Extract<ToWorker, { kind: "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
+
+interface Pending {
+  head(status: number, headers: [string, string][]): void;
+  fail(error: Error): void;
+  body: ReadableStreamDefaultController<Uint8Array> | undefined;
+}
+
+/** The worker's end. */
+export class ProxyFetch {
+  #post: (message: FromWorker) => void;
+  #pending = new Map<number, Pending>();
+  #next_id = 1;
+
+  constructor(post: (message: FromWorker) => void) {
+    this.#post = post;
+  }
+
+  /** Like the platform's `fetch`. */
+  fetch = (url: string, { signal }: { signal: AbortSignal }): Promise<Response> =>
+    new Promise((resolve, reject) => {
+      const id = this.#next_id++;
+      const end = () => {
+        this.#pending.delete(id);
+        signal.removeEventListener("abort", cancel);
+      };
+      const cancel = () => {
+        this.#post({ kind: "fetch-cancel", id });
+        pending.fail(abortError());
+      };
+      const pending: Pending = {
+        body: undefined,
+        head: (status, headers) => {
+          const stream = new ReadableStream<Uint8Array>({ start: (c) => void (pending.body = c), cancel });
+          // a body is not allowed with these
+          const has_body = status !== 204 && status !== 205 && status !== 304;
+          resolve(new Response(has_body ? stream : null, { status, headers }));
+        },
+        fail: (error) => {
+          end();
+          reject(error); // no effect once resolved
+          pending.body?.error(error);
+        },
+      };
+      this.#pending.set(id, pending);
+      signal.addEventListener("abort", cancel, { once: true });
+      this.#post({ kind: "fetch", id, url });
+    });
+
+  /** Takes a message from the other end. One that comes after a cancel has nobody to go to. */
+  receive(message: Answer): void {
+    const pending = this.#pending.get(message.id);
+    switch (message.kind) {
+      case "fetch-head":
+        return pending?.head(message.status, message.headers);
+      case "fetch-chunk":
+        return pending?.body?.enqueue(message.bytes);
+      case "fetch-end":
+        pending?.body?.close();
+        this.#pending.delete(message.id);
+        return;
+      case "fetch-error":
+        return pending?.fail(new TypeError(message.message));
+    }
+  }
+}
+
+/** The page's end: answers one request of the worker with the caller's function. */
+export async function serveFetch(
+  id: number,
+  url: string,
+  fetch: (url: string, init: { signal: AbortSignal }) => Promise<Response>,
+  signal: AbortSignal,
+  post: (message: Answer, transfer?: Transferable[]) => void,
+): Promise<void> {
+  try {
+    const response = await fetch(url, { signal });
+    post({ kind: "fetch-head", id, status: response.status, headers: [...response.headers], url: response.url });
+    const reader = response.body?.getReader();
+    for (;;) {
+      const read = await reader?.read();
+      if (!read || read.done) break;
+      const bytes = new Uint8Array(read.value); // a copy that can be given away: the caller may keep the original
+      post({ kind: "fetch-chunk", id, bytes }, [bytes.buffer]);
+    }
+    post({ kind: "fetch-end", id });
+  } catch (error) {
+    post({ kind: "fetch-error", id, message: error instanceof Error ? error.message : String(error) });
+  }
+}

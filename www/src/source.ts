@@ -1,0 +1,47 @@
+/** Which checkpoint: from what a caller names to where its files are. Runs in the page's thread. */
+
+import { invalidOption } from "./errors.js";
+import type { WireModel } from "./messages.js";
+import type { CreateGeneratorOptions, ModelSource } from "./types.js";
+
+/** Version of this package. */
+export const VERSION = "0.1.0";
+
+const HUB = "https://huggingface.co/";
+const TEMPLATE = "{model}/resolve/{revision}/";
+
+type Location = Pick<CreateGeneratorOptions, "revision" | "remote_host" | "remote_path_template">;
+
+/** Resolves a model to something that a worker can load. */
+export function resolve(model: ModelSource, options: Location): WireModel {
+  if (typeof model === "object" && "files" in model) return fromFiles(model.files);
+  const text = String(model).trim();
+  if (text === "demo") {
+    return { kind: "url", name: "demo", revision: VERSION, base: new URL("./demo/", import.meta.url).href };
+  }
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || text.startsWith("/") || text.startsWith("./") || text.startsWith("../")) {
+    const base = new URL(text, globalThis.location?.href);
+    if (!base.pathname.endsWith("/")) base.pathname += "/";
+    return { kind: "url", name: text, revision: options.revision ?? "main", base: base.href };
+  }
+  // the hub's own rule: at most one slash, letters, digits, and - _ . inside
+  if (!/^[\w][\w.-]*(\/[\w][\w.-]*)?$/.test(text)) {
+    throw invalidOption("model", '"demo", a Hugging Face id such as "openai-community/gpt2", a URL, or { files }', text);
+  }
+  const revision = options.revision ?? "main";
+  const path = (options.remote_path_template ?? TEMPLATE)
+    .replaceAll("{model}", text)
+    .replaceAll("{revision}", encodeURIComponent(revision));
+  const base = new URL(path.endsWith("/") ? path : `${path}/`, options.remote_host ?? HUB);
+  return { kind: "url", name: text, revision, base: base.href };
+}
+
+function fromFiles(files: Iterable<File> | Record<string, Blob>): WireModel {
+  const is_list = Symbol.iterator in files;
+  const entries: [string, Blob][] = is_list ? [...files].map((file) => [file.name, file]) : Object.entries(files);
+  for (const [name, blob] of entries) {
+    if (!(blob instanceof Blob)) throw invalidOption("model.files", `a File or Blob for "${name}"`, typeof blob);
+  }
+  if (entries.length === 0) throw invalidOption("model.files", "the files of a checkpoint", "none");
+  return { kind: "files", name: "files", files: new Map(entries) };
+}

@@ -1,0 +1,200 @@
+/** The public types. Names follow transformers.js (options, progress) and OpenAI (sampling, usage). */
+
+/** Where to run: `"auto"` is a real GPU that passes the self-test, else the CPU (`"wasm"`). */
+export type Device = "auto" | "webgpu" | "wasm";
+
+/** Number format of the weights in memory. This version computes in `"fp32"`; `"auto"` is the same. */
+export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
+
+/**
+ * Which model: `"demo"` (carried by the package), a Hugging Face id, the URL of a folder with a checkpoint's files,
+ * or the files themselves.
+ */
+export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
+
+/** What part of loading an event is about. */
+export type ProgressPhase = "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
+
+/** One step of loading. */
+export interface ProgressEvent {
+  /** As in transformers.js: the first four are about one file, `progress_total` about everything, `ready` comes once. */
+  status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
+  phase: ProgressPhase;
+  /** The model. */
+  name: string;
+  /** The file, or `""` for events that are about none. */
+  file: string;
+  /** 0 to 100. */
+  progress: number;
+  /** Bytes so far. */
+  loaded: number;
+  /** Bytes in all, as far as is known. */
+  total: number;
+  /** Time left, or `null` while it cannot be told. */
+  eta_ms: number | null;
+}
+
+/** Options of {@link createGenerator}. */
+export interface CreateGeneratorOptions {
+  device?: Device;
+  dtype?: DType;
+  /** CPU threads. This version uses one. */
+  threads?: "auto" | number;
+  /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
+  revision?: string;
+  /** Default `"https://huggingface.co/"`. */
+  remote_host?: string;
+  /** Default `"{model}/resolve/{revision}/"`. */
+  remote_path_template?: string;
+  /** Used instead of the platform's `fetch`: private repositories, mirrors, tests. */
+  fetch?: (url: string, init: { signal: AbortSignal }) => Promise<Response>;
+  /** Whether to keep downloads in IndexedDB. Default `true`. */
+  cache?: boolean;
+  /** Whether to check that files arrive whole. Default `true`. */
+  verify?: boolean;
+  progress_callback?: (event: ProgressEvent) => void;
+  /** Cancels loading; the promise rejects with the platform's `AbortError`. */
+  signal?: AbortSignal;
+  /** `true` starts a worker; a `Worker` that runs `gpt2-web/worker` is used as it is. */
+  worker?: true | Worker;
+  /** Where the wasm file is, if not beside the module. */
+  wasm_url?: string | URL;
+}
+
+/** Options of one generation. What is left out comes from the model's `generation_config.json`, then from here. */
+export interface GenerateOptions {
+  /** Default 50. */
+  max_new_tokens?: number;
+  /** `false` is greedy. Default: `true` if `temperature`, `top_k`, `top_p`, `min_p` or `seed` is given. */
+  do_sample?: boolean;
+  /** Above 0. */
+  temperature?: number;
+  /** Only the k most likely tokens; 0 is off. */
+  top_k?: number;
+  /** Only the most likely tokens that make up this probability, 0 to 1. */
+  top_p?: number;
+  /** Only tokens at least this fraction as likely as the most likely one, 0 to 1. */
+  min_p?: number;
+  /** Above 0; over 1 makes tokens of the text so far less likely. */
+  repetition_penalty?: number;
+  /** −2 to 2, taken off the logit of each token generated so far. */
+  presence_penalty?: number;
+  /** −2 to 2, taken off as often as the token was generated so far. */
+  frequency_penalty?: number;
+  /** No sequence of so many tokens occurs twice; 0 is off. */
+  no_repeat_ngram_size?: number;
+  /** 64 bits: a number, a bigint, or decimal digits. */
+  seed?: number | bigint | string;
+  /** Text that ends the generation and is no part of it. */
+  stop?: string | string[];
+  /** What ends the text; `null` to go on past end of text. */
+  eos_token_id?: number | number[] | null;
+  /** Natural-log probability of each token under the model, before any option is applied. */
+  logprobs?: boolean;
+  /** That many of the most likely tokens with each; turns `logprobs` on. */
+  top_logprobs?: number;
+  /** Attention weights of each new token, per layer [n_head, tokens so far], row-major. */
+  output_attentions?: boolean;
+  /** At the end of the context window: an error beforehand, a stop there, or forget the older half. Default `"stop"`. */
+  context_overflow?: "error" | "stop" | "slide";
+  /** Start from what an earlier call computed for the same beginning. Default `true`. */
+  prefix_reuse?: boolean;
+  /** Cancels: the stream and its result reject with `AbortError`. */
+  signal?: AbortSignal;
+}
+
+/** A token with its log-probability. */
+export interface TokenLogprob {
+  token_id: number;
+  text: string;
+  logprob: number;
+}
+
+/** What one new token adds. */
+export interface Chunk {
+  /** May be empty; never ends inside a character. */
+  text: string;
+  /** `null` only where `interrupt()` sets free text that was held back for a stop string. */
+  token_id: number | null;
+  logprob?: number;
+  top_logprobs?: TokenLogprob[];
+  /** One array [n_head, tokens so far] per layer. */
+  attentions?: Float32Array[];
+}
+
+/** Everything that determines a text: plain JSON for {@link Generator.replay}. */
+export interface Recipe {
+  model: string;
+  revision: string;
+  device: string;
+  dtype: string;
+  prompt: string | number[];
+  [option: string]: unknown;
+}
+
+/** A finished generation. */
+export interface GenerationResult {
+  text: string;
+  token_ids: number[];
+  finish_reason: "stop" | "length" | "interrupt";
+  usage: { prompt_tokens: number; completion_tokens: number };
+  timings: { prompt_ms: number; predicted_ms: number; prompt_per_second: number; predicted_per_second: number };
+  recipe: Recipe;
+}
+
+/** One token of a scored text; nothing predicts the first. */
+export interface ScoredToken {
+  id: number;
+  text: string;
+  logprob: number | null;
+  rank: number | null;
+  top_logprobs: TokenLogprob[];
+}
+
+/** A scored text: `nll` is the mean negative log-probability in nats per predicted token. */
+export interface Score {
+  tokens: ScoredToken[];
+  nll: number;
+  perplexity: number;
+}
+
+/** What is running, and where. */
+export interface GeneratorInfo {
+  model: string;
+  revision: string;
+  device: "webgpu" | "wasm";
+  /** Description of the GPU adapter in use. */
+  adapter: string | null;
+  dtype: string;
+  parameters: number;
+  weight_bytes: number;
+  /** Tokens. */
+  context_window: number;
+  threads: number;
+  /** Outcome of the known-answer test at load. */
+  self_test: string;
+  /** Why the CPU is used where the GPU was wanted. */
+  fallback_reason: string | null;
+  /** What went less well than it could have, such as a cache that could not be written. */
+  warnings: string[];
+}
+
+/** Measured since loading. */
+export interface GeneratorStats {
+  tokens: number;
+  token_ms: { p50: number; p95: number; p99: number };
+  tokens_per_second: number;
+  /** Bytes of WebAssembly memory. */
+  bytes_held: number;
+  /** WebGPU only. */
+  dispatches_per_token: number | null;
+}
+
+/** A model in the cache. */
+export interface CachedModel {
+  name: string;
+  revision: string;
+  bytes: number;
+  files: string[];
+  saved_at: string;
+}

@@ -1,0 +1,55 @@
+/** Checks of what callers pass, as far as they can be made without the model. */
+
+import { invalidOption } from "./errors.js";
+import type { CreateGeneratorOptions, GenerateOptions } from "./types.js";
+
+const is = {
+  boolean: (v: unknown) => typeof v === "boolean",
+  string: (v: unknown) => typeof v === "string",
+  function: (v: unknown) => typeof v === "function",
+  url: (v: unknown) => typeof v === "string" || v instanceof URL,
+};
+
+/** What each loading option takes: a check, and its words. */
+const CREATE: Record<keyof CreateGeneratorOptions, [(value: unknown) => boolean, string]> = {
+  device: [(v) => v === "auto" || v === "webgpu" || v === "wasm", '"auto", "webgpu" or "wasm"'],
+  dtype: [(v) => v === "auto" || v === "fp32", '"auto" or "fp32" (this version has no "fp16", "q8" or "q4" yet)'],
+  threads: [(v) => v === "auto" || v === 1, '"auto" or 1 (this version uses one thread)'],
+  revision: [(v) => is.string(v) && v !== "", "a branch, tag or commit"],
+  remote_host: [is.url, "a URL"],
+  remote_path_template: [is.string, 'a path such as "{model}/resolve/{revision}/"'],
+  fetch: [is.function, "a function like fetch"],
+  cache: [is.boolean, "true or false"],
+  verify: [is.boolean, "true or false"],
+  progress_callback: [is.function, "a function"],
+  signal: [(v) => v instanceof AbortSignal, "an AbortSignal"],
+  worker: [(v) => v === true || v instanceof Worker, "true or a Worker"],
+  wasm_url: [is.url, "a URL"],
+};
+
+/** Refuses unknown options and values of the wrong kind. `undefined` is the same as left out. */
+export function checkCreateOptions(options: CreateGeneratorOptions): void {
+  for (const [name, value] of Object.entries(options)) {
+    const rule = Object.hasOwn(CREATE, name) ? CREATE[name as keyof CreateGeneratorOptions] : undefined;
+    if (!rule) throw invalidOption(name, `one of ${Object.keys(CREATE).join(", ")}`, "an unknown option");
+    if (value !== undefined && !rule[0](value)) throw invalidOption(name, rule[1], value);
+  }
+}
+
+/** A prompt that can be posted. */
+export function promptOf(prompt: unknown): string | number[] {
+  if (typeof prompt === "string") return prompt;
+  const ids = Array.isArray(prompt) || prompt instanceof Uint32Array || prompt instanceof Int32Array ? [...prompt] : undefined;
+  const wrong = ids?.find((id) => !Number.isInteger(id) || id < 0 || id > 0xffff_ffff);
+  if (!ids || wrong !== undefined) throw invalidOption("prompt", "a string or a list of token ids", wrong ?? prompt);
+  return ids as number[];
+}
+
+/** The options as JSON for Rust, which checks them; numbers that JSON has no form for are passed as their name. */
+export function generateOptionsJson(options: GenerateOptions): string {
+  return JSON.stringify(options, (_, value: unknown) => {
+    if (typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value))) return String(value);
+    if (typeof value === "function" || typeof value === "symbol") return String(value);
+    return value;
+  });
+}

@@ -1,0 +1,150 @@
+/** The worker: owns the WebAssembly module and the model, answers one request after the other. */
+
+import { abortError, toWire } from "./errors.js";
+import { generate, score, type Pace } from "./decode.js";
+import { load, type Loaded } from "./load.js";
+import type { FromWorker, ToWorker } from "./messages.js";
+import { Latencies } from "./latencies.js";
+import { ProxyFetch } from "./proxy-fetch.js";
+import type { Session } from "../wasm/gpt2_web.js";
+
+/** The part of a worker's global scope that is used here: the "dom" types describe a window. */
+interface WorkerScope {
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  addEventListener<K extends keyof WorkerGlobalEvents>(type: K, listener: (event: WorkerGlobalEvents[K]) => void): void;
+  fetch: typeof fetch;
+}
+interface WorkerGlobalEvents {
+  message: MessageEvent<ToWorker>;
+  error: ErrorEvent;
+  unhandledrejection: PromiseRejectionEvent;
+}
+
+const scope = globalThis as unknown as WorkerScope;
+const post = (message: FromWorker, transfer: Transferable[] = []) => scope.postMessage(message, transfer);
+
+/** Requests that are running or waiting, by id: what cancels them, and whether they are to end softly. */
+const running = new Map<number, { controller: AbortController; interrupted: boolean }>();
+const proxy = new ProxyFetch(post);
+const latencies = new Latencies();
+
+let loaded: Loaded | undefined;
+/** Continuations by `generator.generate`, which share one text for the sake of its prefix. */
+let shared: Session | undefined;
+const sessions = new Map<number, Session>();
+let next_session = 1;
+
+/** The model does one thing at a time; requests wait for the one before. */
+let queue: Promise<unknown> = Promise.resolve();
+
+// A panic leaves the module unusable, and the promise it happened in pending for ever: tell the page instead.
+let last_panic = "";
+const console_error = console.error.bind(console);
+console.error = (...args: unknown[]) => {
+  if (String(args[0]).includes("panicked at")) last_panic = String(args[0]).split("\n\nStack:")[0] ?? "";
+  console_error(...args);
+};
+const crash = (error: unknown) => {
+  const wire = toWire(error);
+  post({ kind: "crashed", error: { ...wire, code: "internal", message: last_panic || wire.message } });
+};
+scope.addEventListener("error", (event) => crash(event.error ?? event.message));
+scope.addEventListener("unhandledrejection", (event) => crash(event.reason));
+
+scope.addEventListener("message", ({ data }) => {
+  switch (data.kind) {
+    case "cancel":
+      return running.get(data.id)?.controller.abort();
+    case "interrupt": {
+      const request = running.get(data.id);
+      if (request) request.interrupted = true;
+      return;
+    }
+    case "fetch-head":
+    case "fetch-chunk":
+    case "fetch-end":
+    case "fetch-error":
+      return proxy.receive(data);
+    default:
+      return enqueue(data);
+  }
+});
+
+type Request = Exclude<ToWorker, { kind: "cancel" | "interrupt" | "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
+
+function enqueue(request: Request): void {
+  const entry = { controller: new AbortController(), interrupted: false };
+  running.set(request.id, entry);
+  const { signal } = entry.controller;
+  const pace: Pace = { signal, interrupted: () => entry.interrupted };
+  queue = queue.then(async () => {
+    try {
+      if (signal.aborted) throw abortError();
+      post({ kind: "result", id: request.id, value: await answer(request, pace) });
+    } catch (error) {
+      // WebAssembly traps after a panic: nothing of this module can be trusted any more
+      if (error instanceof WebAssembly.RuntimeError) crash(error);
+      else post({ kind: "error", id: request.id, error: toWire(error) });
+    } finally {
+      running.delete(request.id);
+    }
+  });
+}
+
+async function answer(request: Request, pace: Pace): Promise<unknown> {
+  if (request.kind === "load") {
+    const progress = (event: Extract<FromWorker, { kind: "progress" }>["event"]) => post({ kind: "progress", id: request.id, event });
+    const fetch = request.options.custom_fetch ? proxy.fetch : (url: string, init: RequestInit) => scope.fetch(url, init);
+    loaded = await load(request.model, request.options, fetch, pace.signal, progress);
+    shared = loaded.model.session();
+    return loaded.info;
+  }
+  if (!loaded || !shared) throw new Error(`"${request.kind}" before a model is loaded`);
+  const { model } = loaded;
+  const ids_of = (text: string | number[]) => (typeof text === "string" ? model.encode(text) : Uint32Array.from(text));
+  switch (request.kind) {
+    case "generate": {
+      const emit = (message: Extract<FromWorker, { kind: "chunk" }>["chunk"]) =>
+        post({ kind: "chunk", id: request.id, chunk: message }, message.attentions?.map((a) => a.buffer as ArrayBuffer) ?? []);
+      const ids = ids_of(request.prompt);
+      if (request.session !== null) {
+        const session = find(request.session);
+        session.append(ids);
+        return generate(session, request.options, pace, emit, latencies, () => session.rewind(ids.length));
+      }
+      const { prefix_reuse } = shared.checkOptions(request.options) as { prefix_reuse: boolean };
+      shared.replace(ids, prefix_reuse);
+      return generate(shared, request.options, pace, emit, latencies, () => undefined);
+    }
+    case "score":
+      return score(model.scorer(model.encode(request.text)), pace);
+    case "encode":
+      return Array.from(model.encode(request.text));
+    case "decode":
+      return model.decode(Uint32Array.from(request.ids));
+    case "stats":
+      return latencies.stats(loaded.bytes_held(), loaded.n_dispatches());
+    case "session-open": {
+      const session = request.clone_of === null ? model.session() : find(request.clone_of).clone();
+      sessions.set(next_session, session);
+      return { session: next_session++, context_usage: session.contextUsage() };
+    }
+    case "session-append":
+      find(request.session).append(ids_of(request.text));
+      return find(request.session).contextUsage();
+    case "session-rewind":
+      find(request.session).rewind(request.n_tokens);
+      return find(request.session).contextUsage();
+    case "session-close":
+      find(request.session).free();
+      return sessions.delete(request.session);
+    default:
+      throw new Error(`unknown request ${JSON.stringify(request satisfies never)}`);
+  }
+}
+
+function find(number: number): Session {
+  const session = sessions.get(number);
+  if (!session) throw new Error(`session ${number} is disposed`);
+  return session;
+}

@@ -1,0 +1,184 @@
+// The page end to end: it loads, types, streams, stops, reloads, works offline, and tells errors in words.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { launch } from "./browser.mjs";
+import { WWW, site } from "./site.mjs";
+import { serve } from "../serve.mjs";
+
+let browser, context, page, served, models;
+const thrown = [];
+const SHOTS = process.env.GPT2_WEB_SCREENSHOTS; // a folder to leave pictures in
+const shot = async (name) => {
+  if (!SHOTS) return;
+  mkdirSync(SHOTS, { recursive: true });
+  await page.screenshot({ path: path.join(SHOTS, `${name}.png`) });
+};
+const state = (name) => page.waitForFunction((name) => document.documentElement.dataset.state === name, name, { timeout: 60_000 });
+const completion = () => page.textContent("#completion");
+
+before(async () => {
+  models = await site();
+  served = await serve(WWW, 0, (request, response) => {
+    // checkpoints of the other site under this one's address
+    if (!request.url.startsWith("/models/")) return false;
+    response.writeHead(302, { Location: models.url + request.url.slice(1), "Cross-Origin-Resource-Policy": "cross-origin" }).end();
+    return true;
+  });
+  browser = await launch();
+  context = await browser.newContext({ viewport: { width: 1200, height: 900 } });
+  page = await context.newPage();
+  page.on("pageerror", (error) => thrown.push(String(error)));
+});
+after(async () => {
+  await browser?.close();
+  served?.server.close();
+  served?.server.closeAllConnections();
+  models?.close();
+  assert.deepEqual(thrown, [], "errors that nobody caught");
+});
+
+test("the demo model is ready at once and says what it runs on", async () => {
+  await page.goto(served.url);
+  await state("ready");
+  const status = await page.textContent("#status");
+  assert.match(status, /demo is loaded.*CPU.*fp32.*self-test passed/);
+  assert.match(await page.textContent("#fallback"), /software adapter/);
+  assert.equal(await page.isVisible("#error"), false);
+  await shot("ready");
+});
+
+test("typing a prompt streams text, piece by piece", async () => {
+  await page.fill("#prompt", "The old king");
+  await page.fill("#max_new_tokens", "60");
+  await page.evaluate(() => {
+    window.pieces = [];
+    new MutationObserver(() => window.pieces.push(document.querySelector("#completion").textContent)).observe(document.querySelector("#completion"), { childList: true, characterData: true, subtree: true });
+  });
+  await page.press("#prompt", "Control+Enter");
+  await state("generating");
+  await state("ready");
+  const pieces = await page.evaluate(() => window.pieces);
+  assert.ok(pieces.length > 5, `${pieces.length} changes`);
+  assert.equal(pieces.at(-1), await completion());
+  assert.equal(await page.textContent("#prompt-echo"), "The old king");
+  assert.match(await page.textContent("#speed"), /tokens\/s/);
+  await shot("written");
+});
+
+test("the same seed writes the same text again", async () => {
+  await page.fill("#seed", "7");
+  const write = async () => {
+    await page.click("#generate");
+    await state("generating");
+    await state("ready");
+    return completion();
+  };
+  const first = await write();
+  assert.equal(await write(), first);
+  await page.fill("#seed", "8");
+  assert.notEqual(await write(), first);
+});
+
+test("stop keeps the text", async () => {
+  await page.fill("#max_new_tokens", "1024");
+  await page.selectOption("#context_overflow", "slide");
+  await page.click("#generate");
+  await page.waitForFunction(() => document.querySelector("#completion").textContent.length > 20);
+  await shot("writing");
+  await page.click("#stop");
+  await state("ready");
+  const text = await completion();
+  assert.ok(text.length > 20);
+  assert.match(await page.textContent("#outcome"), /stopped by you/);
+  await page.waitForTimeout(300);
+  assert.equal(await completion(), text, "nothing comes after stop");
+});
+
+test("a reload keeps the settings", async () => {
+  await page.reload();
+  await state("ready");
+  assert.equal(await page.inputValue("#seed"), "8");
+  assert.equal(await page.inputValue("#max_new_tokens"), "1024");
+});
+
+test("it opens and writes without a network", async () => {
+  await page.evaluate(async () => {
+    await navigator.serviceWorker.ready;
+    const is_kept = async () => (await (await caches.open((await caches.keys())[0])).match("dist/gpt2_web_bg.wasm")) !== undefined;
+    while (!(await is_kept())) await new Promise((resolve) => setTimeout(resolve, 50));
+  });
+  served.server.closeAllConnections();
+  await new Promise((resolve) => served.server.close(resolve)); // there is nobody there any more
+  await context.setOffline(true);
+  await page.reload();
+  await state("ready");
+  await page.fill("#max_new_tokens", "10");
+  await page.click("#generate");
+  await state("generating");
+  await state("ready");
+  assert.ok((await completion()).length > 0);
+  await shot("offline");
+  await context.setOffline(false);
+  const port = new URL(served.url).port;
+  served = await serve(WWW, Number(port), (request, response) => {
+    if (!request.url.startsWith("/models/")) return false;
+    response.writeHead(302, { Location: models.url + request.url.slice(1) }).end();
+    return true;
+  });
+});
+
+test("a broken checkpoint is told in words, and the page goes on", async () => {
+  for (const [name, words] of [
+    ["truncated", /files are incomplete or damaged.*model\.safetensors: expected 3872544 bytes/s],
+    ["llama", /not one that can run here.*model_type/s],
+    ["nowhere", /incomplete or damaged.*config\.json/s],
+  ]) {
+    await page.fill("#model", `${served.url}models/${name}/`);
+    await page.click("#load");
+    await state("loading");
+    await state("failed");
+    assert.equal(await page.isVisible("#error"), true);
+    assert.match(await page.textContent("#error"), words);
+    await shot(`error-${name}`);
+  }
+  await page.fill("#model", "demo");
+  await page.click("#load");
+  await state("ready");
+  assert.equal(await page.isVisible("#error"), false);
+});
+
+test("the elements write and complete", async () => {
+  await page.goto(`${served.url}test/elements.html`);
+  await page.waitForSelector("gpt2-generator");
+  const done = page.evaluate(() => new Promise((resolve) => document.querySelector("gpt2-generator").addEventListener("gpt2-done", (e) => resolve(e.detail), { once: true })));
+  await page.getByRole("button", { name: /generate|write/i }).first().click();
+  await done;
+  const shown = await page.evaluate(() => document.querySelector("gpt2-generator").shadowRoot.textContent);
+  assert.ok(shown.length > 20);
+
+  await page.click("#note");
+  await page.fill("#note", "");
+  await page.keyboard.type("The old king");
+  const ghost = () => page.evaluate(() => document.querySelector("gpt2-autocomplete").shadowRoot?.textContent.trim() ?? "");
+  await page.waitForFunction(() => (document.querySelector("gpt2-autocomplete").shadowRoot?.textContent.trim() ?? "").length > 2, null, { timeout: 30_000 });
+  assert.ok((await ghost()).length > 0);
+  await page.waitForTimeout(500);
+  await page.keyboard.press("Tab");
+  const value = await page.inputValue("#note");
+  assert.ok(value.startsWith("The old king") && value.length > "The old king".length, value);
+});
+
+test("a narrow page needs no sideways scrolling, in light and dark", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    for (const width of [360, 1200]) {
+      await page.setViewportSize({ width, height: 800 });
+      await page.goto(served.url);
+      await state("ready");
+      await shot(`${colorScheme}-${width}`);
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, `${colorScheme} ${width}`);
+    }
+  }
+});

@@ -89,14 +89,16 @@ build_wasm() {
   if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
   # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web.rs
   if grep -q command_export "$wasm"; then die "the wasm has command_export wrappers: every call would run the constructors again"; fi
-  rm -rf www/wasm
-  wasm-bindgen --target web --out-dir www/wasm "$wasm"
+  local staging=www/wasm.new # moved into place when it is whole, so that an interrupted run is done again
+  rm -rf www/wasm "$staging"
+  wasm-bindgen --target web --out-dir "$staging" "$wasm"
   say "optimising"
   # just the features that rustc uses: with more, wasm-opt writes what browsers do not read yet
   local features=(bulk-memory bulk-memory-opt mutable-globals nontrapping-float-to-int sign-ext reference-types multivalue simd)
   www/node_modules/.bin/wasm-opt -O2 --strip-debug --strip-producers "${features[@]/#/--enable-}" \
-    www/wasm/gpt2_web_bg.wasm -o www/wasm/optimised.wasm
-  mv www/wasm/optimised.wasm www/wasm/gpt2_web_bg.wasm
+    "$staging/gpt2_web_bg.wasm" -o "$staging/optimised.wasm"
+  mv "$staging/optimised.wasm" "$staging/gpt2_web_bg.wasm"
+  mv "$staging" www/wasm
 }
 
 build() {
@@ -120,9 +122,8 @@ run_check() {
 }
 
 run_test() {
-  need_node
   need_browser
-  build
+  run_pack
   run_check
   say "native tests"
   cargo test --locked

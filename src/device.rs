@@ -63,7 +63,10 @@ impl AdapterInfo {
     pub fn is_software(&self) -> bool {
         const SOFTWARE: [&str; 6] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render", "warp"];
         let summary = self.summary().to_lowercase();
-        self.is_fallback || SOFTWARE.iter().any(|name| summary.split(|c: char| !c.is_alphanumeric() && c != ' ').any(|part| part.contains(name)))
+        self.is_fallback
+            || SOFTWARE
+                .iter()
+                .any(|name| summary.split(|c: char| !c.is_alphanumeric() && c != ' ').any(|part| part.contains(name)))
     }
 }
 
@@ -86,7 +89,9 @@ pub struct Chosen {
 fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
     match adapter {
         None => Some("this browser offers no WebGPU adapter".to_string()),
-        Some(adapter) if adapter.is_software() => Some(format!("{} is a software adapter, slower than the CPU engine", adapter.summary())),
+        Some(adapter) if adapter.is_software() => {
+            Some(format!("{} is a software adapter, slower than the CPU engine", adapter.summary()))
+        }
         Some(_) => None,
     }
 }
@@ -151,7 +156,8 @@ async fn gpu() -> Result<(Device, u64)> {
         return Ok(gpu);
     }
     let options = Device::wgpu_options();
-    let (device, setup) = options.init_with_setup_async().await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
+    let (device, setup) =
+        options.init_with_setup_async().await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
     let gpu = (device, max_binding_bytes(&setup));
     GPU.set(Some(gpu.clone()));
     Ok(gpu)
@@ -162,7 +168,12 @@ mod tests {
     use super::*;
 
     fn adapter(vendor: &str, architecture: &str, description: &str) -> AdapterInfo {
-        AdapterInfo { vendor: vendor.into(), architecture: architecture.into(), description: description.into(), ..Default::default() }
+        AdapterInfo {
+            vendor: vendor.into(),
+            architecture: architecture.into(),
+            description: description.into(),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -193,7 +204,8 @@ mod tests {
     #[test]
     fn the_cpu_is_chosen_with_a_reason() {
         let config = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
-        let auto = pollster::block_on(open(Request::Auto, Some(&adapter("google", "swiftshader", "")), &config)).unwrap();
+        let auto =
+            pollster::block_on(open(Request::Auto, Some(&adapter("google", "swiftshader", "")), &config)).unwrap();
         assert_eq!(auto.name, "wasm");
         assert!(auto.fallback_reason.unwrap().contains("swiftshader"));
         let named = pollster::block_on(open(Request::WebGpu, None, &config)).unwrap_err();

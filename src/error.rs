@@ -78,30 +78,13 @@ impl Error {
     }
 
     /// A field of the configuration that this crate does not support.
-    pub fn unsupported(
-        field: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Self {
-        Error::UnsupportedModel {
-            field: field.into(),
-            expected: expected.into(),
-            found: found.into(),
-        }
+    pub fn unsupported(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Error::UnsupportedModel { field: field.into(), expected: expected.into(), found: found.into() }
     }
 
     /// A malformed file.
-    pub fn file(
-        file: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Self {
-        Error::Checkpoint {
-            file: file.into(),
-            tensor: None,
-            expected: expected.into(),
-            found: found.into(),
-        }
+    pub fn file(file: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Error::Checkpoint { file: file.into(), tensor: None, expected: expected.into(), found: found.into() }
     }
 
     /// A malformed or missing tensor.
@@ -120,16 +103,8 @@ impl Error {
     }
 
     /// An unknown option or a value out of range.
-    pub fn invalid_option(
-        option: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Self {
-        Error::InvalidOption {
-            option: option.into(),
-            expected: expected.into(),
-            found: found.into(),
-        }
+    pub fn invalid_option(option: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Error::InvalidOption { option: option.into(), expected: expected.into(), found: found.into() }
     }
 
     /// Logits that cannot be sampled from.

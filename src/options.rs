@@ -77,13 +77,21 @@ impl GenerateOptions {
             prefix_reuse: true,
         };
         let Some(text) = generation_config else { return Ok(options) };
-        let json: Map<String, Value> = serde_json::from_str(text).map_err(|e| Error::file(FILE, "a JSON object", e.to_string()))?;
+        let json: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| Error::file(FILE, "a JSON object", e.to_string()))?;
         if !json.get("eos_token_id").is_none_or(Value::is_null) {
             let ids = token_ids(&json, "eos_token_id", FILE)?;
             options.eos_token_id = ids.into_iter().filter(|&id| (id as usize) < config.vocab_size).collect();
         }
         const OURS: [&str; 8] = [
-            "max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram_size",
+            "max_new_tokens",
+            "do_sample",
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
+            "repetition_penalty",
+            "no_repeat_ngram_size",
         ];
         for name in OURS {
             if let Some(value) = json.get(name).filter(|v| !v.is_null()) {
@@ -131,7 +139,9 @@ impl GenerateOptions {
         let whole = |min: u64| {
             let expected = format!("a whole number of at least {min}");
             // 40.0 is a whole number in JSON from JavaScript
-            let n = value.as_u64().or_else(|| value.as_f64().filter(|x| x.fract() == 0.0 && (0.0..9e15).contains(x)).map(|x| x as u64));
+            let n = value
+                .as_u64()
+                .or_else(|| value.as_f64().filter(|x| x.fract() == 0.0 && (0.0..9e15).contains(x)).map(|x| x as u64));
             n.filter(|&n| n >= min).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).ok_or_else(|| wrong(&expected))
         };
         match name {
@@ -192,16 +202,33 @@ impl GenerateOptions {
 
 /// Every option there is.
 const NAMES: [&str; 18] = [
-    "max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-    "frequency_penalty", "no_repeat_ngram_size", "seed", "stop", "eos_token_id", "logprobs", "top_logprobs",
-    "output_attentions", "context_overflow", "prefix_reuse",
+    "max_new_tokens",
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "no_repeat_ngram_size",
+    "seed",
+    "stop",
+    "eos_token_id",
+    "logprobs",
+    "top_logprobs",
+    "output_attentions",
+    "context_overflow",
+    "prefix_reuse",
 ];
 
 /// A number, or its digits as text where JavaScript's numbers do not reach.
 fn seed(value: &Value) -> Option<u64> {
     match value {
         Value::String(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
-        Value::Number(n) => n.as_u64().or_else(|| n.as_f64().filter(|x| x.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(x)).map(|x| x as u64)),
+        Value::Number(n) => n.as_u64().or_else(|| {
+            n.as_f64().filter(|x| x.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(x)).map(|x| x as u64)
+        }),
         _ => None,
     }
 }

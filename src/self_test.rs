@@ -34,8 +34,8 @@ struct Expected {
 /// [`Error::InvalidLogits`] that says what differed and by how much.
 pub async fn run(device: &Device) -> Result<String> {
     let config = Config::from_json(CONFIG)?;
-    let expected: Expected =
-        serde_json::from_str(EXPECTED).map_err(|e| Error::file("expected.json", "the self-test's answers", e.to_string()))?;
+    let expected: Expected = serde_json::from_str(EXPECTED)
+        .map_err(|e| Error::file("expected.json", "the self-test's answers", e.to_string()))?;
     let mut stream = CheckpointStream::new(config.clone(), device.clone());
     stream.begin_file("self-test", Some(CHECKPOINT.len() as u64))?;
     stream.write(CHECKPOINT)?;
@@ -65,11 +65,18 @@ fn differ(what: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
         }
     }
     if found.len() != expected.len() {
-        return Err(Error::invalid_logits(format!("self-test, {what}: expected {} logits, found {}", expected.len(), found.len())));
+        return Err(Error::invalid_logits(format!(
+            "self-test, {what}: expected {} logits, found {}",
+            expected.len(),
+            found.len()
+        )));
     }
     if worst.1 > TOLERANCE {
         let (i, difference) = worst;
-        let message = format!("self-test, {what}: logit {i}: expected {}, found {} (off by {difference:.1e})", expected[i], found[i]);
+        let message = format!(
+            "self-test, {what}: logit {i}: expected {}, found {} (off by {difference:.1e})",
+            expected[i], found[i]
+        );
         return Err(Error::invalid_logits(message));
     }
     Ok(worst.1)
@@ -86,7 +93,9 @@ mod tests {
 
     #[test]
     fn notices_wrong_numbers() {
-        assert!(differ("x", &[1.0, 2.0], &[1.0, 2.1]).unwrap_err().to_string().contains("logit 1: expected 2.1, found 2"));
+        assert!(
+            differ("x", &[1.0, 2.0], &[1.0, 2.1]).unwrap_err().to_string().contains("logit 1: expected 2.1, found 2")
+        );
         assert!(differ("x", &[f32::NAN], &[1.0]).is_err());
         assert!(differ("x", &[1.0], &[1.0, 1.0]).is_err());
     }

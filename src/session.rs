@@ -188,7 +188,9 @@ impl<E: Engine> Session<E> {
                 let found = format!("{n_window} of prompt and {} of max_new_tokens", options.max_new_tokens);
                 return Err(Error::ContextWindow { n_ctx, found });
             }
-            _ if n_window > n_ctx => return Err(Error::ContextWindow { n_ctx, found: format!("a prompt of {n_window}") }),
+            _ if n_window > n_ctx => {
+                return Err(Error::ContextWindow { n_ctx, found: format!("a prompt of {n_window}") });
+            }
             _ => {}
         }
         let seed = *options.seed.get_or_insert(seed);
@@ -290,9 +292,9 @@ impl<E: Engine> Session<E> {
             token_id,
             logprob: logprobs.then(|| sampler::log_prob(logits, token_id)),
             top_logprobs: logprobs.then(|| named_logprobs(&self.tokenizer, logits, run.options.top_logprobs)),
-            attentions: output.attentions.map(|blocks| {
-                blocks.into_iter().map(|w| last_rows(&w, self.engine.config().n_head, n_run)).collect()
-            }),
+            attentions: output
+                .attentions
+                .map(|blocks| blocks.into_iter().map(|w| last_rows(&w, self.engine.config().n_head, n_run)).collect()),
         };
         Ok(Step::Token(Box::new(chunk), finish))
     }

@@ -222,7 +222,11 @@ impl Model {
     /// An empty text with a KV cache of its own.
     pub fn session(&self) -> Session {
         let session = session::Session::new(self.engine.clone(), self.tokenizer.clone());
-        Session { config: self.engine.config().clone(), defaults: self.defaults.clone(), inner: Cell::new(Some(session)) }
+        Session {
+            config: self.engine.config().clone(),
+            defaults: self.defaults.clone(),
+            inner: Cell::new(Some(session)),
+        }
     }
 
     /// A text to be scored.
@@ -323,7 +327,8 @@ impl Session {
         let step = inner.step().await;
         let ms = now_ms() - start_ms;
         self.inner.set(Some(inner));
-        let mut message = StepMessage { kind: "full", ms, n_done: None, n_total: None, chunk: None, finish_reason: None };
+        let mut message =
+            StepMessage { kind: "full", ms, n_done: None, n_total: None, chunk: None, finish_reason: None };
         match step? {
             Step::Full => to_js(&message),
             Step::Prefill { n_done, n_total } => {
@@ -333,7 +338,8 @@ impl Session {
             Step::Token(chunk, finish_reason) => {
                 let js = to_js(&StepMessage { kind: "token", chunk: Some(&chunk), finish_reason, ..message })?;
                 if let Some(blocks) = &chunk.attentions {
-                    let blocks: Array = blocks.iter().map(|w| JsValue::from(Float32Array::from(w.as_slice()))).collect();
+                    let blocks: Array =
+                        blocks.iter().map(|w| JsValue::from(Float32Array::from(w.as_slice()))).collect();
                     set(&Reflect::get(&js, &"chunk".into())?, "attentions", &blocks);
                 }
                 Ok(js)

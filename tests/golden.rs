@@ -14,7 +14,19 @@ use pollster::block_on;
 const TOLERANCE: f32 = 1e-4;
 
 const MODELS: [&str; 13] = [
-    "base", "untied", "f16", "bf16", "gelu", "relu", "silu", "tanh", "inverse_layer", "unscaled", "odd", "sharded", "one",
+    "base",
+    "untied",
+    "f16",
+    "bf16",
+    "gelu",
+    "relu",
+    "silu",
+    "tanh",
+    "inverse_layer",
+    "unscaled",
+    "odd",
+    "sharded",
+    "one",
 ];
 
 fn all_logits(engine: &Reference, ids: &[u32]) -> Vec<f32> {
@@ -58,7 +70,9 @@ fn each_modules_output_equals_that_of_transformers() {
         let device = Device::flex();
         let (config, mut tensors) = tensors(&folder, &device, 100);
         let model = Gpt2::load(&mut tensors, &config).expect("model");
-        let check = |part: &str, found: Vec<f32>| assert_close(&format!("{name}: {part}"), &found, &expected[part].1, TOLERANCE);
+        let check = |part: &str, found: Vec<f32>| {
+            assert_close(&format!("{name}: {part}"), &found, &expected[part].1, TOLERANCE)
+        };
 
         let mut x = model.embed(&ids, 0, &device);
         check("embed", values(x.clone()));

@@ -46,7 +46,10 @@ fn dependencies_run_downward_only() {
             let name = file.strip_prefix(&src).expect("under src").to_string_lossy().replace('\\', "/");
             if code(file).contains(word) {
                 n_found += 1;
-                assert!(places.iter().any(|p| name.starts_with(p)), "src/{name} names `{word}`, which belongs to {places:?}");
+                assert!(
+                    places.iter().any(|p| name.starts_with(p)),
+                    "src/{name} names `{word}`, which belongs to {places:?}"
+                );
             }
         }
         assert!(n_found > 0, "no file names `{word}`: the rule is out of date");

@@ -90,7 +90,9 @@ fn text_is_what_its_ids_decode_to() {
 #[test]
 fn the_same_seed_gives_the_same_text_and_another_another() {
     let demo = Demo::load();
-    let write = |seed: u64| demo.write("The old king", json!({ "seed": seed, "max_new_tokens": 30, "eos_token_id": null })).expect("text");
+    let write = |seed: u64| {
+        demo.write("The old king", json!({ "seed": seed, "max_new_tokens": 30, "eos_token_id": null })).expect("text")
+    };
     assert_eq!(write(7), write(7));
     assert_ne!(write(7).text, write(8).text);
 }
@@ -133,8 +135,12 @@ fn stop_strings_span_tokens_and_are_left_out() {
     // from the middle of one word into the next, so that no token boundary helps
     let at = free.char_indices().filter(|(_, c)| *c == ' ').nth(4).expect("five words").0;
     let stop = &free[at - 1..at + 3];
-    let found = demo.write(LONG, json!({ "max_new_tokens": 30, "eos_token_id": null, "stop": [stop, "never"] })).expect("text");
-    assert_eq!((found.text.as_str(), found.finish), (&free[..free.find(stop).expect("there")], Some(FinishReason::Stop)));
+    let found =
+        demo.write(LONG, json!({ "max_new_tokens": 30, "eos_token_id": null, "stop": [stop, "never"] })).expect("text");
+    assert_eq!(
+        (found.text.as_str(), found.finish),
+        (&free[..free.find(stop).expect("there")], Some(FinishReason::Stop))
+    );
 }
 
 #[test]
@@ -182,7 +188,9 @@ fn logprobs_are_those_of_the_score() {
     let demo = Demo::load();
     let mut session = demo.session();
     session.append(&demo.encode("The old king"));
-    session.begin(demo.options(json!({ "max_new_tokens": 12, "top_logprobs": 3, "eos_token_id": null, "seed": 3 })), 0).expect("begin");
+    session
+        .begin(demo.options(json!({ "max_new_tokens": 12, "top_logprobs": 3, "eos_token_id": null, "seed": 3 })), 0)
+        .expect("begin");
     let mut logprobs = Vec::new();
     loop {
         let Step::Token(chunk, finish) = block_on(session.step()).expect("step") else { panic!("a short prompt") };

@@ -38,8 +38,15 @@ macro_rules! golden {
 }
 
 const MODELS: [Golden; 9] = [
-    golden!("base"), golden!("untied"), golden!("f16"), golden!("bf16"), golden!("gelu"), golden!("silu"),
-    golden!("inverse_layer"), golden!("odd"), golden!("one"),
+    golden!("base"),
+    golden!("untied"),
+    golden!("f16"),
+    golden!("bf16"),
+    golden!("gelu"),
+    golden!("silu"),
+    golden!("inverse_layer"),
+    golden!("odd"),
+    golden!("one"),
 ];
 
 async fn open(request: Request) -> Device {

@@ -23,10 +23,19 @@ export function serve(root, port = 0, intercept = () => false) {
       const inside = file.startsWith(path.resolve(root) + path.sep);
       const stat = inside ? statSync(file, { throwIfNoEntry: false }) : undefined;
       if (!stat?.isFile()) return response.writeHead(404, headers).end("not found");
-      const type = TYPES[path.extname(file)] ?? "application/octet-stream";
-      response.writeHead(200, { ...headers, "Content-Type": type, "Content-Length": stat.size });
+      Object.assign(headers, {
+        "Content-Type": TYPES[path.extname(file)] ?? "application/octet-stream",
+        "Accept-Ranges": "bytes",
+        ETag: `"${stat.size}-${stat.mtimeMs}"`,
+      });
+      const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? ""); // the one form that a resumed download asks for
+      const start = range ? Number(range[1]) : 0;
+      if (range && start >= stat.size) return response.writeHead(416, headers).end();
+      headers["Content-Length"] = stat.size - start;
+      if (range) headers["Content-Range"] = `bytes ${start}-${stat.size - 1}/${stat.size}`;
+      response.writeHead(range ? 206 : 200, headers);
       if (request.method === "HEAD") return response.end();
-      createReadStream(file).pipe(response);
+      createReadStream(file, { start }).pipe(response);
     } catch (error) {
       response.writeHead(400, headers).end(String(error));
     }

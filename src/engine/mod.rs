@@ -83,7 +83,9 @@ pub fn check_bounds(config: &Config, n_cached: usize, ids: &[TokenId]) -> Result
 /// [`Error::InvalidOption`] for an id that the vocabulary does not have.
 pub fn check_ids(config: &Config, ids: &[TokenId]) -> Result<()> {
     match ids.iter().find(|&&id| id as usize >= config.vocab_size) {
-        Some(id) => Err(Error::invalid_option("prompt", format!("token ids below {}", config.vocab_size), id.to_string())),
+        Some(id) => {
+            Err(Error::invalid_option("prompt", format!("token ids below {}", config.vocab_size), id.to_string()))
+        }
         None => Ok(()),
     }
 }

@@ -53,13 +53,7 @@ impl Engine for Reference {
         KvCache::new(self.config.n_layer)
     }
 
-    async fn forward(
-        &self,
-        cache: &mut KvCache,
-        ids: &[TokenId],
-        rows: Rows,
-        with_attentions: bool,
-    ) -> Result<Output> {
+    async fn forward(&self, cache: &mut KvCache, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<Output> {
         check_bounds(&self.config, cache.len(), ids)?;
         let mut attentions = with_attentions.then(Vec::new);
         let x = self.model.hidden(ids, cache, attentions.as_mut(), &self.device); // [1, T, C]

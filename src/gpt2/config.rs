@@ -61,8 +61,7 @@ impl Config {
     /// [`Error::Checkpoint`] for a file that is no such JSON or contradicts itself;
     /// [`Error::UnsupportedModel`], naming the field, for a model that is not a GPT-2 this crate computes.
     pub fn from_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| Error::file(FILE, "JSON", e.to_string()))?;
+        let value: Value = serde_json::from_str(text).map_err(|e| Error::file(FILE, "JSON", e.to_string()))?;
         let Value::Object(json) = value else {
             return Err(Error::file(FILE, "a JSON object", kind(&value)));
         };
@@ -146,7 +145,8 @@ impl Config {
 /// # Errors
 /// [`Error::Checkpoint`] for anything else.
 pub fn token_ids(json: &Map<String, Value>, field: &str, file: &str) -> Result<Vec<u32>> {
-    let wrong = |v: &Value| Error::file(file, format!("`{field}` to be a token id, a list of them or null"), v.to_string());
+    let wrong =
+        |v: &Value| Error::file(file, format!("`{field}` to be a token id, a list of them or null"), v.to_string());
     let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| wrong(v));
     match json.get(field) {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -222,7 +222,10 @@ mod tests {
     #[test]
     fn defaults_are_those_of_transformers() {
         let c = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
-        assert_eq!((c.vocab_size, c.n_positions, c.n_embd, c.n_layer, c.n_head, c.n_inner), (50257, 1024, 768, 12, 12, 3072));
+        assert_eq!(
+            (c.vocab_size, c.n_positions, c.n_embd, c.n_layer, c.n_head, c.n_inner),
+            (50257, 1024, 768, 12, 12, 3072)
+        );
         assert_eq!(c.n_params(), 124_439_808);
         assert!(c.tie_word_embeddings && c.scale_attn_weights && !c.scale_attn_by_inverse_layer_idx);
     }
@@ -239,18 +242,31 @@ mod tests {
                 other => panic!("{field}: {other:?}"),
             }
         }
-        assert!(matches!(Config::from_json(r#"{"model_type":"llama"}"#), Err(Error::UnsupportedModel { field, .. }) if field == "model_type"));
+        assert!(
+            matches!(Config::from_json(r#"{"model_type":"llama"}"#), Err(Error::UnsupportedModel { field, .. }) if field == "model_type")
+        );
     }
 
     #[test]
     fn malformed_values_are_named() {
-        for extra in [r#","n_inner":-1"#, r#","n_inner":1e99"#, r#","layer_norm_epsilon":"x""#, r#","scale_attn_weights":3"#, r#","eos_token_id":"x""#] {
+        for extra in [
+            r#","n_inner":-1"#,
+            r#","n_inner":1e99"#,
+            r#","layer_norm_epsilon":"x""#,
+            r#","scale_attn_weights":3"#,
+            r#","eos_token_id":"x""#,
+        ] {
             let error = read(extra).unwrap_err();
             let field = extra.split('"').nth(1).unwrap();
             assert!(matches!(&error, Error::Checkpoint { .. }) && error.to_string().contains(field), "{error}");
         }
         assert!(Config::from_json("[1]").unwrap_err().to_string().contains("a list"));
-        assert!(Config::from_json(r#"{"model_type":"gpt2","n_embd":7,"n_head":2}"#).unwrap_err().to_string().contains("n_head"));
+        assert!(
+            Config::from_json(r#"{"model_type":"gpt2","n_embd":7,"n_head":2}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("n_head")
+        );
     }
 
     #[test]

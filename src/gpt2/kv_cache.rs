@@ -25,8 +25,11 @@ impl LayerCache {
 
     fn truncate(&mut self, n_tokens: usize) {
         if n_tokens < self.len() {
-            self.keys_values =
-                self.keys_values.take().filter(|_| n_tokens > 0).map(|(k, v)| (k.narrow(2, 0, n_tokens), v.narrow(2, 0, n_tokens)));
+            self.keys_values = self
+                .keys_values
+                .take()
+                .filter(|_| n_tokens > 0)
+                .map(|(k, v)| (k.narrow(2, 0, n_tokens), v.narrow(2, 0, n_tokens)));
         }
     }
 }

@@ -172,9 +172,7 @@ impl Tokenizer {
 fn byte_alphabet() -> HashMap<char, u8> {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut others = '\u{100}'..;
-    (0..=255)
-        .filter_map(|b| Some((if printable(b) { char::from(b) } else { others.next()? }, b)))
-        .collect()
+    (0..=255).filter_map(|b| Some((if printable(b) { char::from(b) } else { others.next()? }, b))).collect()
 }
 
 #[cfg(test)]

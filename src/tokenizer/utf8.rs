@@ -51,10 +51,9 @@ mod tests {
 
     #[test]
     fn every_cut_gives_the_text_of_the_whole() {
-        let bytes: Vec<u8> = [
-            "aé€😀z".as_bytes(), &[0xff, b'x', 0xe2, 0x82], "ß".as_bytes(), &[0xf0, 0x9f], b"!", &[0xe2, 0x82],
-        ]
-        .concat();
+        let bytes: Vec<u8> =
+            ["aé€😀z".as_bytes(), &[0xff, b'x', 0xe2, 0x82], "ß".as_bytes(), &[0xf0, 0x9f], b"!", &[0xe2, 0x82]]
+                .concat();
         let whole = String::from_utf8_lossy(&bytes);
         for cut in 0..=bytes.len() {
             for step in 1..4 {

@@ -77,14 +77,23 @@ impl Header {
         for t in &tensors {
             if t.begin != next {
                 let expected = format!("bytes that begin at {next}, without overlap or hole");
-                return Err(Error::tensor(file, excerpt(&t.name), expected, format!("bytes that begin at {}", t.begin)));
+                return Err(Error::tensor(
+                    file,
+                    excerpt(&t.name),
+                    expected,
+                    format!("bytes that begin at {}", t.begin),
+                ));
             }
             next = t.end;
         }
         if let Some(file_bytes) = file_bytes {
             let expected = PREFIX_BYTES as u64 + json.len() as u64 + next;
             if file_bytes != expected {
-                return Err(Error::file(file, format!("{expected} bytes, by its header"), format!("{file_bytes} bytes")));
+                return Err(Error::file(
+                    file,
+                    format!("{expected} bytes, by its header"),
+                    format!("{file_bytes} bytes"),
+                ));
             }
         }
         Ok(Self { tensors })
@@ -148,7 +157,10 @@ mod tests {
             ("[]", "object"),
             ("{", "JSON"),
             (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, "hole"),
-            (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, "overlap"),
+            (
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+                "overlap",
+            ),
             (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, "8 bytes"),
             (r#"{"a":{"dtype":"F32","shape":[4294967295,4294967295,4294967295],"data_offsets":[0,4]}}"#, "counted"),
             (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, "shape"),
@@ -166,7 +178,8 @@ mod tests {
         assert!(Header::json_bytes(100u64.to_le_bytes(), "f", Some(50)).is_err());
         assert!(Header::json_bytes(*b"<!DOCTYP", "f", None).unwrap_err().to_string().contains("web page"));
         assert_eq!(Header::json_bytes(42u64.to_le_bytes(), "f", Some(50)).unwrap(), 42);
-        let error = Header::from_json(br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, "f", Some(5)).unwrap_err();
+        let error =
+            Header::from_json(br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, "f", Some(5)).unwrap_err();
         assert!(error.to_string().contains("found 5 bytes"), "{error}");
     }
 }

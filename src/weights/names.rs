@@ -5,7 +5,8 @@ use crate::gpt2::Config;
 /// Name and shape of every tensor that the model needs, in the order of the forward pass.
 pub fn expected_tensors(config: &Config) -> Vec<(String, Vec<usize>)> {
     let (v, c, inner) = (config.vocab_size, config.n_embd, config.n_inner);
-    let mut tensors = vec![("wte.weight".to_string(), vec![v, c]), ("wpe.weight".to_string(), vec![config.n_positions, c])];
+    let mut tensors =
+        vec![("wte.weight".to_string(), vec![v, c]), ("wpe.weight".to_string(), vec![config.n_positions, c])];
     for layer in 0..config.n_layer {
         let mut add = |name: &str, weight: Vec<usize>| {
             let bias = vec![*weight.last().unwrap_or(&c)];
@@ -35,10 +36,9 @@ pub fn canonical(name: &str) -> &str {
 /// Whether a tensor of this (canonical) name holds no parameter: the causal mask that older checkpoints carry, and the
 /// copy of a tied head.
 pub fn is_buffer(name: &str, config: &Config) -> bool {
-    let mask = name
-        .strip_prefix("h.")
-        .and_then(|rest| rest.split_once('.'))
-        .is_some_and(|(layer, rest)| layer.parse::<usize>().is_ok() && matches!(rest, "attn.bias" | "attn.masked_bias"));
+    let mask = name.strip_prefix("h.").and_then(|rest| rest.split_once('.')).is_some_and(|(layer, rest)| {
+        layer.parse::<usize>().is_ok() && matches!(rest, "attn.bias" | "attn.masked_bias")
+    });
     mask || (config.tie_word_embeddings && name == "lm_head.weight")
 }
 

@@ -41,7 +41,16 @@ impl CheckpointStream {
     pub fn new(config: Config, device: Device) -> Self {
         let awaited = names::expected_tensors(&config).into_iter().collect();
         let state = State::Idle;
-        Self { config, device, awaited, seen: HashSet::new(), tensors: Tensors::default(), file: String::new(), file_bytes: None, state }
+        Self {
+            config,
+            device,
+            awaited,
+            seen: HashSet::new(),
+            tensors: Tensors::default(),
+            file: String::new(),
+            file_bytes: None,
+            state,
+        }
     }
 
     /// Begins a file. `file_bytes` is its size, where it is known.
@@ -145,7 +154,12 @@ impl CheckpointStream {
                 }
                 false => {
                     let expected = "only tensors that config.json accounts for";
-                    Err(Error::tensor(&self.file, super::excerpt(name), expected, format!("{} {:?}", tensor.dtype, tensor.shape)))
+                    Err(Error::tensor(
+                        &self.file,
+                        super::excerpt(name),
+                        expected,
+                        format!("{} {:?}", tensor.dtype, tensor.shape),
+                    ))
                 }
             };
         };
@@ -238,7 +252,8 @@ mod tests {
 
     /// A config small enough to write a checkpoint of it by hand.
     fn config() -> Config {
-        let json = r#"{"model_type":"gpt2","vocab_size":3,"n_positions":2,"n_embd":2,"n_head":1,"n_layer":1,"n_inner":1}"#;
+        let json =
+            r#"{"model_type":"gpt2","vocab_size":3,"n_positions":2,"n_embd":2,"n_head":1,"n_layer":1,"n_inner":1}"#;
         Config::from_json(json).unwrap()
     }
 
@@ -251,7 +266,10 @@ mod tests {
             for i in 0..shape.iter().product::<usize>() {
                 body.extend_from_slice(&(i as f32).to_le_bytes());
             }
-            entries.insert(name, serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, body.len()] }));
+            entries.insert(
+                name,
+                serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, body.len()] }),
+            );
         }
         let json = serde_json::to_vec(&entries).unwrap();
         [&(json.len() as u64).to_le_bytes()[..], &json, &body].concat()
@@ -286,7 +304,10 @@ mod tests {
         check(&checkpoint(&config(), |t| drop(t.remove(3))), &["h.0.ln_1.bias", "[2]", "no such tensor"]);
         check(&checkpoint(&config(), |t| t[0].1 = vec![2, 3]), &["wte.weight", "expected [3, 2], found [2, 3]"]);
         check(&checkpoint(&config(), |t| t.push(("h.1.ln_1.bias".into(), vec![2]))), &["h.1.ln_1.bias", "config.json"]);
-        check(&checkpoint(&config(), |t| t.push(("transformer.wte.weight".into(), vec![3, 2]))), &["wte.weight", "second time"]);
+        check(
+            &checkpoint(&config(), |t| t.push(("transformer.wte.weight".into(), vec![3, 2]))),
+            &["wte.weight", "second time"],
+        );
         check(&[whole.as_slice(), b"x"].concat(), &["found", "bytes"]);
         check(&whole[..4], &["header"]);
         let mut stream = CheckpointStream::new(config(), Device::flex());

@@ -18,10 +18,8 @@ pub fn golden(path: &str) -> PathBuf {
 
 /// Files that tests read in place and that are not part of this repository: `$GPT2_WEB_SHARED`, or `../shared`.
 pub fn shared(path: &str) -> PathBuf {
-    let root = std::env::var_os("GPT2_WEB_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("GPT2_WEB_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let path = root.join(path);
     assert!(
         path.exists(),

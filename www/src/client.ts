@@ -1,6 +1,7 @@
 /** The page's end of the worker: requests, answers, events. */
 
 import { abortError, fromWire, makeError } from "./errors.js";
+import type { Fetch } from "./http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
 import { serveFetch } from "./proxy-fetch.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent } from "./types.js";
@@ -104,7 +105,7 @@ export class Client {
       case "crashed":
         return this.close(fromWire(message.error));
       case "fetch":
-        return void this.#serve(message.id, message.url);
+        return void this.#serve(message.id, message.url, message.headers);
       case "fetch-cancel":
         return this.#fetches.get(message.id)?.abort();
       default:
@@ -112,11 +113,12 @@ export class Client {
     }
   }
 
-  async #serve(id: number, url: string): Promise<void> {
+  async #serve(id: number, url: string, headers: Record<string, string>): Promise<void> {
     const controller = new AbortController();
     this.#fetches.set(id, controller);
-    const fetch = this.#fetch ?? ((url: string, init: RequestInit) => globalThis.fetch(url, init));
-    await serveFetch(id, url, fetch, controller.signal, (message, transfer) => this.#post(message, transfer));
+    const fetch: Fetch = this.#fetch ?? ((url, init) => globalThis.fetch(url, init));
+    const init = { signal: controller.signal, headers };
+    await serveFetch(id, url, init, fetch, (message, transfer) => this.#post(message, transfer));
     this.#fetches.delete(id);
   }
 }

@@ -1,6 +1,7 @@
 /** The files of a checkpoint, from the network, the cache or disk, as streams of bytes. Runs in the worker. */
 
-import { abortError, invalidOption, isAbort, makeError } from "./errors.js";
+import { invalidOption } from "./errors.js";
+import { checked, openRemote, readStream, type HttpOptions, type Remote } from "./http.js";
 import type { WireModel } from "./messages.js";
 import * as store from "./store.js";
 
@@ -8,8 +9,6 @@ import * as store from "./store.js";
 export interface OpenFile {
   /** Size in bytes, where it is known. */
   bytes: number | null;
-  /** Whether it comes from the cache. */
-  cached: boolean;
   chunks: AsyncIterable<Uint8Array>;
 }
 
@@ -21,15 +20,9 @@ export interface Hub {
   complete(): Promise<void>;
 }
 
-/** `fetch`, or what stands in for it. */
-export type Fetch = (url: string, init: { signal: AbortSignal }) => Promise<Response>;
-
 /** What a hub needs to know. */
-export interface HubOptions {
-  fetch: Fetch;
+export interface HubOptions extends HttpOptions {
   cache: boolean;
-  verify: boolean;
-  signal: AbortSignal;
   /** Takes what went wrong without being fatal. */
   warn(message: string): void;
 }
@@ -37,8 +30,7 @@ export interface HubOptions {
 /** The hub for a model. */
 export function openHub(model: WireModel, options: HubOptions): Hub {
   if (model.kind === "files") return new DiskHub(model.files, options.signal);
-  const network = new NetworkHub(model.base, options);
-  return options.cache ? new CachedHub(model, network, options) : network;
+  return options.cache ? new CachedHub(model, options) : new NetworkHub(model.base, options);
 }
 
 /** Reads a small text file whole. */
@@ -64,7 +56,7 @@ class DiskHub implements Hub {
 
   async open(file: string): Promise<OpenFile | null> {
     const blob = this.#files.get(file);
-    return blob ? { bytes: blob.size, cached: false, chunks: readStream(blob.stream(), this.#signal) } : null;
+    return blob ? { bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
   }
 
   async complete(): Promise<void> {}
@@ -80,49 +72,8 @@ class NetworkHub implements Hub {
   }
 
   async open(file: string): Promise<OpenFile | null> {
-    const url = new URL(file, this.#base).href;
-    const { signal } = this.#options;
-    let response: Response;
-    try {
-      response = await this.#options.fetch(url, { signal });
-    } catch (error) {
-      if (signal.aborted || isAbort(error)) throw abortError();
-      throw makeError("network", `${url}: the request failed (${(error as Error).message})`, { url });
-    }
-    const is_page = response.headers.get("content-type")?.includes("text/html");
-    // hosts of single-page apps answer any path with their page
-    if (response.status === 404 || (response.ok && is_page)) {
-      await response.body?.cancel();
-      return null;
-    }
-    if (!response.ok || !response.body) {
-      await response.body?.cancel();
-      const hint = response.status === 401 || response.status === 403 ? ": the model is private, gated or does not exist" : "";
-      const details = { url, status: response.status };
-      throw makeError("network", `${url}: expected the file, found HTTP status ${response.status}${hint}`, details);
-    }
-    // the length of a compressed body says nothing about the file's
-    const is_plain = !response.headers.get("content-encoding");
-    const length = is_plain ? response.headers.get("content-length") : null;
-    const bytes = length === null ? null : Number(length);
-    return { bytes, cached: false, chunks: this.#read(url, response.body, bytes) };
-  }
-
-  async *#read(url: string, body: ReadableStream<Uint8Array>, expected: number | null): AsyncGenerator<Uint8Array> {
-    const { signal, verify } = this.#options;
-    let found = 0;
-    try {
-      for await (const chunk of readStream(body, signal)) {
-        found += chunk.byteLength;
-        yield chunk;
-      }
-    } catch (error) {
-      if (signal.aborted || isAbort(error)) throw abortError();
-      throw makeError("network", `${url}: the connection broke after ${found} bytes (${(error as Error).message})`, { url });
-    }
-    if (verify && expected !== null && found !== expected) {
-      throw makeError("integrity", `${url}: expected ${expected} bytes, found ${found}`, { url, expected, found });
-    }
+    const remote = await openRemote(new URL(file, this.#base).href, null, this.#options);
+    return remote && { bytes: remote.bytes, chunks: verified(remote.chunks, remote.sha256, file, this.#options) };
   }
 
   async complete(): Promise<void> {}
@@ -132,42 +83,67 @@ class NetworkHub implements Hub {
 class CachedHub implements Hub {
   #key: string;
   #model: WireModel & { kind: "url" };
-  #network: NetworkHub;
   #options: HubOptions;
   #works = true;
 
-  constructor(model: WireModel & { kind: "url" }, network: NetworkHub, options: HubOptions) {
+  constructor(model: WireModel & { kind: "url" }, options: HubOptions) {
     this.#key = cacheKey(model);
     this.#model = model;
-    this.#network = network;
     this.#options = options;
   }
 
   async open(file: string): Promise<OpenFile | null> {
-    const entry = await this.#try(() => store.findFile(this.#key, file));
+    const kept = await this.#try(() => store.findFile(this.#key, file));
     // of a model that is not whole, an absent file may have been added since; one that is there is what it was
-    if (entry && entry.bytes !== null) return { bytes: entry.bytes, cached: true, chunks: store.readFile(entry) };
-    if (entry && (await this.#try(() => store.isComplete(this.#key)))) return null;
-    const opened = await this.#network.open(file);
-    if (!opened) {
+    if (kept?.whole && kept.n_bytes !== null) return { bytes: kept.n_bytes, chunks: store.readFile(kept) };
+    if (kept?.whole && (await this.#try(() => store.isComplete(this.#key)))) return null;
+
+    const part = kept?.n_bytes ? { ...kept, n: kept.n_bytes } : null;
+    const remote = await openRemote(new URL(file, this.#model.base).href, part, this.#options);
+    if (!remote) {
       await this.#try(() => store.markAbsent(this.#key, file));
       return null;
     }
-    return { ...opened, chunks: this.#tee(file, opened.chunks) };
-  }
-
-  async *#tee(file: string, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    await this.#try(() => store.deleteFile(this.#key, file));
-    const writer = new store.FileWriter(this.#key, file);
-    for await (const chunk of chunks) {
-      await this.#try(() => writer.write(chunk));
-      yield chunk;
+    if (part && remote.from === 0) {
+      this.#options.warn(`${file}: the server did not continue the download from byte ${part.n}, so it began anew`);
     }
-    await this.#try(() => writer.finish());
+    const whole = this.#keep(file, remote, remote.from > 0 ? kept : undefined);
+    return { bytes: remote.bytes, chunks: this.#finish(file, remote, whole) };
   }
 
   async complete(): Promise<void> {
     await this.#try(() => store.markComplete(this.#key, this.#model.name, this.#model.revision));
+  }
+
+  #writer: store.FileWriter | undefined;
+
+  /** The file from its first byte: what is kept of it, then what comes, which is kept as well. */
+  async *#keep(file: string, remote: Remote, part: store.FileEntry | undefined): AsyncGenerator<Uint8Array> {
+    if (part) yield* store.readFile(part);
+    else await this.#try(() => store.deleteFile(this.#key, file));
+    const { bytes, tag, sha256 } = remote;
+    const writer = new store.FileWriter({ model: this.#key, file, bytes, tag, sha256 }, part);
+    this.#writer = writer;
+    try {
+      for await (const chunk of remote.chunks) {
+        await this.#try(() => writer.write(chunk));
+        yield chunk;
+      }
+    } finally {
+      // also when it breaks off: the next visit goes on from here
+      await this.#try(() => writer.flush());
+    }
+  }
+
+  /** Marks the file as whole once it has passed its checks, and drops it if it has not. */
+  async *#finish(file: string, { sha256 }: Remote, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    try {
+      yield* verified(chunks, sha256, file, this.#options);
+    } catch (error) {
+      if ((error as { code?: string }).code === "integrity") await this.#try(() => store.deleteFile(this.#key, file));
+      throw error;
+    }
+    await this.#try(async () => this.#writer?.finish());
   }
 
   async #try<T>(action: () => Promise<T>): Promise<T | undefined> {
@@ -184,26 +160,12 @@ class CachedHub implements Hub {
   }
 }
 
+function verified(chunks: AsyncIterable<Uint8Array>, digest: string | null, file: string, { verify }: HubOptions): AsyncIterable<Uint8Array> {
+  return verify && digest !== null ? checked(chunks, digest, file) : chunks;
+}
+
 /** The cache's key for a model: where it is from and which revision. */
 export function cacheKey(model: WireModel): string {
   if (model.kind === "files") throw invalidOption("model", "a model with an address", "files");
   return `${model.base}#${model.revision}`;
-}
-
-/** A stream's chunks, until the signal says stop. (Not every browser can iterate a stream.) */
-async function* readStream(stream: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const reader = stream.getReader();
-  const cancel = () => void reader.cancel().catch(() => undefined); // the stream may have failed by itself
-  signal.addEventListener("abort", cancel);
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (signal.aborted) throw abortError();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    signal.removeEventListener("abort", cancel);
-    cancel();
-  }
 }

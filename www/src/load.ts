@@ -2,7 +2,8 @@
 
 import { abortError, makeError } from "./errors.js";
 import { countDispatches } from "./dispatches.js";
-import { openHub, readBytes, readText, type Fetch, type Hub, type OpenFile } from "./hub.js";
+import { cacheKey, openHub, readBytes, readText, type Hub, type OpenFile } from "./hub.js";
+import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
 import type { ProgressEvent } from "./types.js";
@@ -17,8 +18,21 @@ export interface Loaded {
   n_dispatches(): number | null;
 }
 
-/** Loads a model. */
+/** Loads a model. Of several tabs that load the same one, one downloads it and the others wait for its cache. */
 export async function load(
+  source: WireModel,
+  options: WireLoadOptions,
+  fetch: Fetch,
+  signal: AbortSignal,
+  emit: (event: ProgressEvent) => void,
+): Promise<Loaded> {
+  const run = () => loadAlone(source, options, fetch, signal, emit);
+  // pages that are not served securely have no locks, nor what they protect
+  if (source.kind !== "url" || !options.cache || !navigator.locks) return run();
+  return navigator.locks.request(`gpt2-web ${cacheKey(source)}`, { signal }, run) as Promise<Loaded>;
+}
+
+async function loadAlone(
   source: WireModel,
   options: WireLoadOptions,
   fetch: Fetch,

@@ -45,7 +45,7 @@ export type FromWorker =
   | { kind: "chunk"; id: number; chunk: Chunk }
   /** The worker is unusable from here on. */
   | { kind: "crashed"; error: WireError }
-  | { kind: "fetch"; id: number; url: string }
+  | { kind: "fetch"; id: number; url: string; headers: Record<string, string> }
   | { kind: "fetch-cancel"; id: number };
 
 /** Answers, by request. */

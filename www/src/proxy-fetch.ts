@@ -1,6 +1,7 @@
 /** `fetch` for the worker by a function that lives in the page's thread, since functions cannot be posted. */
 
 import { abortError } from "./errors.js";
+import type { Fetch } from "./http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
 
 type Answer = Extract<ToWorker, { kind: "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
@@ -22,7 +23,7 @@ export class ProxyFetch {
   }
 
   /** Like the platform's `fetch`. */
-  fetch = (url: string, { signal }: { signal: AbortSignal }): Promise<Response> =>
+  fetch: Fetch = (url, { signal, headers }) =>
     new Promise((resolve, reject) => {
       const id = this.#next_id++;
       const end = () => {
@@ -49,7 +50,7 @@ export class ProxyFetch {
       };
       this.#pending.set(id, pending);
       signal.addEventListener("abort", cancel, { once: true });
-      this.#post({ kind: "fetch", id, url });
+      this.#post({ kind: "fetch", id, url, headers: headers ?? {} });
     });
 
   /** Takes a message from the other end. One that comes after a cancel has nobody to go to. */
@@ -74,12 +75,12 @@ export class ProxyFetch {
 export async function serveFetch(
   id: number,
   url: string,
-  fetch: (url: string, init: { signal: AbortSignal }) => Promise<Response>,
-  signal: AbortSignal,
+  init: { signal: AbortSignal; headers: Record<string, string> },
+  fetch: Fetch,
   post: (message: Answer, transfer?: Transferable[]) => void,
 ): Promise<void> {
   try {
-    const response = await fetch(url, { signal });
+    const response = await fetch(url, init);
     post({ kind: "fetch-head", id, status: response.status, headers: [...response.headers], url: response.url });
     const reader = response.body?.getReader();
     for (;;) {

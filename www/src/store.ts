@@ -1,19 +1,27 @@
 /**
  * The cache of downloaded checkpoints in IndexedDB.
  *
- * A file is kept in chunks as they arrive; its entry is written after its last chunk and a model's after its last
- * file, so that what is listed is whole.
+ * A file is kept in chunks as they arrive, each in one transaction with the entry that counts it, so that a crash
+ * leaves a file that can be gone on with. A file is marked whole after its last byte has been checked and a model after
+ * its last file: what is listed is whole.
  */
 
 import { openDB, type DBSchema, type IDBPDatabase } from "idb";
 import type { CachedModel } from "./types.js";
 
-interface FileEntry {
+/** What is kept of a file. */
+export interface FileEntry {
   model: string;
   file: string;
-  /** `null`: the server does not have this (optional) file. */
-  bytes: number | null;
+  /** Bytes kept; `null`: the server does not have this (optional) file. */
+  n_bytes: number | null;
   n_chunks: number;
+  /** Whether that is all of it, and it has been checked. */
+  whole: boolean;
+  /** Which version of the file on the server. */
+  bytes: number | null;
+  tag: string | null;
+  sha256: string | null;
 }
 
 interface ModelEntry {
@@ -32,7 +40,7 @@ interface Schema extends DBSchema {
 const DATABASE = "gpt2-web";
 const LAYOUT_VERSION = 1;
 
-/** Bytes of one stored chunk. */
+/** Bytes of one stored chunk: the most that is fetched again after a crash. */
 export const CHUNK_BYTES = 4 << 20;
 
 let database: Promise<IDBPDatabase<Schema>> | undefined;
@@ -56,12 +64,12 @@ function open(): Promise<IDBPDatabase<Schema>> {
 /** All keys that begin with `prefix`: arrays sort after every string and number. */
 const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]);
 
-/** What is known of a file: whole in the cache, known to be absent, or nothing (`undefined`). */
+/** What is known of a file: whole, in part, known to be absent, or nothing (`undefined`). */
 export async function findFile(model: string, file: string): Promise<FileEntry | undefined> {
   return (await open()).get("files", [model, file]);
 }
 
-/** The chunks of a whole file, in order. */
+/** The chunks that are kept of a file, in order. */
 export async function* readFile(entry: FileEntry): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const db = await open();
   for (let i = 0; i < entry.n_chunks; i++) {
@@ -71,51 +79,52 @@ export async function* readFile(entry: FileEntry): AsyncGenerator<Uint8Array<Arr
   }
 }
 
-/** Writes one file, chunk by chunk. */
+/** Writes one file, chunk by chunk, from its beginning or from where an earlier visit left it. */
 export class FileWriter {
-  #model: string;
-  #file: string;
-  #n_chunks = 0;
-  #bytes = 0;
+  #entry: FileEntry;
   /** Pieces that do not fill a chunk yet. */
   #held: Uint8Array[] = [];
   #held_bytes = 0;
 
-  constructor(model: string, file: string) {
-    this.#model = model;
-    this.#file = file;
+  constructor(entry: Omit<FileEntry, "n_bytes" | "n_chunks" | "whole">, kept: FileEntry | undefined) {
+    this.#entry = { ...entry, n_bytes: kept?.n_bytes ?? 0, n_chunks: kept?.n_chunks ?? 0, whole: false };
   }
 
   async write(bytes: Uint8Array): Promise<void> {
     this.#held.push(bytes);
     this.#held_bytes += bytes.byteLength;
-    if (this.#held_bytes >= CHUNK_BYTES) await this.#flush();
+    if (this.#held_bytes >= CHUNK_BYTES) await this.flush();
   }
 
   /** Marks the file as whole. */
   async finish(): Promise<void> {
-    if (this.#held_bytes > 0) await this.#flush();
-    const entry = { model: this.#model, file: this.#file, bytes: this.#bytes, n_chunks: this.#n_chunks };
-    await (await open()).put("files", entry);
+    await this.flush();
+    this.#entry.whole = true;
+    await (await open()).put("files", this.#entry);
   }
 
-  async #flush(): Promise<void> {
+  /** Keeps what has come so far. */
+  async flush(): Promise<void> {
+    if (this.#held_bytes === 0) return;
     const chunk = new Uint8Array(this.#held_bytes);
     let at = 0;
     for (const piece of this.#held) {
       chunk.set(piece, at);
       at += piece.byteLength;
     }
-    await (await open()).put("chunks", chunk, [this.#model, this.#file, this.#n_chunks]);
-    this.#n_chunks += 1;
-    this.#bytes += at;
     [this.#held, this.#held_bytes] = [[], 0];
+    const { model, file, n_chunks, n_bytes } = this.#entry;
+    const entry = { ...this.#entry, n_chunks: n_chunks + 1, n_bytes: (n_bytes ?? 0) + at };
+    const tx = (await open()).transaction(["files", "chunks"], "readwrite");
+    await Promise.all([tx.objectStore("chunks").put(chunk, [model, file, n_chunks]), tx.objectStore("files").put(entry), tx.done]);
+    this.#entry = entry;
   }
 }
 
 /** Remembers that the server does not have an optional file, so that an offline visit need not ask. */
 export async function markAbsent(model: string, file: string): Promise<void> {
-  await (await open()).put("files", { model, file, bytes: null, n_chunks: 0 });
+  const nothing = { n_bytes: null, n_chunks: 0, whole: true, bytes: null, tag: null, sha256: null };
+  await (await open()).put("files", { model, file, ...nothing });
 }
 
 /** Forgets a file, whole or in part. */
@@ -140,8 +149,8 @@ export async function listComplete(): Promise<(CachedModel & { model: string })[
   const models = await db.getAll("models");
   return Promise.all(
     models.map(async ({ model, name, revision, saved_at }) => {
-      const files = (await db.getAll("files", under(model))).filter((f) => f.bytes !== null);
-      const bytes = files.reduce((sum, f) => sum + (f.bytes ?? 0), 0);
+      const files = (await db.getAll("files", under(model))).filter((f) => f.n_bytes !== null);
+      const bytes = files.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
       return { model, name, revision, bytes, files: files.map((f) => f.file), saved_at };
     }),
   );
@@ -157,11 +166,4 @@ export async function deleteAll(model: string): Promise<void> {
     tx.objectStore("chunks").delete(under(model)),
     tx.done,
   ]);
-}
-
-/** Every model of which anything is kept, whole or not. */
-export async function listKept(): Promise<string[]> {
-  const files = await (await open()).getAllKeys("files");
-  const models = await (await open()).getAllKeys("models");
-  return [...new Set([...models, ...files.map(([model]) => model)])];
 }

@@ -45,6 +45,7 @@ export async function site() {
   const hooks = { intercept: undefined };
   const { server, url } = await serve(root, 0, (request, response) => {
     requests.push(request.url);
+    response.setHeader("Access-Control-Allow-Origin", "*"); // as the hub does
     return hooks.intercept?.(request, response) ?? false;
   });
   return {

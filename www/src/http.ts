@@ -1,0 +1,203 @@
+/** One file over HTTP: retried with back-off, resumed where it broke, checked as it streams. Runs in the worker. */
+
+import { sha256 } from "@noble/hashes/sha2.js";
+import { bytesToHex } from "@noble/hashes/utils.js";
+import { abortError, isAbort, makeError } from "./errors.js";
+
+/** `fetch`, or what stands in for it. */
+export type Fetch = (url: string, init: { signal: AbortSignal; headers?: Record<string, string> }) => Promise<Response>;
+
+/** How to fetch. */
+export interface HttpOptions {
+  fetch: Fetch;
+  /** Whether to check sizes and, where the server tells one, SHA-256. */
+  verify: boolean;
+  signal: AbortSignal;
+}
+
+/** What identifies a version of a file on its server. */
+export interface Version {
+  /** Size in bytes, where it is known. */
+  bytes: number | null;
+  /** The server's `ETag`, or when it says that the file last changed. */
+  tag: string | null;
+}
+
+/** An open remote file. */
+export interface Remote extends Version {
+  /** Where `chunks` begins: what was asked for, or 0 if the server starts anew. */
+  from: number;
+  /** What the server says the whole file's SHA-256 is, in hex. */
+  sha256: string | null;
+  chunks: AsyncIterable<Uint8Array>;
+}
+
+/** Attempts at one piece of a file, and the waits between them: 0.5, 1, 2, 4 s, unless the server names its own. */
+const MAX_ATTEMPTS = 5;
+const FIRST_WAIT_MS = 500;
+const MAX_WAIT_MS = 60_000;
+
+/**
+ * Opens a file, from the byte after what is there of an earlier version if that is still the version served.
+ *
+ * @returns `null` if the server does not have it.
+ * @throws NetworkError, or the platform's `AbortError`.
+ */
+export async function openRemote(url: string, kept: (Version & { n: number }) | null, options: HttpOptions): Promise<Remote | null> {
+  let response = await request(url, kept?.n ?? 0, options);
+  let from = 0;
+  if (kept && response?.status === 206) {
+    const { start, version } = describe(response);
+    if (start === kept.n && isSame(version, kept)) from = kept.n;
+    else {
+      await response.body?.cancel(); // a piece of another version is of no use
+      response = await request(url, 0, options);
+    }
+  }
+  if (!response) return null;
+  const { version, digest } = describe(response);
+  return { ...version, from, sha256: digest, chunks: read(url, response, from, version, options) };
+}
+
+/** The bytes of a response and, where the connection breaks, of the ones that continue it. */
+async function* read(url: string, response: Response, from: number, version: Version, options: HttpOptions): AsyncGenerator<Uint8Array> {
+  let found = from;
+  for (let attempt = 1; ; ) {
+    try {
+      if (response.body) {
+        for await (const chunk of readStream(response.body, options.signal)) {
+          found += chunk.byteLength;
+          attempt = 1; // it moves
+          yield chunk;
+        }
+      }
+      // a proxy may end a body early without an error
+      if (version.bytes === null || found >= version.bytes) break;
+      throw new TypeError(`it ended ${version.bytes - found} bytes early`);
+    } catch (error) {
+      if (options.signal.aborted || isAbort(error)) throw abortError();
+      if (attempt >= MAX_ATTEMPTS) {
+        throw makeError("network", `${url}: the connection broke after ${found} bytes (${(error as Error).message})`, { url });
+      }
+      await wait(FIRST_WAIT_MS * 2 ** (attempt - 1), options.signal);
+      attempt += 1;
+      const next = await request(url, found, options);
+      const described = next && describe(next);
+      if (!next || !described || described.start !== found || !isSame(described.version, version)) {
+        await next?.body?.cancel();
+        const message = `${url}: the connection broke after ${found} bytes, and the server does not continue the file from there`;
+        throw makeError("network", message, { url });
+      }
+      response = next;
+    }
+  }
+  if (options.verify && version.bytes !== null && found !== version.bytes) {
+    throw makeError("integrity", `${url}: expected ${version.bytes} bytes, found ${found}`, { url, expected: version.bytes, found });
+  }
+}
+
+/** One request, tried again while the server is busy or cannot be reached. → `null` for a file that is not there */
+async function request(url: string, from: number, { fetch, signal }: HttpOptions): Promise<Response | null> {
+  for (let attempt = 1; ; attempt++) {
+    let failure: string;
+    let status: number | undefined;
+    let wait_ms = FIRST_WAIT_MS * 2 ** (attempt - 1);
+    try {
+      const response = await fetch(url, from > 0 ? { signal, headers: { Range: `bytes=${from}-` } } : { signal });
+      if (response.status === 404) return await drop(response);
+      // hosts of single-page apps answer any path with their page
+      if (response.ok && response.headers.get("content-type")?.includes("text/html")) return await drop(response);
+      if (response.ok && response.body) return response;
+      await drop(response);
+      status = response.status;
+      if (status === 416) return request(url, 0, { fetch, signal, verify: false }); // shorter than what is kept: anew
+      failure = `expected the file, found HTTP status ${status}`;
+      if (status === 401 || status === 403) failure += ": the model is private, gated or does not exist";
+      if (status !== 429 && status !== 408 && status < 500) attempt = MAX_ATTEMPTS; // asking again changes nothing
+      wait_ms = retryAfter(response) ?? wait_ms;
+    } catch (error) {
+      if (signal.aborted || isAbort(error)) throw abortError();
+      failure = `the request failed (${(error as Error).message})`;
+    }
+    if (attempt >= MAX_ATTEMPTS) {
+      throw makeError("network", `${url}: ${failure}`, status === undefined ? { url } : { url, status });
+    }
+    await wait(wait_ms, signal);
+  }
+}
+
+async function drop(response: Response): Promise<null> {
+  await response.body?.cancel();
+  return null;
+}
+
+/** What a response says of itself. `start`: the first byte's place in the file. */
+function describe(response: Response): { start: number; version: Version; digest: string | null } {
+  const { headers } = response;
+  const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get("content-range") ?? "");
+  // the length of a compressed body says nothing about the file's
+  const length = headers.get("content-encoding") ? null : headers.get("content-length");
+  const bytes = response.status === 206 ? (range?.[2] ?? null) : length;
+  const etag = headers.get("x-linked-etag") ?? headers.get("etag");
+  // the hub's tag of a large file is its SHA-256
+  const digest = /^(?:W\/)?"?([0-9a-f]{64})"?$/.exec(etag ?? "")?.[1] ?? null;
+  const n = bytes === null || bytes === "*" ? Number(headers.get("x-linked-size") ?? NaN) : Number(bytes);
+  const version = { bytes: Number.isSafeInteger(n) ? n : null, tag: etag ?? headers.get("last-modified") };
+  return { start: response.status === 206 ? Number(range?.[1] ?? NaN) : 0, version, digest };
+}
+
+/** Whether two answers are about the same bytes. Without a tag nobody can know. */
+function isSame(a: Version, b: Version): boolean {
+  return a.tag !== null && a.tag === b.tag && a.bytes === b.bytes;
+}
+
+/** What the server says it needs, in seconds or as a date. */
+function retryAfter(response: Response): number | undefined {
+  const value = response.headers.get("retry-after");
+  if (value === null) return undefined;
+  const ms = /^\d+$/.test(value) ? 1000 * Number(value) : Date.parse(value) - Date.now();
+  return Number.isFinite(ms) ? Math.min(MAX_WAIT_MS, Math.max(0, ms)) : undefined;
+}
+
+function wait(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const cancel = () => {
+      clearTimeout(timer);
+      reject(abortError());
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", cancel);
+      resolve();
+    }, ms);
+    signal.addEventListener("abort", cancel, { once: true });
+  });
+}
+
+/** Passes a whole file's chunks on and fails at their end if their SHA-256 is not the expected one. */
+export async function* checked(chunks: AsyncIterable<Uint8Array>, expected: string, name: string): AsyncGenerator<Uint8Array> {
+  const hash = sha256.create();
+  for await (const chunk of chunks) {
+    hash.update(chunk);
+    yield chunk;
+  }
+  const found = bytesToHex(hash.digest());
+  if (found !== expected) throw makeError("integrity", `${name}: expected SHA-256 ${expected}, found ${found}`, { file: name, expected, found });
+}
+
+/** A stream's chunks, until the signal says stop. (Not every browser can iterate a stream.) */
+export async function* readStream(stream: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader();
+  const cancel = () => void reader.cancel().catch(() => undefined); // the stream may have failed by itself
+  signal.addEventListener("abort", cancel);
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (signal.aborted) throw abortError();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal.removeEventListener("abort", cancel);
+    cancel();
+  }
+}

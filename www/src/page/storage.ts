@@ -1,0 +1,84 @@
+/** What is kept on this machine: models with their sizes, a way to delete each, and how full the storage is. */
+import { deleteModel, listModels, storageEstimate } from "../index.js";
+import type { CachedModel } from "../index.js";
+import { bytesText, countText } from "../elements/figures.js";
+import { retry, showError } from "./alert.js";
+import { announce, byId } from "./dom.js";
+
+const panel = byId("storage", HTMLDetailsElement);
+const used = byId("storage-used", HTMLSpanElement);
+const list = byId("stored-models", HTMLUListElement);
+const none = byId("stored-none", HTMLParagraphElement);
+const quota = byId("quota", HTMLMeterElement);
+const quotaText = byId("quota-text", HTMLParagraphElement);
+const persistence = byId("persistence", HTMLParagraphElement);
+const persistButton = byId("persist", HTMLButtonElement);
+
+function row(model: CachedModel): HTMLLIElement {
+  const item = document.createElement("li");
+  const name = document.createElement("span");
+  name.className = "name";
+  name.textContent = model.name;
+  const size = document.createElement("span");
+  size.className = "hint figures";
+  const saved = new Date(model.saved_at).toLocaleDateString();
+  size.textContent = `${bytesText(model.bytes)} in ${countText(model.files.length, "file")}, revision ${model.revision}, kept since ${saved}`;
+  const remove = document.createElement("button");
+  remove.type = "button";
+  remove.className = "link";
+  remove.textContent = "Delete";
+  remove.setAttribute("aria-label", `Delete ${model.name}`);
+  remove.addEventListener("click", () => void forget(model));
+  item.append(name, size, remove);
+  return item;
+}
+
+async function forget(model: CachedModel): Promise<void> {
+  try {
+    await deleteModel(model.name, { revision: model.revision });
+    announce(`${model.name} is deleted.`);
+    await showStorage();
+    panel.querySelector("summary")?.focus(); // the button that had the focus is gone
+  } catch (error) {
+    showError(error, retry(() => void forget(model)));
+  }
+}
+
+/** Shows what is kept now. A browser without storage is no error: the panel says so. */
+export async function showStorage(): Promise<void> {
+  try {
+    const models = await listModels();
+    const { usage, quota: room } = await storageEstimate();
+    const sum = models.reduce((bytes, model) => bytes + model.bytes, 0);
+    list.replaceChildren(...models.map(row));
+    none.hidden = models.length > 0;
+    used.textContent = models.length > 0 ? `${countText(models.length, "model")}, ${bytesText(sum)}` : "none";
+    quota.max = Math.max(room, 1);
+    quota.value = usage;
+    quotaText.textContent = `${bytesText(usage)} used of the ${bytesText(room)} that the browser allows`;
+    const persisted = (await navigator.storage?.persisted?.()) ?? false;
+    persistence.textContent = persisted ? "The browser keeps them until you delete them." : "The browser may delete them when it runs out of room.";
+    persistButton.hidden = persisted || models.length === 0 || !navigator.storage?.persist;
+  } catch (error) {
+    used.textContent = "not available";
+    none.hidden = false;
+    none.textContent = `This browser keeps nothing here: ${error instanceof Error ? error.message : String(error)}.`;
+  }
+}
+
+/** Wires the panel. */
+export function startStorage(): void {
+  panel.addEventListener("toggle", () => {
+    if (panel.open) void showStorage();
+  });
+  persistButton.addEventListener("click", () => {
+    navigator.storage.persist().then(
+      (kept) => {
+        announce(kept ? "The browser will keep them." : "The browser did not agree.");
+        return showStorage();
+      },
+      (error: unknown) => showError(error),
+    );
+  });
+  void showStorage();
+}

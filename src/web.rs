@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Once;
 
 use js_sys::{Array, Float32Array, Reflect};
 use serde::Serialize;
@@ -22,13 +23,16 @@ unsafe extern "C" {
     fn __wasm_call_ctors();
 }
 
-/// Runs once, when the module is instantiated.
+/// Runs when the module is instantiated; has no effect after the first time.
 #[wasm_bindgen(start)]
-fn start() {
-    // SAFETY: the linker makes this function, and nothing has run before it. Unless it is called here, once, wasm-ld
-    // wraps every export in a call of it, which made each call 100 times slower.
-    unsafe { __wasm_call_ctors() };
-    console_error_panic_hook::set_once();
+pub fn start() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the linker makes this function, and `ONCE` sees to it that it runs once. Unless it is called here,
+        // wasm-ld wraps every export in a call of it, which made each call 100 times slower.
+        unsafe { __wasm_call_ctors() };
+        console_error_panic_hook::set_once();
+    });
 }
 
 type JsResult<T> = std::result::Result<T, JsValue>;

@@ -50,6 +50,7 @@ const MODELS: [Golden; 9] = [
 ];
 
 async fn open(request: Request) -> Device {
+    gpt2_web::web::start(); // a test's module is not instantiated as the page's is
     let config = Config::from_json(MODELS[0].config).unwrap();
     device::open(request, Some(&AdapterInfo::default()), &config).await.unwrap().device
 }
@@ -114,6 +115,7 @@ async fn the_self_test_passes_on_both() {
 
 #[wasm_bindgen_test]
 async fn auto_never_takes_a_software_adapter() {
+    gpt2_web::web::start();
     let config = Config::from_json(MODELS[0].config).unwrap();
     let software = AdapterInfo { vendor: "google".into(), architecture: "swiftshader".into(), ..Default::default() };
     let chosen = device::open(Request::Auto, Some(&software), &config).await.unwrap();

@@ -96,6 +96,19 @@ fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
     }
 }
 
+/// The device that [`open`] would try first, told without opening anything: its name, and why it is not the GPU.
+///
+/// # Errors
+/// [`Error::WebGpuNotAvailable`] if WebGPU is asked for by name and there is no adapter.
+pub fn expected(request: Request, adapter: Option<&AdapterInfo>) -> Result<(&'static str, Option<String>)> {
+    match (request, refusal(adapter)) {
+        (Request::Wasm, _) => Ok(("wasm", None)),
+        (Request::Auto, Some(reason)) => Ok(("wasm", Some(reason))),
+        (Request::WebGpu, Some(reason)) if adapter.is_none() => Err(Error::WebGpuNotAvailable(reason)),
+        (Request::Auto | Request::WebGpu, _) => Ok(("webgpu", None)),
+    }
+}
+
 /// Opens a device for a model of this configuration: the one asked for, and no other without saying so.
 ///
 /// # Errors
@@ -213,5 +226,10 @@ mod tests {
         let cpu = pollster::block_on(open(Request::Wasm, None, &config)).unwrap();
         assert_eq!(cpu.fallback_reason, None);
         assert!(Request::from_name("gpu").is_err());
+        let software = adapter("google", "swiftshader", "");
+        assert_eq!(expected(Request::Auto, Some(&software)).unwrap().0, "wasm");
+        assert_eq!(expected(Request::Auto, Some(&adapter("apple", "", ""))).unwrap(), ("webgpu", None));
+        assert_eq!(expected(Request::WebGpu, Some(&software)).unwrap().0, "webgpu");
+        assert!(expected(Request::WebGpu, None).is_err());
     }
 }

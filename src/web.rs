@@ -129,14 +129,19 @@ impl Loader {
         Ok(())
     }
 
+    /// What opening the device would choose, without opening it. → `{device, fallback_reason, dtype, device_bytes}`
+    #[wasm_bindgen(js_name = expectedDevice)]
+    pub fn expected_device(&self, request: &str, adapter_json: Option<String>) -> JsResult<JsValue> {
+        let adapter = adapter_info(adapter_json)?;
+        let (device, fallback_reason) = device::expected(Request::from_name(request)?, adapter.as_ref())?;
+        to_js(&ExpectedDevice { device, fallback_reason, dtype: DTYPE, device_bytes: weight_bytes(&self.config) })
+    }
+
     /// Opens the device (`"auto"`, `"webgpu"`, `"wasm"`); `adapter_json` is what the browser tells of its adapter, if
     /// it has one.
     #[wasm_bindgen(js_name = openDevice)]
     pub async fn open_device(&mut self, request: &str, adapter_json: Option<String>) -> JsResult<()> {
-        let adapter: Option<AdapterInfo> = adapter_json
-            .map(|json| serde_json::from_str(&json))
-            .transpose()
-            .map_err(|e| Error::invalid_option("adapter", "what GPUAdapterInfo has", e.to_string()))?;
+        let adapter = adapter_info(adapter_json)?;
         let chosen = device::open(Request::from_name(request)?, adapter.as_ref(), &self.config).await?;
         let stream = CheckpointStream::new(self.config.clone(), chosen.device.clone());
         self.target = Some((chosen, stream));
@@ -167,6 +172,26 @@ impl Loader {
     fn stream(&mut self) -> JsResult<&mut CheckpointStream> {
         self.target.as_mut().map(|(_, stream)| stream).ok_or_else(no_device)
     }
+}
+
+fn adapter_info(json: Option<String>) -> Result<Option<AdapterInfo>> {
+    let wrong = |e: serde_json::Error| Error::invalid_option("adapter", "what GPUAdapterInfo has", e.to_string());
+    json.map(|json| serde_json::from_str(&json).map_err(wrong)).transpose()
+}
+
+/// The number format that the engine computes in.
+const DTYPE: &str = "fp32";
+
+fn weight_bytes(config: &Config) -> u64 {
+    config.n_params() * 4
+}
+
+#[derive(Serialize)]
+struct ExpectedDevice<'a> {
+    device: &'a str,
+    fallback_reason: Option<String>,
+    dtype: &'a str,
+    device_bytes: u64,
 }
 
 fn no_device() -> JsValue {
@@ -205,9 +230,9 @@ impl Model {
             adapter: self.chosen.adapter.as_deref(),
             fallback_reason: self.chosen.fallback_reason.as_deref(),
             self_test: &self.chosen.self_test,
-            dtype: "fp32",
+            dtype: DTYPE,
             parameters,
-            weight_bytes: parameters * 4,
+            weight_bytes: weight_bytes(self.engine.config()),
             context_window: self.engine.config().n_positions,
             threads: 1,
         })

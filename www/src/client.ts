@@ -105,7 +105,7 @@ export class Client {
       case "crashed":
         return this.close(fromWire(message.error));
       case "fetch":
-        return void this.#serve(message.id, message.url, message.headers);
+        return void this.#serve(message);
       case "fetch-cancel":
         return this.#fetches.get(message.id)?.abort();
       default:
@@ -113,11 +113,11 @@ export class Client {
     }
   }
 
-  async #serve(id: number, url: string, headers: Record<string, string>): Promise<void> {
+  async #serve({ id, url, method, headers }: Extract<FromWorker, { kind: "fetch" }>): Promise<void> {
     const controller = new AbortController();
     this.#fetches.set(id, controller);
     const fetch: Fetch = this.#fetch ?? ((url, init) => globalThis.fetch(url, init));
-    const init = { signal: controller.signal, headers };
+    const init = { signal: controller.signal, method, headers };
     await serveFetch(id, url, init, fetch, (message, transfer) => this.#post(message, transfer));
     this.#fetches.delete(id);
   }

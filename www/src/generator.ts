@@ -1,13 +1,13 @@
 /** `createGenerator` and what it makes. */
 
-import { Client } from "./client.js";
+import { Client, type Listeners } from "./client.js";
 import { abortError, invalidOption, makeError } from "./errors.js";
 import { Session } from "./session.js";
 import { resolve } from "./source.js";
 import { GenerationStream } from "./stream.js";
 import { checkCreateOptions, generateOptionsJson, promptOf } from "./validate.js";
-import type { Answers, WireModel } from "./messages.js";
-import type { CreateGeneratorOptions, GenerateOptions, GenerationResult, GeneratorInfo, GeneratorStats, ModelSource, Recipe, Score } from "./types.js";
+import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
+import type { CreateGeneratorOptions, Estimate, GenerateOptions, GenerationResult, GeneratorInfo, GeneratorStats, ModelSource, Recipe, Score } from "./types.js";
 
 /**
  * Loads a model and starts a worker for it.
@@ -16,30 +16,50 @@ import type { CreateGeneratorOptions, GenerateOptions, GenerationResult, Generat
  * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, or the platform's `AbortError`.
  */
 export async function createGenerator(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Generator> {
+  const listeners = options.progress_callback ? { progress: options.progress_callback } : {};
+  const { client, source, answer } = ask<"load", Answers["load"]>("load", model, options, listeners);
+  try {
+    return new Generator(client, source, await answer);
+  } catch (error) {
+    client.close(error as Error);
+    throw error;
+  }
+}
+
+/**
+ * What loading a model would take, before anything large is fetched. A model that cannot be loaded is no error here:
+ * `problems` says why.
+ *
+ * @throws {@link InvalidOptionError}, or the platform's `AbortError`.
+ */
+export async function estimate(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Estimate> {
+  const { client, answer } = ask<"estimate", Estimate>("estimate", model, options);
+  try {
+    return await answer;
+  } finally {
+    client.close(makeError("disposed", "the estimate is made"));
+  }
+}
+
+/** Starts a worker and asks it about a model. An abort ends it, whatever it is doing. */
+function ask<K extends "load" | "estimate", T>(kind: K, model: ModelSource, options: CreateGeneratorOptions, listeners: Listeners = {}) {
   checkCreateOptions(options);
   const source = resolve(model, options);
   if (options.signal?.aborted) throw abortError();
   const client = new Client(options.worker instanceof Worker ? options.worker : startWorker(), options.fetch);
-  // a worker in the middle of a long step would not hear of a cancel: end it
+  // a worker in the middle of a long step would not hear of a cancel
   const cancel = () => client.close(abortError());
   options.signal?.addEventListener("abort", cancel, { once: true });
-  const wire = {
+  const wire: WireLoadOptions = {
     device: options.device ?? "auto",
     cache: options.cache ?? true,
     verify: options.verify ?? true,
     wasm_url: options.wasm_url === undefined ? null : new URL(options.wasm_url, globalThis.location?.href).href,
     custom_fetch: options.fetch !== undefined,
   };
-  const listeners = options.progress_callback ? { progress: options.progress_callback } : {};
-  try {
-    const info = await client.ask<"load", Answers["load"]>({ kind: "load", model: source, options: wire }, undefined, listeners).answer;
-    return new Generator(client, source, info);
-  } catch (error) {
-    client.close(error as Error);
-    throw error;
-  } finally {
-    options.signal?.removeEventListener("abort", cancel);
-  }
+  const request = { kind, model: source, options: wire } as unknown as Parameters<typeof client.ask<K, T>>[0];
+  const answer = client.ask<K, T>(request, undefined, listeners).answer;
+  return { client, source, answer: answer.finally(() => options.signal?.removeEventListener("abort", cancel)) };
 }
 
 /** A worker from the package's own file, also where the package is served from another origin (a CDN). */

@@ -5,7 +5,14 @@ import { bytesToHex } from "@noble/hashes/utils.js";
 import { abortError, isAbort, makeError } from "./errors.js";
 
 /** `fetch`, or what stands in for it. */
-export type Fetch = (url: string, init: { signal: AbortSignal; headers?: Record<string, string> }) => Promise<Response>;
+export type Fetch = (url: string, init: FetchInit) => Promise<Response>;
+
+/** The part of `RequestInit` that is used. */
+export interface FetchInit {
+  signal: AbortSignal;
+  method?: "GET" | "HEAD";
+  headers?: Record<string, string>;
+}
 
 /** How to fetch. */
 export interface HttpOptions {
@@ -59,6 +66,12 @@ export async function openRemote(url: string, kept: (Version & { n: number }) | 
   return { ...version, from, sha256: digest, chunks: read(url, response, from, version, options) };
 }
 
+/** Asks for a file's size without its bytes. → `null` if the server does not have it */
+export async function sizeOf(url: string, options: HttpOptions): Promise<{ bytes: number | null } | null> {
+  const response = await request(url, 0, options, "HEAD");
+  return response && { bytes: describe(response).version.bytes };
+}
+
 /** The bytes of a response and, where the connection breaks, of the ones that continue it. */
 async function* read(url: string, response: Response, from: number, version: Version, options: HttpOptions): AsyncGenerator<Uint8Array> {
   let found = from;
@@ -97,20 +110,21 @@ async function* read(url: string, response: Response, from: number, version: Ver
 }
 
 /** One request, tried again while the server is busy or cannot be reached. → `null` for a file that is not there */
-async function request(url: string, from: number, { fetch, signal }: HttpOptions): Promise<Response | null> {
+async function request(url: string, from: number, options: HttpOptions, method: "GET" | "HEAD" = "GET"): Promise<Response | null> {
+  const { fetch, signal } = options;
   for (let attempt = 1; ; attempt++) {
     let failure: string;
     let status: number | undefined;
     let wait_ms = FIRST_WAIT_MS * 2 ** (attempt - 1);
     try {
-      const response = await fetch(url, from > 0 ? { signal, headers: { Range: `bytes=${from}-` } } : { signal });
+      const response = await fetch(url, { signal, method, ...(from > 0 ? { headers: { Range: `bytes=${from}-` } } : {}) });
       if (response.status === 404) return await drop(response);
       // hosts of single-page apps answer any path with their page
       if (response.ok && response.headers.get("content-type")?.includes("text/html")) return await drop(response);
-      if (response.ok && response.body) return response;
+      if (response.ok && (response.body || method === "HEAD")) return response;
       await drop(response);
       status = response.status;
-      if (status === 416) return request(url, 0, { fetch, signal, verify: false }); // shorter than what is kept: anew
+      if (status === 416) return request(url, 0, options); // shorter than what is kept: anew
       failure = `expected the file, found HTTP status ${status}`;
       if (status === 401 || status === 403) failure += ": the model is private, gated or does not exist";
       if (status !== 429 && status !== 408 && status < 500) attempt = MAX_ATTEMPTS; // asking again changes nothing

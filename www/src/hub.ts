@@ -1,7 +1,7 @@
 /** The files of a checkpoint, from the network, the cache or disk, as streams of bytes. Runs in the worker. */
 
 import { invalidOption } from "./errors.js";
-import { checked, openRemote, readStream, type HttpOptions, type Remote } from "./http.js";
+import { checked, openRemote, readStream, sizeOf, type HttpOptions, type Remote } from "./http.js";
 import type { WireModel } from "./messages.js";
 import * as store from "./store.js";
 
@@ -16,6 +16,8 @@ export interface OpenFile {
 export interface Hub {
   /** Opens a file; `null` if there is none of that name. */
   open(file: string): Promise<OpenFile | null>;
+  /** A file's size and how much of it is in the cache, without reading it; `null` if there is none of that name. */
+  size(file: string): Promise<{ bytes: number; cached: number } | null>;
   /** Called when every file has been read to its end. */
   complete(): Promise<void>;
 }
@@ -59,6 +61,11 @@ class DiskHub implements Hub {
     return blob ? { bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
   }
 
+  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
+    const blob = this.#files.get(file);
+    return blob ? { bytes: blob.size, cached: blob.size } : null;
+  }
+
   async complete(): Promise<void> {}
 }
 
@@ -74,6 +81,11 @@ class NetworkHub implements Hub {
   async open(file: string): Promise<OpenFile | null> {
     const remote = await openRemote(new URL(file, this.#base).href, null, this.#options);
     return remote && { bytes: remote.bytes, chunks: verified(remote.chunks, remote.sha256, file, this.#options) };
+  }
+
+  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
+    const remote = await sizeOf(new URL(file, this.#base).href, this.#options);
+    return remote && { bytes: remote.bytes ?? 0, cached: 0 };
   }
 
   async complete(): Promise<void> {}
@@ -109,6 +121,14 @@ class CachedHub implements Hub {
     }
     const whole = this.#keep(file, remote, remote.from > 0 ? kept : undefined);
     return { bytes: remote.bytes, chunks: this.#finish(file, remote, whole) };
+  }
+
+  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
+    const kept = await this.#try(() => store.findFile(this.#key, file));
+    const cached = kept?.n_bytes ?? 0;
+    if (kept?.whole) return kept.n_bytes === null ? null : { bytes: cached, cached };
+    const remote = await sizeOf(new URL(file, this.#model.base).href, this.#options);
+    return remote && { bytes: remote.bytes ?? kept?.bytes ?? 0, cached };
   }
 
   async complete(): Promise<void> {

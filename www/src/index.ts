@@ -7,7 +7,7 @@
  * ```
  */
 
-export { createGenerator, Generator, type GeneratorTokenizer } from "./generator.js";
+export { createGenerator, estimate, Generator, type GeneratorTokenizer } from "./generator.js";
 export { GenerationStream } from "./stream.js";
 export { Session } from "./session.js";
 export { deleteModel, isCached, listModels, storageEstimate } from "./cache.js";

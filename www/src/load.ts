@@ -48,7 +48,7 @@ async function loadAlone(
   progress.start();
 
   progress.phase("compile");
-  const { memory } = await init({ module_or_path: options.wasm_url ?? new URL("./gpt2_web_bg.wasm", import.meta.url) });
+  const { memory } = await startWasm(options.wasm_url);
   checkAbort();
 
   const small = (file: string) => whole(hub, file, progress);
@@ -78,6 +78,11 @@ async function loadAlone(
     bytes_held: () => memory.buffer.byteLength,
     n_dispatches: () => countDispatches.perToken(),
   };
+}
+
+/** Compiles and starts the WebAssembly module; the second time it is there already. */
+export function startWasm(url: string | null): ReturnType<typeof init> {
+  return init({ module_or_path: url ?? new URL("./gpt2_web_bg.wasm", import.meta.url) });
 }
 
 async function loadTokenizer(loader: Loader, small: (file: string) => Promise<OpenFile | null>): Promise<void> {
@@ -135,12 +140,13 @@ async function whole(hub: Hub, name: string, progress: Progress): Promise<OpenFi
   return { ...file, chunks: counted(file.chunks) };
 }
 
-function missing(file: string, expected: string): Error {
+/** A file that a checkpoint must have. */
+export function missing(file: string, expected: string): Error {
   return makeError("checkpoint", `${file}: expected ${expected}, found no such file`, { file, expected, found: "no such file" });
 }
 
 /** What the browser tells of its GPU, if it offers one; the choice itself is made in Rust. */
-async function describeAdapter(): Promise<string | undefined> {
+export async function describeAdapter(): Promise<string | undefined> {
   if (!("gpu" in navigator)) return undefined;
   // a browser that lists WebGPU may still fail to start it: that is the same as none
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);

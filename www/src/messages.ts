@@ -20,6 +20,7 @@ export interface WireLoadOptions {
 
 export type ToWorker =
   | { kind: "load"; id: number; model: WireModel; options: WireLoadOptions }
+  | { kind: "estimate"; id: number; model: WireModel; options: WireLoadOptions }
   | { kind: "generate"; id: number; session: number | null; prompt: string | number[]; options: string }
   | { kind: "score"; id: number; text: string }
   | { kind: "encode"; id: number; text: string }
@@ -45,7 +46,7 @@ export type FromWorker =
   | { kind: "chunk"; id: number; chunk: Chunk }
   /** The worker is unusable from here on. */
   | { kind: "crashed"; error: WireError }
-  | { kind: "fetch"; id: number; url: string; headers: Record<string, string> }
+  | { kind: "fetch"; id: number; url: string; method: "GET" | "HEAD"; headers: Record<string, string> }
   | { kind: "fetch-cancel"; id: number };
 
 /** Answers, by request. */

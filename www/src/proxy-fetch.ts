@@ -1,7 +1,7 @@
 /** `fetch` for the worker by a function that lives in the page's thread, since functions cannot be posted. */
 
 import { abortError } from "./errors.js";
-import type { Fetch } from "./http.js";
+import type { Fetch, FetchInit } from "./http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
 
 type Answer = Extract<ToWorker, { kind: "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
@@ -23,7 +23,7 @@ export class ProxyFetch {
   }
 
   /** Like the platform's `fetch`. */
-  fetch: Fetch = (url, { signal, headers }) =>
+  fetch: Fetch = (url, { signal, method, headers }) =>
     new Promise((resolve, reject) => {
       const id = this.#next_id++;
       const end = () => {
@@ -50,7 +50,7 @@ export class ProxyFetch {
       };
       this.#pending.set(id, pending);
       signal.addEventListener("abort", cancel, { once: true });
-      this.#post({ kind: "fetch", id, url, headers: headers ?? {} });
+      this.#post({ kind: "fetch", id, url, method: method ?? "GET", headers: headers ?? {} });
     });
 
   /** Takes a message from the other end. One that comes after a cancel has nobody to go to. */
@@ -75,7 +75,7 @@ export class ProxyFetch {
 export async function serveFetch(
   id: number,
   url: string,
-  init: { signal: AbortSignal; headers: Record<string, string> },
+  init: FetchInit,
   fetch: Fetch,
   post: (message: Answer, transfer?: Transferable[]) => void,
 ): Promise<void> {

@@ -47,7 +47,7 @@ export interface CreateGeneratorOptions {
   /** Default `"{model}/resolve/{revision}/"`. */
   remote_path_template?: string;
   /** Used instead of the platform's `fetch`: private repositories, mirrors, tests. */
-  fetch?: (url: string, init: { signal: AbortSignal; headers?: Record<string, string> }) => Promise<Response>;
+  fetch?: (url: string, init: { signal: AbortSignal; method?: "GET" | "HEAD"; headers?: Record<string, string> }) => Promise<Response>;
   /** Whether to keep downloads in IndexedDB. Default `true`. */
   cache?: boolean;
   /** Whether to check that files arrive whole: sizes and, where the server tells one, SHA-256. Default `true`. */
@@ -177,6 +177,21 @@ export interface GeneratorInfo {
   fallback_reason: string | null;
   /** What went less well than it could have, such as a cache that could not be written. */
   warnings: string[];
+}
+
+/** What loading a model would take, told before anything large is fetched. */
+export interface Estimate {
+  /** Bytes still to be fetched, as far as the server tells. */
+  download_bytes: number;
+  /** Bytes that are in the cache already. */
+  cached_bytes: number;
+  /** Bytes that the weights will take in memory. */
+  device_bytes: number;
+  storage: { usage: number; quota: number };
+  device: "webgpu" | "wasm";
+  dtype: string;
+  /** Why it would fail, or go less well than it could; empty if nothing is known to be in the way. */
+  problems: string[];
 }
 
 /** Measured since loading. */

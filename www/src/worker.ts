@@ -2,6 +2,7 @@
 
 import { abortError, toWire } from "./errors.js";
 import { generate, score, type Pace } from "./decode.js";
+import { estimate } from "./estimate.js";
 import { load, type Loaded } from "./load.js";
 import type { Fetch } from "./http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
@@ -93,11 +94,12 @@ function enqueue(request: Request): void {
 }
 
 async function answer(request: Request, pace: Pace): Promise<unknown> {
-  if (request.kind === "load") {
+  if (request.kind === "load" || request.kind === "estimate") {
     const progress = (event: Extract<FromWorker, { kind: "progress" }>["event"]) => post({ kind: "progress", id: request.id, event });
     // what IndexedDB keeps, the browser's own cache need not keep as well, nor mix up with what it has in part
     const cache: RequestCache = request.options.cache ? "no-store" : "default";
     const fetch: Fetch = request.options.custom_fetch ? proxy.fetch : (url, init) => scope.fetch(url, { ...init, cache });
+    if (request.kind === "estimate") return estimate(request.model, request.options, fetch, pace.signal);
     loaded = await load(request.model, request.options, fetch, pace.signal, progress);
     shared = loaded.model.session();
     return loaded.info;

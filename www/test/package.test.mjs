@@ -232,6 +232,33 @@ test("a folder served from localhost loads by URL, with progress, and again from
   await own.context().close();
 });
 
+test("an estimate tells the cost and the problems before anything large is fetched", async () => {
+  const own = await freshPage();
+  const estimate = (model, options = {}) => run(({ model, options }) => gpt2.estimate(model, options), { model, options }, own);
+  const large = () => served.requests.filter((url) => url.endsWith("model.safetensors")).length;
+  served.hooks.intercept = (request) => {
+    if (request.method === "HEAD") served.requests.pop(); // a question, not a download
+    return false;
+  };
+  const n_before = large();
+  const cold = await estimate("/models/whole");
+  assert.equal(large(), n_before);
+  assert.ok(cold.download_bytes > 3872544 && cold.download_bytes < 3872544 + 400_000, `${cold.download_bytes}`);
+  assert.deepEqual([cold.cached_bytes, cold.device_bytes, cold.device, cold.dtype], [0, 4 * 1933760, "wasm", "fp32"]);
+  assert.ok(cold.storage.quota > 0);
+  assert.match(cold.problems.join(), /^no GPU: .*software adapter/);
+  assert.deepEqual((await estimate("/models/whole", { device: "webgpu" })).device, "webgpu");
+  assert.match((await estimate("/models/llama")).problems.join(), /model_type.*llama/);
+  assert.match((await estimate("/models/no-weights")).problems.join(), /model\.safetensors: expected this file/);
+
+  await run(async () => (await gpt2.createGenerator("/models/whole", { device: "wasm" })).dispose(), null, own);
+  const warm = await estimate("/models/whole", { device: "wasm" });
+  assert.deepEqual([warm.download_bytes, warm.problems], [0, []]);
+  assert.equal(warm.cached_bytes, cold.download_bytes);
+  served.hooks.intercept = undefined;
+  await own.context().close();
+});
+
 test("files from disk, a hub id with a revision on a mirror, and a fetch of the caller's", async () => {
   served.hooks.intercept = (request, response) => {
     const prefix = "/some/gpt2/resolve/v1.0/";

@@ -1,0 +1,71 @@
+/** What loading a model would take, from its small files and the sizes of its large ones. Runs in the worker. */
+
+import { describeAdapter, missing, startWasm } from "./load.js";
+import { openHub, readText } from "./hub.js";
+import type { Fetch } from "./http.js";
+import type { WireLoadOptions, WireModel } from "./messages.js";
+import type { Estimate } from "./types.js";
+import { Loader, shardNames } from "../wasm/gpt2_web.js";
+
+interface Sizes {
+  bytes: number;
+  cached: number;
+}
+
+/** Estimates a load. A model that cannot be loaded is no error here: `problems` says why. */
+export async function estimate(source: WireModel, options: WireLoadOptions, fetch: Fetch, signal: AbortSignal): Promise<Estimate> {
+  const problems: string[] = [];
+  const hub = openHub(source, { ...options, fetch, signal, warn: (message) => problems.push(message) });
+  await startWasm(options.wasm_url);
+
+  let plan = { device: "wasm" as Estimate["device"], fallback_reason: null as string | null, dtype: "fp32", device_bytes: 0 };
+  const files: Sizes[] = [];
+  const need = async (file: string, expected: string): Promise<void> => {
+    const size = await hub.size(file);
+    if (size) files.push(size);
+    else throw missing(file, expected);
+  };
+  // each part says what is wrong with it; one that is does not keep the others from being looked at
+  const look = async (part: () => Promise<void>): Promise<void> => {
+    try {
+      await part();
+    } catch (error) {
+      signal.throwIfAborted();
+      problems.push((error as Error).message);
+    }
+  };
+  await look(async () => {
+    const config = await hub.open("config.json");
+    if (!config) throw missing("config.json", "the model's configuration");
+    const loader = new Loader(await readText(config));
+    try {
+      const adapter = options.device === "wasm" ? undefined : await describeAdapter();
+      plan = loader.expectedDevice(options.device, adapter) as typeof plan;
+    } finally {
+      loader.free();
+    }
+  });
+  await look(async () => {
+    const tokenizer = await hub.size("tokenizer.json");
+    if (tokenizer) return void files.push(tokenizer);
+    await need("vocab.json", "tokenizer.json, or vocab.json and merges.txt");
+    await need("merges.txt", "this file beside vocab.json");
+  });
+  await look(async () => {
+    const single = await hub.size("model.safetensors");
+    if (single) return void files.push(single);
+    const index = await hub.open("model.safetensors.index.json");
+    if (!index) throw missing("model.safetensors", "this file, or model.safetensors.index.json and its shards");
+    for (const shard of shardNames(await readText(index))) await need(shard, "the shard that the index names");
+  });
+
+  const cached_bytes = files.reduce((sum, file) => sum + file.cached, 0);
+  const download_bytes = files.reduce((sum, file) => sum + Math.max(0, file.bytes - file.cached), 0);
+  const { usage = 0, quota = 0 } = (await navigator.storage?.estimate()) ?? {};
+  if (options.cache && download_bytes > quota - usage) {
+    problems.push(`storage: the download takes ${download_bytes} bytes and ${Math.max(0, quota - usage)} are free, so it will not be kept`);
+  }
+  const { fallback_reason, ...device } = plan;
+  if (fallback_reason !== null && options.device !== "wasm") problems.push(`no GPU: ${fallback_reason}`);
+  return { download_bytes, cached_bytes, storage: { usage, quota }, ...device, problems };
+}

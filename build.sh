@@ -51,6 +51,14 @@ need_node() {
   fi
 }
 
+own_sources() { # checkouts may share a target folder, and cargo compares times only: another's build must not pass for ours
+  local mark="$CARGO_TARGET_DIR/checkout"
+  [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return
+  find src tests -name '*.rs' -exec touch {} +
+  mkdir -p "$CARGO_TARGET_DIR"
+  printf '%s\n' "$PWD" >"$mark"
+}
+
 find_first() { # the first of its arguments that can be run
   local candidate
   for candidate in "$@"; do
@@ -72,8 +80,8 @@ need_browser() {
     say "installing chromium and chromium-driver"
     local sudo=""
     [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -q && $sudo apt-get install -qy chromium chromium-driver
-    find_browser || die "chromium was installed and still cannot be found"
+    { $sudo apt-get update -q && $sudo apt-get install -qy chromium chromium-driver && find_browser; } ||
+      die "chromium cannot be installed here: install Chrome and chromedriver, or name them in CHROMIUM and CHROMEDRIVER"
   fi
   export CHROMIUM CHROMEDRIVER
 }
@@ -83,6 +91,7 @@ need_browser() {
 build_wasm() {
   need_rust
   need_wasm_bindgen
+  own_sources
   say "compiling to WebAssembly (the first time takes some minutes)"
   cargo build --locked --release --lib --target "$wasm_target"
   local wasm="$CARGO_TARGET_DIR/$wasm_target/release/gpt2_web.wasm"
@@ -112,10 +121,15 @@ build() {
 run_check() {
   need_node
   need_rust
+  own_sources
+  cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
   say "cargo fmt"
   cargo fmt --check
   say "cargo clippy"
   cargo clippy --locked --all-targets -- -D warnings
+  cargo clippy --locked --lib --tests --target "$wasm_target" -- -D warnings
+  say "cargo doc"
+  RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
   say "tsc"
   (cd www && npx tsc)
@@ -125,10 +139,11 @@ run_test() {
   need_browser
   run_pack
   run_check
+  [ -n "${CI:-}" ] || [ -d "${GPT2_WEB_SHARED:-../shared}" ] ||
+    say "SKIPPING the tests of tests/foreign.rs: the files that they read are not here (tests/README.md)"
   say "native tests"
   cargo test --locked
   say "WebAssembly tests in headless Chromium"
-  local flags="${CHROMIUM_FLAGS:---no-sandbox}"
   node www/test/webdriver.mjs "$CARGO_TARGET_DIR/webdriver.json"
   WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" \
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
@@ -152,11 +167,11 @@ run_pack() {
 }
 
 case "${1:-help}" in
-  serve) build && exec node www/serve.mjs "${2:-8000}" ;;
+  serve) build; exec node www/serve.mjs "${2:-8000}" ;; # not `&&`: that would turn `set -e` off inside
   test) run_test ;;
   build) build ;;
   check) run_check ;;
-  bench) shift; need_browser && build && exec node www/bench/bench.mjs "$@" ;;
+  bench) shift; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
   pack) run_pack ;;
   help | -h | --help) usage ;;
   *) usage >&2; die "no such command: $1" ;;

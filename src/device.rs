@@ -126,9 +126,24 @@ pub async fn open(request: Request, adapter: Option<&AdapterInfo>, config: &Conf
         },
         Request::WebGpu => return open_gpu(adapter, config).await,
     };
+    check_memory(config)?;
     let device = Device::flex();
-    let self_test = self_test::run(&device).await?;
+    let self_test = self_test::run(&device, config.activation_function).await?;
     Ok(Chosen { device, name: "wasm", adapter: None, fallback_reason: reason, self_test })
+}
+
+/// Whether the model's weights fit what a 32-bit address space can hold, so that nobody downloads what cannot run.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] with their size.
+pub fn check_memory(config: &Config) -> Result<()> {
+    /// For everything that is not weights.
+    const SPARE_BYTES: u64 = 256 << 20;
+    let n_bytes = config.n_params() * 4;
+    match n_bytes > (usize::MAX as u64).saturating_sub(SPARE_BYTES) {
+        true => Err(Error::OutOfMemory { what: "the model in fp32 on the CPU".into(), n_bytes }),
+        false => Ok(()),
+    }
 }
 
 async fn open_gpu(adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chosen> {
@@ -139,7 +154,9 @@ async fn open_gpu(adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chos
     if let Some(reason) = too_large(config, max_bytes) {
         return Err(Error::WebGpuNotAvailable(reason));
     }
-    let self_test = self_test::run(&device).await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
+    let self_test = self_test::run(&device, config.activation_function)
+        .await
+        .map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
     Ok(Chosen { device, name: "webgpu", adapter: Some(adapter.summary()), fallback_reason: None, self_test })
 }
 

@@ -51,6 +51,14 @@ pub enum Error {
     /// The GPU device was lost while it was in use.
     #[error("the GPU device was lost: {0}")]
     DeviceLost(String),
+    /// There is not enough memory.
+    #[error("out of memory: {what} takes {n_bytes} bytes, more than can be had here")]
+    OutOfMemory {
+        /// What it is for.
+        what: String,
+        /// How much, bytes.
+        n_bytes: u64,
+    },
     /// The model's output cannot be sampled from: NaN, infinite, or nothing left after masking.
     #[error("logits cannot be sampled from: {0}")]
     InvalidLogits(String),
@@ -72,6 +80,7 @@ impl Error {
             Error::ContextWindow { .. } => "context_window",
             Error::WebGpuNotAvailable(_) => "webgpu_not_available",
             Error::DeviceLost(_) => "device_lost",
+            Error::OutOfMemory { .. } => "out_of_memory",
             Error::InvalidLogits(_) => "invalid_logits",
             Error::InvalidState(_) => "invalid_state",
         }

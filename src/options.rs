@@ -95,10 +95,18 @@ impl GenerateOptions {
         ];
         for name in OURS {
             if let Some(value) = json.get(name).filter(|v| !v.is_null()) {
+                let before = options.clone();
                 options.set(name, value, config).map_err(in_file)?;
+                if let Err(error) = options.sampling.validate() {
+                    // a greedy model's file may say anything of sampling (often `"temperature": 0`): it is not used
+                    let is_sampling = ["temperature", "top_k", "top_p", "min_p"].contains(&name);
+                    if options.sampling.do_sample || !is_sampling {
+                        return Err(in_file(error));
+                    }
+                    options = before;
+                }
             }
         }
-        options.sampling.validate().map_err(in_file)?;
         return Ok(options);
 
         fn in_file(error: Error) -> Error {
@@ -120,6 +128,9 @@ impl GenerateOptions {
     pub fn with(&self, given: &Map<String, Value>, config: &Config) -> Result<Self> {
         let mut options = self.clone();
         for (name, value) in given {
+            if !NAMES.contains(&name.as_str()) {
+                return Err(unknown(name));
+            }
             if name == "eos_token_id" || !value.is_null() {
                 options.set(name, value, config)?;
             }
@@ -194,10 +205,14 @@ impl GenerateOptions {
                 }
             }
             "prefix_reuse" => self.prefix_reuse = truth()?,
-            _ => return Err(Error::invalid_option(name, format!("one of {}", NAMES.join(", ")), "an unknown option")),
+            _ => return Err(unknown(name)),
         }
         Ok(())
     }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::invalid_option(name, format!("one of {}", NAMES.join(", ")), "an unknown option")
 }
 
 /// Every option there is.
@@ -278,6 +293,7 @@ mod tests {
             (json!({ "context_overflow": "wrap" }), "context_overflow"),
             (json!({ "do_sample": 1 }), "do_sample"),
             (json!({ "max_tokens": 5 }), "max_tokens"),
+            (json!({ "max_tokens": null }), "max_tokens"),
         ] {
             match with(given) {
                 Err(Error::InvalidOption { option: named, .. }) => assert_eq!(named, option),
@@ -307,7 +323,10 @@ mod tests {
         let options = GenerateOptions::defaults(&config(), Some(text)).unwrap();
         assert!(options.sampling.do_sample);
         assert_eq!((options.sampling.top_k, options.eos_token_id.as_slice()), (40, &[3][..]));
-        let error = GenerateOptions::defaults(&config(), Some(r#"{"top_p":7}"#)).unwrap_err().to_string();
+        let error =
+            GenerateOptions::defaults(&config(), Some(r#"{"do_sample":true,"top_p":7}"#)).unwrap_err().to_string();
         assert!(error.contains("generation_config.json") && error.contains("top_p"), "{error}");
+        let greedy = GenerateOptions::defaults(&config(), Some(r#"{"do_sample":false,"temperature":0}"#)).unwrap();
+        assert_eq!(greedy.sampling.temperature, 1.0);
     }
 }

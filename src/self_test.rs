@@ -1,13 +1,14 @@
-//! A known-answer test: a tiny model whose logits transformers computed, run through every kernel path in use.
+//! A known-answer test: a tiny model whose logits transformers computed, run through every kind of step (prefill,
+//! decode, a cut cache), and the nonlinearity of the model that is about to be loaded.
 //!
 //! A GPU driver that miscompiles a shader gives wrong numbers and no error; this is what notices.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 
 use crate::engine::{Engine, Reference, Rows};
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
+use crate::gpt2::{Activation, Config};
 use crate::tokenizer::TokenId;
 use crate::weights::CheckpointStream;
 
@@ -17,6 +18,9 @@ const EXPECTED: &str = include_str!("../tests/golden/self_test/expected.json");
 
 /// Largest difference of a logit that rounding in f32 explains, with room: GPUs may fuse and reorder.
 const TOLERANCE: f32 = 1e-3;
+
+/// The two kinds of GELU differ by 1.5e-4 here, and must not pass for one another.
+const ACTIVATION_TOLERANCE: f32 = 5e-5;
 
 #[derive(Deserialize)]
 struct Expected {
@@ -28,11 +32,26 @@ struct Expected {
     logits_next: Vec<f32>,
 }
 
-/// Runs the test on a device. → one line for people: passed, with the largest difference
+/// Where the nonlinearities are tried.
+const POINTS: [f32; 7] = [-3.0, -1.0, -0.25, 0.0, 0.5, 1.0, 4.0];
+
+/// transformers' `ACT2FN` at [`POINTS`], computed in float64.
+#[rustfmt::skip]
+fn known_values(activation: Activation) -> [f32; 7] {
+    match activation {
+        Activation::GeluNew => [-0.003_637_392, -0.158_808, -0.100_324_65, 0.0, 0.345_714, 0.841_192, 3.999_929_7],
+        Activation::Gelu => [-0.004_049_694, -0.158_655_25, -0.100_323_42, 0.0, 0.345_731_23, 0.841_344_75, 3.999_873_3],
+        Activation::Relu => [0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 4.0],
+        Activation::Silu => [-0.142_277_62, -0.268_941_42, -0.109_455_875, 0.0, 0.311_229_67, 0.731_058_6, 3.928_055_2],
+        Activation::Tanh => [-0.995_054_75, -0.761_594_2, -0.244_918_66, 0.0, 0.462_117_16, 0.761_594_2, 0.999_329_3],
+    }
+}
+
+/// Runs the test on a device, for a model with this nonlinearity. → one line for people: passed, with the largest difference
 ///
 /// # Errors
 /// [`Error::InvalidLogits`] that says what differed and by how much.
-pub async fn run(device: &Device) -> Result<String> {
+pub async fn run(device: &Device, activation: Activation) -> Result<String> {
     let config = Config::from_json(CONFIG)?;
     let expected: Expected = serde_json::from_str(EXPECTED)
         .map_err(|e| Error::file("expected.json", "the self-test's answers", e.to_string()))?;
@@ -52,6 +71,14 @@ pub async fn run(device: &Device) -> Result<String> {
     cache.truncate(half);
     let again = engine.forward(&mut cache, &expected.ids[half..], Rows::Last, false).await?.logits;
     worst = worst.max(differ("prefill after a truncated cache", &again, &expected.logits_last)?);
+
+    let bent = activation.forward(Tensor::<1>::from_data(POINTS, device)).into_data_async().await;
+    let bent = bent.map_err(|e| Error::DeviceLost(e.to_string()))?;
+    let bent = bent.try_into_vec_as::<f32>().map_err(|e| Error::DeviceLost(e.to_string()))?;
+    let worst_bent = differ("nonlinearity", &bent, &known_values(activation))?;
+    if worst_bent > ACTIVATION_TOLERANCE {
+        return Err(Error::invalid_logits(format!("self-test: {activation:?} is off by {worst_bent:.1e}")));
+    }
     Ok(format!("passed (largest difference {worst:.1e})"))
 }
 
@@ -88,7 +115,10 @@ mod tests {
 
     #[test]
     fn passes_on_the_cpu() {
-        assert!(pollster::block_on(run(&Device::flex())).unwrap().starts_with("passed"));
+        use Activation::{Gelu, GeluNew, Relu, Silu, Tanh};
+        for activation in [GeluNew, Gelu, Relu, Silu, Tanh] {
+            assert!(pollster::block_on(run(&Device::flex(), activation)).unwrap().starts_with("passed"));
+        }
     }
 
     #[test]

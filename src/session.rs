@@ -156,6 +156,11 @@ impl<E: Engine> Session<E> {
             return Err(Error::invalid_option("n_tokens", expected, n_tokens.to_string()));
         }
         self.ids.truncate(self.ids.len() - n_tokens);
+        if self.window_start > 0 && self.context_usage() == 0 {
+            // everything since the last slide is taken back: the text before it comes into the window again
+            self.window_start = self.ids.len().saturating_sub((self.engine.config().n_positions / 2).max(1));
+            self.cache.truncate(0);
+        }
         self.cache.truncate(self.context_usage());
         self.run = None;
         Ok(())

@@ -56,6 +56,9 @@ impl From<Error> for JsValue {
             Error::ContextWindow { n_ctx, found } => {
                 properties.extend([("expected", n_ctx.to_string()), ("found", found)]);
             }
+            Error::OutOfMemory { what, n_bytes } => {
+                properties.extend([("what", what), ("n_bytes", n_bytes.to_string())]);
+            }
             Error::WebGpuNotAvailable(_) | Error::DeviceLost(_) | Error::InvalidLogits(_) | Error::InvalidState(_) => {}
         }
         for (name, value) in properties {
@@ -134,6 +137,9 @@ impl Loader {
     pub fn expected_device(&self, request: &str, adapter_json: Option<String>) -> JsResult<JsValue> {
         let adapter = adapter_info(adapter_json)?;
         let (device, fallback_reason) = device::expected(Request::from_name(request)?, adapter.as_ref())?;
+        if device == "wasm" {
+            device::check_memory(&self.config)?;
+        }
         to_js(&ExpectedDevice { device, fallback_reason, dtype: DTYPE, device_bytes: weight_bytes(&self.config) })
     }
 

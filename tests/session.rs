@@ -105,7 +105,13 @@ fn a_reused_prefix_changes_nothing() {
     let mut session = demo.session();
     session.append(&demo.encode(&LONG[..100]));
     demo.go_on(&mut session, given.clone()).expect("text");
-    for reuse in [true, true, false] {
+    session.replace(demo.encode(LONG), true);
+    assert_eq!(demo.go_on(&mut session, given.clone()).expect("text"), fresh);
+    for reuse in [true, false] {
+        session.replace(demo.encode(LONG), reuse);
+        session.begin(demo.options(given.clone()), 0).expect("begin");
+        let first = block_on(session.step()).expect("step");
+        assert_eq!(matches!(first, Step::Prefill { .. }), !reuse, "what is in the cache is not run again");
         session.replace(demo.encode(LONG), reuse);
         assert_eq!(demo.go_on(&mut session, given.clone()).expect("text"), fresh);
     }
@@ -163,16 +169,34 @@ fn the_context_window_stops_slides_or_refuses() {
         let mut session = demo.session();
         session.append(ids);
         let given = json!({ "max_new_tokens": 20, "eos_token_id": null, "context_overflow": overflow });
-        demo.go_on(&mut session, given).map(|text| (text.ids.len(), text.finish))
+        demo.go_on(&mut session, given)
     };
-    assert_eq!(run(&ids, "stop").expect("stop"), (5, Some(FinishReason::Length)));
-    assert_eq!(run(&ids, "slide").expect("slide"), (20, Some(FinishReason::Length)));
+    let ended = |text: Text| (text.ids.len(), text.finish);
+    assert_eq!(ended(run(&ids, "stop").expect("stop")), (5, Some(FinishReason::Length)));
+    assert_eq!(ended(run(&ids, "slide").expect("slide")), (20, Some(FinishReason::Length)));
     assert!(matches!(run(&ids, "error"), Err(Error::ContextWindow { .. })));
     let full: Vec<u32> = ids.iter().copied().cycle().take(n_ctx).collect();
-    assert_eq!(run(&full, "stop").expect("full"), (0, None));
+    assert_eq!(ended(run(&full, "stop").expect("full")), (0, None));
     let long: Vec<u32> = ids.iter().copied().cycle().take(n_ctx + 50).collect();
     assert!(matches!(run(&long, "stop"), Err(Error::ContextWindow { .. })));
-    assert_eq!(run(&long, "slide").expect("slide").0, 20);
+    // what slides goes on as the newer half of the window alone would
+    let newer = run(&long[long.len() - n_ctx / 2..], "stop").expect("fresh");
+    assert_eq!(run(&long, "slide").expect("slide").ids, newer.ids);
+}
+
+#[test]
+fn everything_since_a_slide_can_be_taken_back() {
+    let demo = Demo::load();
+    let n_ctx = demo.engine.config().n_positions;
+    let mut session = demo.session();
+    session.append(&demo.encode(LONG).into_iter().cycle().take(n_ctx + 10).collect::<Vec<_>>());
+    let given = json!({ "max_new_tokens": 5, "eos_token_id": null, "context_overflow": "slide" });
+    demo.go_on(&mut session, given.clone()).expect("slides");
+    let n_window = session.context_usage();
+    assert!(n_window < n_ctx);
+    session.rewind(n_window).expect("rewind");
+    assert_eq!(session.context_usage(), n_ctx / 2, "the older text is in the window again");
+    assert_eq!(demo.go_on(&mut session, given).expect("goes on").ids.len(), 5);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use burn::tensor::Device;
 use gpt2_web::device::{self, AdapterInfo, Request};
 use gpt2_web::engine::{Engine, Reference, Rows};
-use gpt2_web::gpt2::Config;
+use gpt2_web::gpt2::{Activation, Config};
 use gpt2_web::sampler::argmax;
 use gpt2_web::weights::{CheckpointStream, Dtype, Header};
 use gpt2_web::{Error, self_test};
@@ -37,7 +37,7 @@ macro_rules! golden {
     };
 }
 
-const MODELS: [Golden; 9] = [
+const MODELS: [Golden; 12] = [
     golden!("base"),
     golden!("untied"),
     golden!("f16"),
@@ -45,6 +45,9 @@ const MODELS: [Golden; 9] = [
     golden!("gelu"),
     golden!("silu"),
     golden!("inverse_layer"),
+    golden!("relu"),
+    golden!("tanh"),
+    golden!("unscaled"),
     golden!("odd"),
     golden!("one"),
 ];
@@ -108,7 +111,7 @@ async fn webgpu_agrees_with_transformers() {
 #[wasm_bindgen_test]
 async fn the_self_test_passes_on_both() {
     for request in [Request::Wasm, Request::WebGpu] {
-        let outcome = self_test::run(&open(request).await).await.unwrap();
+        let outcome = self_test::run(&open(request).await, Activation::Gelu).await.unwrap();
         assert!(outcome.starts_with("passed"), "{outcome}");
     }
 }

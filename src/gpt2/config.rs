@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 const FILE: &str = "config.json";
 /// No GPT-2 comes near these; a hostile file must not make us allocate by its word.
 const MAX_DIM: u64 = 1 << 20;
+const MAX_LAYERS: u64 = 1024;
 
 /// The nonlinearity of the MLP (`activation_function`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +63,26 @@ impl Config {
     /// [`Error::UnsupportedModel`], naming the field, for a model that is not a GPT-2 this crate computes.
     pub fn from_json(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| Error::file(FILE, "JSON", e.to_string()))?;
-        let Value::Object(json) = value else {
+        let Value::Object(mut json) = value else {
             return Err(Error::file(FILE, "a JSON object", kind(&value)));
         };
+
+        // the names that transformers maps onto GPT-2's own, and which win there
+        const ALIASES: [(&str, &str); 4] = [
+            ("hidden_size", "n_embd"),
+            ("max_position_embeddings", "n_positions"),
+            ("num_attention_heads", "n_head"),
+            ("num_hidden_layers", "n_layer"),
+        ];
+        for (alias, name) in ALIASES {
+            if let Some(value) = json.get(alias).cloned() {
+                json.insert(name.into(), value);
+            }
+        }
+        // GPT-2's end of text, unless the file says otherwise; null says that there is none
+        for name in ["bos_token_id", "eos_token_id"] {
+            json.entry(name).or_insert(50256.into());
+        }
 
         match json.get("model_type").and_then(Value::as_str) {
             Some("gpt2") => {}
@@ -98,7 +116,7 @@ impl Config {
             vocab_size: dim_field(&json, "vocab_size", 50257)?,
             n_positions: dim_field(&json, "n_positions", 1024)?,
             n_embd,
-            n_layer: dim_field(&json, "n_layer", 12)?,
+            n_layer: whole_field(&json, "n_layer", 12, MAX_LAYERS)?,
             n_head,
             n_inner,
             activation_function: activation(&json)?,
@@ -190,11 +208,15 @@ fn bool_field(json: &Map<String, Value>, field: &str, default: bool) -> Result<b
 }
 
 fn dim_field(json: &Map<String, Value>, field: &str, default: usize) -> Result<usize> {
+    whole_field(json, field, default, MAX_DIM)
+}
+
+fn whole_field(json: &Map<String, Value>, field: &str, default: usize, max: u64) -> Result<usize> {
     let Some(v) = json.get(field) else { return Ok(default) };
     v.as_u64()
-        .filter(|n| (1..=MAX_DIM).contains(n))
+        .filter(|n| (1..=max).contains(n))
         .map(|n| n as usize)
-        .ok_or_else(|| Error::file(FILE, format!("`{field}` to be a whole number from 1 to {MAX_DIM}"), v.to_string()))
+        .ok_or_else(|| Error::file(FILE, format!("`{field}` to be a whole number from 1 to {max}"), v.to_string()))
 }
 
 fn kind(v: &Value) -> String {
@@ -227,7 +249,15 @@ mod tests {
             (50257, 1024, 768, 12, 12, 3072)
         );
         assert_eq!(c.n_params(), 124_439_808);
+        assert_eq!((c.bos_token_id, c.eos_token_ids.as_slice()), (Some(50256), &[50256][..]));
         assert!(c.tie_word_embeddings && c.scale_attn_weights && !c.scale_attn_by_inverse_layer_idx);
+    }
+
+    #[test]
+    fn transformers_other_names_are_understood() {
+        let c = read(r#","num_attention_heads":3,"hidden_size":12,"num_hidden_layers":2,"max_position_embeddings":5"#)
+            .unwrap();
+        assert_eq!((c.n_head, c.n_embd, c.n_layer, c.n_positions), (3, 12, 2, 5));
     }
 
     #[test]

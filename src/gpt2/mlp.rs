@@ -6,6 +6,19 @@ use super::{Activation, Conv1d};
 use crate::error::Result;
 use crate::weights::Tensors;
 
+impl Activation {
+    /// Element by element.
+    pub fn forward<const N: usize>(self, x: Tensor<N>) -> Tensor<N> {
+        match self {
+            Activation::GeluNew => activation::gelu_approximate(x),
+            Activation::Gelu => activation::gelu(x),
+            Activation::Relu => activation::relu(x),
+            Activation::Silu => activation::silu(x),
+            Activation::Tanh => activation::tanh(x),
+        }
+    }
+}
+
 /// `c_proj(act(c_fc(x)))`
 #[derive(Clone, Debug)]
 pub struct Mlp {
@@ -29,13 +42,6 @@ impl Mlp {
     /// x: [1, T, C] → [1, T, C]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.c_fc.forward(x); // [1, T, n_inner]
-        let x = match self.activation {
-            Activation::GeluNew => activation::gelu_approximate(x),
-            Activation::Gelu => activation::gelu(x),
-            Activation::Relu => activation::relu(x),
-            Activation::Silu => activation::silu(x),
-            Activation::Tanh => activation::tanh(x),
-        };
-        self.c_proj.forward(x)
+        self.c_proj.forward(self.activation.forward(x))
     }
 }

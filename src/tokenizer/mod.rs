@@ -43,6 +43,7 @@ impl Tokenizer {
     /// [`Error::Checkpoint`] for a malformed file, [`Error::UnsupportedModel`] for one that is not byte-level.
     pub fn from_tokenizer_json(json: &[u8]) -> Result<Self> {
         const FILE: &str = "tokenizer.json";
+        check_bpe(json, FILE)?;
         let mut inner = HfTokenizer::from_bytes(json).map_err(|e| Error::file(FILE, "a tokenizer", e.to_string()))?;
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             let found = inner.get_decoder().and_then(|d| serde_json::to_value(d).ok());
@@ -72,6 +73,7 @@ impl Tokenizer {
                 }
             }
         }
+        check_merges(&pairs, |token| vocab.contains_key(token), "merges.txt")?;
         let special = vocab.contains_key(END_OF_TEXT);
         let bpe = BPE::builder()
             .vocab_and_merges(vocab, pairs)
@@ -92,7 +94,7 @@ impl Tokenizer {
         let bytes_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let vocab = inner.get_vocab(true);
-        let n_ids = vocab.values().max().map_or(0, |&max| max as usize + 1);
+        let n_ids = vocab.values().max().map_or(0, |&max| (max as usize).saturating_add(1));
         // ids with holes are legal, but a file must not make us allocate far more than it holds
         if n_ids > 4 * vocab.len() + 1024 {
             return Err(Error::file(file, format!("ids near 0..{}", vocab.len()), format!("an id of {}", n_ids - 1)));
@@ -167,6 +169,49 @@ impl Tokenizer {
     }
 }
 
+/// Checks what the `tokenizers` crate takes for granted: it panics where a merge makes no token of the vocabulary.
+fn check_bpe(json: &[u8], file: &str) -> Result<()> {
+    let json: Value = serde_json::from_slice(json).map_err(|e| Error::file(file, "JSON", e.to_string()))?;
+    let model = &json["model"];
+    let kind = model["type"].as_str().unwrap_or("BPE"); // absent in old files
+    if kind != "BPE" {
+        return Err(Error::unsupported("model.type (tokenizer.json)", "\"BPE\"", format!("\"{kind}\"")));
+    }
+    for affix in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        if let Some(found) = model[affix].as_str().filter(|s| !s.is_empty()) {
+            let field = format!("model.{affix} (tokenizer.json)");
+            return Err(Error::unsupported(field, "none, as in byte-level BPE", format!("\"{found}\"")));
+        }
+    }
+    if json["pre_tokenizer"].to_string().contains("\"FixedLength\"") {
+        return Err(Error::unsupported("pre_tokenizer (tokenizer.json)", "\"ByteLevel\"", "\"FixedLength\""));
+    }
+    let pair = |merge: &Value| match merge {
+        Value::String(line) => line.split_once(' ').map(|(a, b)| (a.to_string(), b.to_string())),
+        Value::Array(pair) => match pair.as_slice() {
+            [Value::String(a), Value::String(b)] => Some((a.clone(), b.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
+    let merges: &[Value] = model["merges"].as_array().map_or(&[], Vec::as_slice);
+    let pairs: Option<Vec<_>> = merges.iter().map(pair).collect();
+    let Some(pairs) = pairs else {
+        return Err(Error::file(file, "two pieces in each of `model.merges`", "another form"));
+    };
+    check_merges(&pairs, |token| model["vocab"].get(token).is_some(), file)
+}
+
+fn check_merges(pairs: &[(String, String)], is_token: impl Fn(&str) -> bool, file: &str) -> Result<()> {
+    match pairs.iter().find(|(a, b)| ![a, b, &format!("{a}{b}")].iter().all(|token| is_token(token))) {
+        None => Ok(()),
+        Some((a, b)) => {
+            let found = format!("\"{}\"", crate::weights::excerpt(&format!("{a} {b}")));
+            Err(Error::file(file, "merges of tokens in the vocabulary that make one in it", found))
+        }
+    }
+}
+
 /// GPT-2 writes each byte as one printable character, so that a vocabulary is readable text: printable Latin-1 stands
 /// for itself, the other bytes for U+0100 and on, in order (`bytes_to_unicode` in OpenAI's encoder.py).
 fn byte_alphabet() -> HashMap<char, u8> {
@@ -215,7 +260,14 @@ mod tests {
             (Tokenizer::from_vocab_and_merges("[]", "").unwrap_err(), "vocab.json"),
             (Tokenizer::from_vocab_and_merges(r#"{"a":0}"#, "a b c").unwrap_err(), "line 1"),
             (Tokenizer::from_vocab_and_merges(r#"{"a":0}"#, "a b").unwrap_err(), "merges.txt"),
-            (Tokenizer::from_vocab_and_merges(r#"{"a":4000000000}"#, "").unwrap_err(), "4000000000"),
+            (Tokenizer::from_vocab_and_merges(r#"{"a":0,"b":1}"#, "a b").unwrap_err(), "merges.txt"),
+            (Tokenizer::from_vocab_and_merges(r#"{"a":4294967295}"#, "").unwrap_err(), "429496729"),
+            (Tokenizer::from_tokenizer_json(br#"{"model":{"type":"Unigram"}}"#).unwrap_err(), "model.type"),
+            (
+                Tokenizer::from_tokenizer_json(br#"{"model":{"vocab":{"a":0,"b":1},"merges":[["a","b"]]}}"#)
+                    .unwrap_err(),
+                "\"a b\"",
+            ),
             (Tokenizer::from_vocab_and_merges(r#"{"\u4e00":0}"#, "").unwrap_err(), "alphabet"),
             (Tokenizer::from_tokenizer_json(b"{}").unwrap_err(), "tokenizer.json"),
         ] {

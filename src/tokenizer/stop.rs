@@ -19,7 +19,9 @@ impl StopStrings {
     pub fn push(&mut self, piece: &str) -> (String, bool) {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(piece);
-        if let Some(at) = self.stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+        // the one that is complete first, so that it does not matter how the text was cut
+        let ends = self.stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|at| (at + stop.len(), at)));
+        if let Some((_, at)) = ends.min() {
             text.truncate(at);
             return (text, true);
         }
@@ -64,6 +66,7 @@ mod tests {
             assert_eq!(run(&["\n\n"], "one\ntwo\n\nthree", n), ("one\ntwo".into(), true));
             assert_eq!(run(&["aab"], "aaaab!", n), ("aa".into(), true));
             assert_eq!(run(&["é€", "zz"], "xé€", n), ("x".into(), true));
+            assert_eq!(run(&["abc", "b"], "xabc", n), ("xa".into(), true));
             assert_eq!(run(&["END"], "EN", n), ("EN".into(), false));
             assert_eq!(run(&[], "anything", n), ("anything".into(), false));
         }

@@ -33,13 +33,11 @@ pub fn canonical(name: &str) -> &str {
     name.strip_prefix("transformer.").unwrap_or(name)
 }
 
-/// Whether a tensor of this (canonical) name holds no parameter: the causal mask that older checkpoints carry, and the
-/// copy of a tied head.
-pub fn is_buffer(name: &str, config: &Config) -> bool {
-    let mask = name.strip_prefix("h.").and_then(|rest| rest.split_once('.')).is_some_and(|(layer, rest)| {
-        layer.parse::<usize>().is_ok() && matches!(rest, "attn.bias" | "attn.masked_bias")
-    });
-    mask || (config.tie_word_embeddings && name == "lm_head.weight")
+/// Whether a tensor of this (canonical) name holds no parameter: the causal mask that older checkpoints carry.
+pub fn is_buffer(name: &str) -> bool {
+    name.strip_prefix("h.")
+        .and_then(|rest| rest.split_once('.'))
+        .is_some_and(|(layer, rest)| layer.parse::<usize>().is_ok() && matches!(rest, "attn.bias" | "attn.masked_bias"))
 }
 
 #[cfg(test)]
@@ -53,8 +51,7 @@ mod tests {
         assert_eq!(names.len(), 2 + 12 * 12 + 2);
         assert!(names.contains(&("h.11.mlp.c_proj.weight".to_string(), vec![3072, 768])));
         assert_eq!(canonical("transformer.h.0.ln_1.bias"), "h.0.ln_1.bias");
-        assert!(is_buffer("h.3.attn.bias", &config) && is_buffer("h.3.attn.masked_bias", &config));
-        assert!(!is_buffer("h.3.attn.c_attn.bias", &config) && !is_buffer("h.x.attn.bias", &config));
-        assert!(is_buffer("lm_head.weight", &config));
+        assert!(is_buffer("h.3.attn.bias") && is_buffer("h.3.attn.masked_bias"));
+        assert!(!is_buffer("h.3.attn.c_attn.bias") && !is_buffer("h.x.attn.bias"));
     }
 }

@@ -19,6 +19,9 @@ pub struct CheckpointStream {
     awaited: HashMap<String, Vec<usize>>,
     seen: HashSet<String>,
     tensors: Tensors,
+    /// Of a tied model: fingerprints of `wte.weight` and of the copy of it that some checkpoints carry as the head.
+    wte_hash: Option<u64>,
+    head_hash: Option<u64>,
     file: String,
     file_bytes: Option<u64>,
     state: State,
@@ -47,6 +50,8 @@ impl CheckpointStream {
             awaited,
             seen: HashSet::new(),
             tensors: Tensors::default(),
+            wte_hash: None,
+            head_hash: None,
             file: String::new(),
             file_bytes: None,
             state,
@@ -97,6 +102,11 @@ impl CheckpointStream {
             };
             return Err(Error::tensor(&self.file, name, format!("{shape:?}"), found));
         }
+        if self.head_hash.is_some() && self.head_hash != self.wte_hash {
+            // transformers does not tie what differs; neither is it ours to throw one of the two away
+            let expected = "false, since lm_head.weight and wte.weight differ";
+            return Err(Error::unsupported("tie_word_embeddings", expected, "true"));
+        }
         Ok(self.tensors)
     }
 
@@ -146,8 +156,10 @@ impl CheckpointStream {
     /// Whether the model can use this tensor: name, shape and format, before its bytes are read.
     fn check(&mut self, tensor: &TensorInfo) -> Result<()> {
         let name = names::canonical(&tensor.name);
-        let Some(expected) = self.awaited.get(name) else {
-            return match names::is_buffer(name, &self.config) {
+        let tied_shape = vec![self.config.vocab_size, self.config.n_embd];
+        let expected = if is_tied_head(&self.config, name) { Some(&tied_shape) } else { self.awaited.get(name) };
+        let Some(expected) = expected else {
+            return match names::is_buffer(name) {
                 true => Ok(()),
                 false if self.seen.contains(name) => {
                     Err(Error::tensor(&self.file, name, "each tensor once", "it a second time"))
@@ -182,13 +194,24 @@ impl CheckpointStream {
         let (taken, left) = bytes.split_at(usize::try_from(n_left).unwrap_or(usize::MAX).min(bytes.len()));
         *n_read += taken.len() as u64;
         let name = names::canonical(&rest[0].name);
+        let is_tied_head = is_tied_head(&self.config, name);
         // the bytes of a buffer pass by unread
-        let dtype = Dtype::from_name(&rest[0].dtype).filter(|_| self.awaited.contains_key(name));
+        let dtype = Dtype::from_name(&rest[0].dtype).filter(|_| is_tied_head || self.awaited.contains_key(name));
         if let Some(dtype) = dtype {
-            values.extend(dtype, taken, n_left as usize);
+            let n_kept = if is_tied_head { 0 } else { n_left };
+            values
+                .extend(dtype, taken, n_kept)
+                .map_err(|n_bytes| Error::OutOfMemory { what: format!("tensor `{name}`"), n_bytes })?;
+        }
+        if is_tied_head {
+            self.head_hash = Some(fingerprint(self.head_hash, &values.whole));
+            values.whole.clear();
         }
         if taken.len() as u64 == n_left {
-            if dtype.is_some() {
+            if dtype.is_some() && !is_tied_head {
+                if self.config.tie_word_embeddings && name == "wte.weight" {
+                    self.wte_hash = Some(fingerprint(None, &values.whole));
+                }
                 let values = std::mem::take(&mut values.whole);
                 self.tensors.put(name, values, &rest[0].shape, &self.device);
                 self.awaited.remove(name);
@@ -221,10 +244,12 @@ struct Values {
 }
 
 impl Values {
-    /// `n_left`: bytes that this tensor still lacks, `bytes` included.
-    fn extend(&mut self, dtype: Dtype, mut bytes: &[u8], n_left: usize) {
+    /// `n_kept`: bytes to make room for, at the tensor's first. → how many bytes could not be had, if so
+    fn extend(&mut self, dtype: Dtype, mut bytes: &[u8], n_kept: u64) -> std::result::Result<(), u64> {
         if self.whole.capacity() == 0 {
-            self.whole.reserve_exact(n_left / dtype.n_bytes());
+            let n_values = n_kept / dtype.n_bytes() as u64;
+            let reserved = usize::try_from(n_values).map(|n| self.whole.try_reserve_exact(n));
+            reserved.ok().and_then(|r| r.ok()).ok_or(n_values.saturating_mul(4))?;
         }
         if !self.part.is_empty() {
             bytes = fill(&mut self.part, bytes, dtype.n_bytes());
@@ -236,7 +261,19 @@ impl Values {
         let (numbers, part) = bytes.split_at(bytes.len() - bytes.len() % dtype.n_bytes());
         dtype.extend_f32(&mut self.whole, numbers);
         self.part.extend_from_slice(part);
+        Ok(())
     }
+}
+
+/// Whether this tensor is the head of a model whose head is `wte` itself.
+fn is_tied_head(config: &Config, name: &str) -> bool {
+    config.tie_word_embeddings && name == "lm_head.weight"
+}
+
+/// FNV-1a over the numbers' bits, to be gone on with piece by piece.
+fn fingerprint(so_far: Option<u64>, values: &[f32]) -> u64 {
+    let step = |hash: u64, x: &f32| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x0100_0000_01b3);
+    values.iter().fold(so_far.unwrap_or(0xcbf2_9ce4_8422_2325), step)
 }
 
 /// Moves bytes over until `held` has `n` of them. → what is left
@@ -292,6 +329,37 @@ mod tests {
             let wte = tensors.take::<2>("wte.weight").unwrap();
             assert_eq!(wte.into_data().try_into_vec_as::<f32>().unwrap(), [0., 1., 2., 3., 4., 5.]);
         }
+    }
+
+    #[test]
+    fn a_copy_of_the_tied_head_is_left_out_and_another_head_is_refused() {
+        let with_head = checkpoint(&config(), |t| t.push(("lm_head.weight".into(), vec![3, 2])));
+        for piece in [1, 5, with_head.len()] {
+            assert!(read(&with_head, piece).is_ok(), "the same numbers");
+            let mut other = with_head.clone();
+            let n = other.len();
+            other[n - 1] ^= 0x40; // the head's last number
+            let error = read(&other, piece).unwrap_err().to_string();
+            assert!(error.contains("tie_word_embeddings"), "{error}");
+        }
+        let wrong_shape = checkpoint(&config(), |t| t.push(("lm_head.weight".into(), vec![2, 2])));
+        assert!(read(&wrong_shape, 9).unwrap_err().to_string().contains("lm_head.weight"));
+    }
+
+    #[test]
+    fn a_tensor_beyond_memory_is_an_error() {
+        let json =
+            r#"{"model_type":"gpt2","vocab_size":1048576,"n_positions":1,"n_embd":1048576,"n_head":1,"n_layer":1}"#;
+        let config = Config::from_json(json).unwrap();
+        let n = 1u64 << 42;
+        let header = format!(r#"{{"wte.weight":{{"dtype":"F32","shape":[1048576,1048576],"data_offsets":[0,{n}]}}}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 8]].concat();
+        let mut stream = CheckpointStream::new(config, Device::flex());
+        stream.begin_file("model.safetensors", None).unwrap();
+        let found = stream.write(&bytes);
+        // where the system promises memory that it does not have, the file ends before it is needed
+        let error = found.and_then(|()| stream.finish().map(|_| ())).unwrap_err();
+        assert!(error.to_string().contains("wte.weight"), "{error}");
     }
 
     #[test]

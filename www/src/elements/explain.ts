@@ -42,6 +42,10 @@ const ADVICE: Readonly<Record<string, Advice>> = {
     title: "The GPU stopped answering",
     next: "Retry to load the model again. If it keeps happening, close other pages that use the GPU, or choose the CPU.",
   },
+  out_of_memory: {
+    title: "This model is too large for this browser",
+    next: "Choose a smaller model, or close other pages and retry.",
+  },
   context_window: {
     title: "The text is longer than the model can read",
     next: "Shorten the beginning, or let the model slide on when its window is full.",

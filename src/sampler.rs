@@ -93,7 +93,7 @@ struct Candidate {
 /// Chooses tokens by one set of [`SamplingParams`]. It remembers nothing between tokens; what it holds is scratch memory.
 pub struct Sampler {
     params: SamplingParams,
-    /// [V] the logits after the penalties; finite, or -inf for a masked token.
+    /// `[V]` the logits after the penalties; finite, or -inf for a masked token.
     scores: Vec<f32>,
     /// Most likely first; empty when the coin walks in id order.
     ranked: Vec<Candidate>,
@@ -111,7 +111,7 @@ impl Sampler {
 
     /// The next token.
     ///
-    /// `logits`: [V], the model's output at the last position. `ids`: the prompt and the tokens generated so far, of which
+    /// `logits`: `[V]`, the model's output at the last position. `ids`: the prompt and the tokens generated so far, of which
     /// the first `n_prompt` are prompt; ids beyond V are ignored. `coin`: uniform in [0, 1), unused when greedy. A token of
     /// probability 0 is never returned. Greedy takes the lowest id among equals, like `torch.argmax`.
     ///
@@ -253,7 +253,7 @@ const FIRST_GUESS: usize = 256;
 /// Scores summed or compared as one block.
 const BLOCK: usize = 64;
 
-/// The id of the largest logit, the lowest id among equals. `logits`: [V].
+/// The id of the largest logit, the lowest id among equals. `logits`: `[V]`.
 ///
 /// # Errors
 /// `invalid_logits` if a logit is NaN or +inf, or if there is none above -inf.
@@ -262,14 +262,14 @@ pub fn argmax(logits: &[f32]) -> Result<TokenId, Error> {
     Ok(first_at(finite_max(logits)?, logits))
 }
 
-/// The natural logarithm of a token's probability under the raw logits [V]: no penalty, no temperature. -inf for an id
+/// The natural logarithm of a token's probability under the raw logits `[V]`: no penalty, no temperature. -inf for an id
 /// beyond V; NaN if the logits have no softmax (NaN or +inf among them, or all of them -inf).
 pub fn log_prob(logits: &[f32], id: TokenId) -> f32 {
     let Some(&logit) = logits.get(id as usize) else { return f32::NEG_INFINITY };
     log_total(logits).map_or(f32::NAN, |total| (f64::from(logit) - total) as f32)
 }
 
-/// The `n` most likely tokens of the raw logits [V] and their [`log_prob`], most likely first, ties by lower id. Fewer
+/// The `n` most likely tokens of the raw logits `[V]` and their [`log_prob`], most likely first, ties by lower id. Fewer
 /// where fewer are above -inf; none if the logits have no softmax.
 pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
     let Ok(total) = log_total(logits) else { return vec![] };
@@ -278,7 +278,7 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
     ranked.iter().take(n).map(|c| (c.id, (f64::from(c.score) - total) as f32)).collect()
 }
 
-/// How many tokens come before this one: 0 is the most likely, ties by lower id. V for an id beyond V. `logits`: [V].
+/// How many tokens come before this one: 0 is the most likely, ties by lower id. V for an id beyond V. `logits`: `[V]`.
 pub fn rank(logits: &[f32], id: TokenId) -> usize {
     let Some(&own) = logits.get(id as usize) else { return logits.len() };
     let (lower, higher) = logits.split_at(id as usize);

@@ -321,7 +321,7 @@ impl<E: Engine> Session<E> {
     }
 }
 
-/// The `n` most likely tokens with their text. logits: [V]
+/// The `n` most likely tokens with their text. logits: `[V]`
 pub(crate) fn named_logprobs(tokenizer: &Tokenizer, logits: &[f32], n: usize) -> Vec<TokenLogprob> {
     sampler::top_logprobs(logits, n)
         .into_iter()

@@ -297,43 +297,43 @@ struct StepMessage<'a> {
 
 #[wasm_bindgen]
 impl Session {
-    fn with<T>(&self, f: impl FnOnce(&mut session::Session<Reference>) -> Result<T>) -> JsResult<T> {
+    fn with<T>(&self, f: impl FnOnce(&mut session::Session<Reference>) -> T) -> JsResult<T> {
         let mut inner = take(&self.inner)?;
         let result = f(&mut inner);
         self.inner.set(Some(inner));
-        Ok(result?)
+        Ok(result)
     }
 
     /// Makes the text `ids`, keeping what the cache holds of the same beginning if `reuse_prefix`.
     pub fn replace(&self, ids: Vec<u32>, reuse_prefix: bool) -> JsResult<()> {
-        self.with(|s| Ok(s.replace(ids, reuse_prefix)))
+        self.with(|s| s.replace(ids, reuse_prefix))
     }
 
     /// Appends to the text.
     pub fn append(&self, ids: &[u32]) -> JsResult<()> {
-        self.with(|s| Ok(s.append(ids)))
+        self.with(|s| s.append(ids))
     }
 
     /// Takes the last `n_tokens` back.
     pub fn rewind(&self, n_tokens: usize) -> JsResult<()> {
-        self.with(|s| s.rewind(n_tokens))
+        Ok(self.with(|s| s.rewind(n_tokens))??)
     }
 
     /// The text so far.
     pub fn ids(&self) -> JsResult<Vec<u32>> {
-        self.with(|s| Ok(s.ids().to_vec()))
+        self.with(|s| s.ids().to_vec())
     }
 
     /// Tokens that the context window holds now.
     #[wasm_bindgen(js_name = contextUsage)]
     pub fn context_usage(&self) -> JsResult<usize> {
-        self.with(|s| Ok(s.context_usage()))
+        self.with(|s| s.context_usage())
     }
 
     /// A copy of the text and its cache.
     #[wasm_bindgen(js_name = clone)]
     pub fn js_clone(&self) -> JsResult<Session> {
-        let inner = self.with(|s| Ok(s.clone()))?;
+        let inner = self.with(|s| s.clone())?;
         Ok(Session { config: self.config.clone(), defaults: self.defaults.clone(), inner: Cell::new(Some(inner)) })
     }
 
@@ -341,8 +341,8 @@ impl Session {
     /// → the options as they will be used, and `n_prompt`
     pub fn begin(&self, options_json: &str, seed: u64) -> JsResult<JsValue> {
         let options = self.defaults.with(&json_object(options_json)?, &self.config)?;
-        self.with(|s| s.begin(options, seed))?;
-        let (options, n_prompt) = self.with(|s| Ok((s.options().cloned(), s.n_prompt())))?;
+        self.with(|s| s.begin(options, seed))??;
+        let (options, n_prompt) = self.with(|s| (s.options().cloned(), s.n_prompt()))?;
         let js = to_js(&options)?;
         set(&js, "n_prompt", &n_prompt.into());
         Ok(js)
@@ -384,7 +384,7 @@ impl Session {
 
     /// Ends the generation early but softly. → text that was held back
     pub fn interrupt(&self) -> JsResult<String> {
-        self.with(|s| Ok(s.interrupt()))
+        self.with(|s| s.interrupt())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! WebGPU is whatever adapter the browser gives; in the tests that is SwiftShader, which is right and slow.
 #![cfg(target_arch = "wasm32")]
+#![allow(clippy::unwrap_used)] // all of this file is a test
 
 use burn::tensor::Device;
 use gpt2_web::device::{self, AdapterInfo, Request};

@@ -10,7 +10,7 @@ use crate::weights::Tensors;
 pub struct Conv1d {
     /// [in, out]
     pub weight: Tensor<2>,
-    /// [out]
+    /// `[out]`
     pub bias: Tensor<1>,
 }
 
@@ -28,9 +28,9 @@ impl Conv1d {
 /// Layer normalisation over the last dimension (Ba et al. 2016).
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    /// [C], the gain γ
+    /// `[C]`, the gain γ
     pub weight: Tensor<1>,
-    /// [C], the shift β
+    /// `[C]`, the shift β
     pub bias: Tensor<1>,
     /// Added to the variance before the root.
     pub epsilon: f64,
@@ -63,7 +63,7 @@ impl Embedding {
         Ok(Self { weight: tensors.take(&format!("{name}.weight"))? })
     }
 
-    /// ids: [T] → [T, C]
+    /// ids: `[T]` → [T, C]
     pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         self.weight.clone().select(0, ids)
     }

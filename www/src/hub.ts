@@ -1,6 +1,6 @@
 /** The files of a checkpoint, from the network, the cache or disk, as streams of bytes. Runs in the worker. */
 
-import { invalidOption } from "./errors.js";
+import { invalidOption, makeError } from "./errors.js";
 import { checked, openRemote, readStream, sizeOf, type HttpOptions, type Remote } from "./http.js";
 import type { WireModel } from "./messages.js";
 import * as store from "./store.js";
@@ -20,6 +20,8 @@ export interface Hub {
   size(file: string): Promise<{ bytes: number; cached: number } | null>;
   /** Called when every file has been read to its end. */
   complete(): Promise<void>;
+  /** Called when a file turned out to be malformed: a retry must not read the same bytes again. */
+  drop(file: string): Promise<void>;
 }
 
 /** What a hub needs to know. */
@@ -67,6 +69,8 @@ class DiskHub implements Hub {
   }
 
   async complete(): Promise<void> {}
+
+  async drop(): Promise<void> {}
 }
 
 class NetworkHub implements Hub {
@@ -89,6 +93,8 @@ class NetworkHub implements Hub {
   }
 
   async complete(): Promise<void> {}
+
+  async drop(): Promise<void> {}
 }
 
 /** Reads through the cache. A cache that fails is left aside, and says so once. */
@@ -107,7 +113,7 @@ class CachedHub implements Hub {
   async open(file: string): Promise<OpenFile | null> {
     const kept = await this.#try(() => store.findFile(this.#key, file));
     // of a model that is not whole, an absent file may have been added since; one that is there is what it was
-    if (kept?.whole && kept.n_bytes !== null) return { bytes: kept.n_bytes, chunks: store.readFile(kept) };
+    if (kept?.whole && kept.n_bytes !== null) return { bytes: kept.n_bytes, chunks: this.#read(kept) };
     if (kept?.whole && (await this.#try(() => store.isComplete(this.#key)))) return null;
 
     const part = kept?.n_bytes ? { ...kept, n: kept.n_bytes } : null;
@@ -135,11 +141,26 @@ class CachedHub implements Hub {
     await this.#try(() => store.markComplete(this.#key, this.#model.name, this.#model.revision));
   }
 
+  async drop(file: string): Promise<void> {
+    await this.#try(() => store.deleteFile(this.#key, file));
+  }
+
   #writer: store.FileWriter | undefined;
+
+  /** What is kept of a file. A browser may lose some of it; then the rest is of no use. */
+  async *#read(entry: store.FileEntry): AsyncGenerator<Uint8Array> {
+    try {
+      yield* store.readFile(entry);
+    } catch (error) {
+      await this.drop(entry.file);
+      const message = `${entry.file}: the browser has lost a part of what it kept (${(error as Error).message}); a retry fetches it again`;
+      throw makeError("integrity", message, { file: entry.file });
+    }
+  }
 
   /** The file from its first byte: what is kept of it, then what comes, which is kept as well. */
   async *#keep(file: string, remote: Remote, part: store.FileEntry | undefined): AsyncGenerator<Uint8Array> {
-    if (part) yield* store.readFile(part);
+    if (part) yield* this.#read(part);
     else await this.#try(() => store.deleteFile(this.#key, file));
     const { bytes, tag, sha256 } = remote;
     const writer = new store.FileWriter({ model: this.#key, file, bytes, tag, sha256 }, part);
@@ -160,7 +181,7 @@ class CachedHub implements Hub {
     try {
       yield* verified(chunks, sha256, file, this.#options);
     } catch (error) {
-      if ((error as { code?: string }).code === "integrity") await this.#try(() => store.deleteFile(this.#key, file));
+      if ((error as { code?: string }).code === "integrity") await this.drop(file);
       throw error;
     }
     await this.#try(async () => this.#writer?.finish());
@@ -173,6 +194,8 @@ class CachedHub implements Hub {
     } catch (error) {
       this.#works = false;
       const { name, message } = error as Error;
+      // a part that cannot become whole only takes room; where even this fails the next visit tries again
+      if (name === "QuotaExceededError") await store.deleteAll(this.#key).catch(() => undefined);
       const what = name === "QuotaExceededError" ? "the browser's storage is full" : "IndexedDB cannot be used";
       this.#options.warn(`not cached: ${what} (${message || name})`);
       return undefined;

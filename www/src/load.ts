@@ -26,7 +26,17 @@ export async function load(
   signal: AbortSignal,
   emit: (event: ProgressEvent) => void,
 ): Promise<Loaded> {
-  const run = () => loadAlone(source, options, fetch, signal, emit);
+  const warnings: string[] = [];
+  const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
+  const run = async () => {
+    try {
+      return await loadAlone(source, options, hub, warnings, signal, emit);
+    } catch (error) {
+      const { code, file } = error as { code?: string; file?: string };
+      if (code === "checkpoint" && file) await hub.drop(file);
+      throw error;
+    }
+  };
   // pages that are not served securely have no locks, nor what they protect
   if (source.kind !== "url" || !options.cache || !navigator.locks) return run();
   return navigator.locks.request(`gpt2-web ${cacheKey(source)}`, { signal }, run) as Promise<Loaded>;
@@ -35,12 +45,11 @@ export async function load(
 async function loadAlone(
   source: WireModel,
   options: WireLoadOptions,
-  fetch: Fetch,
+  hub: Hub,
+  warnings: string[],
   signal: AbortSignal,
   emit: (event: ProgressEvent) => void,
 ): Promise<Loaded> {
-  const warnings: string[] = [];
-  const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
   const progress = new Progress(source.name, emit);
   const checkAbort = () => {
     if (signal.aborted) throw abortError();

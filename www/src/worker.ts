@@ -1,6 +1,6 @@
 /** The worker: owns the WebAssembly module and the model, answers one request after the other. */
 
-import { abortError, toWire } from "./errors.js";
+import { abortError, makeError, toWire } from "./errors.js";
 import { generate, score, type Pace } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { load, type Loaded } from "./load.js";
@@ -150,6 +150,6 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
 
 function find(number: number): Session {
   const session = sessions.get(number);
-  if (!session) throw new Error(`session ${number} is disposed`);
+  if (!session) throw makeError("disposed", `session ${number} is disposed`);
   return session;
 }

@@ -70,7 +70,7 @@ function intercept(request, response) {
   const body = Buffer.from(bytes.subarray(from));
   if (server.flip) body[body.length - 10] ^= 1;
   response.writeHead(range ? 206 : 200, {
-    ETag: server.tag,
+    ...(server.tag ? { ETag: server.tag } : {}),
     "Content-Type": "application/octet-stream",
     "Content-Length": body.length,
     ...(range ? { "Content-Range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` } : {}),
@@ -180,6 +180,34 @@ test("a flipped byte is refused, and a retry starts clean", async () => {
   assert.equal(answers[1].from, 0, "nothing of the bad file is kept");
   const unchecked = await (server.flip = true, load(page, { cache: false, verify: false }));
   assert.ok(unchecked.text, "verify: false takes what comes");
+});
+
+test("a malformed file is not kept: once the server has mended it, a retry works", async () => {
+  const good = bytes;
+  bytes = bytes.subarray(0, bytes.length - 1000); // whole as far as the server knows
+  try {
+    server.tag = undefined;
+    const error = await load();
+    assert.equal(error.code, "checkpoint");
+  } finally {
+    bytes = good;
+  }
+  assert.ok((await load()).text);
+});
+
+test("a chunk that the browser has lost is told, and fetched again on a retry", async () => {
+  assert.ok((await load()).text);
+  await page.evaluate(async () => {
+    const db = await new Promise((resolve, reject) => Object.assign(indexedDB.open("gpt2-web"), { onsuccess: (e) => resolve(e.target.result), onerror: reject }));
+    const chunks = db.transaction("chunks", "readwrite").objectStore("chunks");
+    await new Promise((resolve) => (chunks.getAllKeys().onsuccess = (e) => (chunks.delete(e.target.result.find(([, file, i]) => file === "model.safetensors" && i === 2)).onsuccess = resolve)));
+    db.close();
+  });
+  const error = await load();
+  assert.equal(error.code, "integrity");
+  assert.match(error.message, /model\.safetensors: the browser has lost a part/);
+  assert.ok((await load()).text);
+  assert.deepEqual(answers.map((a) => a.from), [0, 0]);
 });
 
 test("a busy server is asked again, no sooner than it wants", async () => {

@@ -19,12 +19,15 @@ export async function isCached(model: ModelSource, options: Location = {}): Prom
   return source.kind === "files" || store.isComplete(cacheKey(source));
 }
 
-/** Deletes what is kept of a model, of every revision unless one is named, whole or not. */
+/** Deletes what is kept of a model, of every revision unless one is named. */
 export async function deleteModel(model: ModelSource, options: Location = {}): Promise<void> {
   const source = resolve(model, options);
   if (source.kind === "files") return;
-  const named = (await store.listComplete()).filter((m) => m.name === source.name && options.revision === undefined);
-  for (const key of new Set([cacheKey(source), ...named.map((m) => m.model)])) await store.deleteAll(key);
+  const is_wanted = (revision: string) => options.revision === undefined || revision === options.revision;
+  const named = (await store.listComplete()).filter((m) => m.name === source.name && is_wanted(m.revision));
+  const keys = new Set(named.map((m) => m.model));
+  if (is_wanted(source.revision)) keys.add(cacheKey(source)); // also where it is not whole
+  for (const key of keys) await store.deleteAll(key);
 }
 
 /** What the browser says of its storage, bytes. */

@@ -68,6 +68,11 @@ export class Client {
     return { id, answer };
   }
 
+  /** Whether the worker has ended. */
+  get is_closed(): boolean {
+    return this.#closed !== undefined;
+  }
+
   /** Ends a generation softly. */
   interrupt(id: number): void {
     if (this.#entries.has(id)) this.#post({ kind: "interrupt", id });

@@ -3,7 +3,7 @@
 import { abortError } from "./errors.js";
 import type { Answers } from "./messages.js";
 import type { Latencies } from "./latencies.js";
-import { countDispatches } from "./dispatches.js";
+import { dispatchesSoFar } from "./dispatches.js";
 import type { Chunk, Score } from "./types.js";
 import type { Scorer, Session } from "../wasm/gpt2_web.js";
 
@@ -50,14 +50,14 @@ export async function generate(
         [text, finish_reason] = [text + held, "interrupt"];
         break;
       }
+      const n_before = dispatchesSoFar();
       const step = (await session.step()) as Step;
       if (step.kind === "prefill") continue;
       if (step.kind === "full") break;
       if (token_ids.length === 0) first_ms = performance.now();
-      else latencies.add(step.ms);
+      else latencies.add(step.ms, dispatchesSoFar() - n_before);
       const { chunk } = step;
       if (chunk.token_id !== null) token_ids.push(chunk.token_id);
-      countDispatches.token();
       text += chunk.text;
       emit(chunk);
       if (step.finish_reason) {
@@ -90,12 +90,18 @@ export async function generate(
 
 /** Scores a text. */
 export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
-  for (;;) {
-    await breathe();
-    if (pace.signal.aborted) throw abortError();
-    const [n_done, n_total] = await scorer.step();
-    if (n_done === n_total) return scorer.finish() as Score;
+  try {
+    for (;;) {
+      await breathe();
+      if (pace.signal.aborted) throw abortError();
+      const [n_done, n_total] = await scorer.step();
+      if (n_done === n_total) break;
+    }
+  } catch (error) {
+    scorer.free(); // its cache takes as much as a session's
+    throw error;
   }
+  return scorer.finish() as Score; // takes the scorer
 }
 
 const perSecond = (n: number, ms: number) => (ms > 0 ? (1000 * n) / ms : 0);

@@ -32,7 +32,7 @@ export class NetworkError extends Gpt2Error {
   declare readonly url: string;
   declare readonly status?: number;
 }
-/** The cache could not be written. Loading never fails with this; see `info.warnings`. */
+/** Kept for code that catches by class: loading never fails for want of room, it says so in `info.warnings`. */
 export class QuotaError extends Gpt2Error {}
 /** WebGPU was asked for by name and cannot be had. */
 export class WebGPUNotAvailableError extends Gpt2Error {}

@@ -5,7 +5,7 @@ import { abortError, invalidOption, makeError } from "./errors.js";
 import { Session } from "./session.js";
 import { resolve } from "./source.js";
 import { GenerationStream } from "./stream.js";
-import { checkCreateOptions, generateOptionsJson, promptOf } from "./validate.js";
+import { checkCreateOptions, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import type { CreateGeneratorOptions, Estimate, GenerateOptions, GenerationResult, GeneratorInfo, GeneratorStats, ModelSource, Recipe, Score } from "./types.js";
 
@@ -46,7 +46,12 @@ function ask<K extends "load" | "estimate", T>(kind: K, model: ModelSource, opti
   checkCreateOptions(options);
   const source = resolve(model, options);
   if (options.signal?.aborted) throw abortError();
-  const client = new Client(options.worker instanceof Worker ? options.worker : startWorker(), options.fetch);
+  const { wasm_url } = options;
+  const page_url = globalThis.location?.href;
+  if (wasm_url !== undefined && !URL.canParse(String(wasm_url), page_url)) throw invalidOption("wasm_url", "a URL", String(wasm_url));
+  // an estimate has a worker of its own, which ends with it
+  const worker = kind === "load" && options.worker instanceof Worker ? options.worker : startWorker();
+  const client = new Client(worker, options.fetch);
   // a worker in the middle of a long step would not hear of a cancel
   const cancel = () => client.close(abortError());
   options.signal?.addEventListener("abort", cancel, { once: true });
@@ -54,7 +59,7 @@ function ask<K extends "load" | "estimate", T>(kind: K, model: ModelSource, opti
     device: options.device ?? "auto",
     cache: options.cache ?? true,
     verify: options.verify ?? true,
-    wasm_url: options.wasm_url === undefined ? null : new URL(options.wasm_url, globalThis.location?.href).href,
+    wasm_url: wasm_url === undefined ? null : new URL(wasm_url, page_url).href,
     custom_fetch: options.fetch !== undefined,
   };
   const request = { kind, model: source, options: wire } as unknown as Parameters<typeof client.ask<K, T>>[0];
@@ -95,7 +100,7 @@ export class Generator {
     this.info = { model: source.name, revision: source.kind === "url" ? source.revision : "", ...info };
     this.tokenizer = {
       encode: async (text) => client.ask<"encode", number[]>({ kind: "encode", text: string("text", text) }).answer,
-      decode: async (ids) => client.ask<"decode", string>({ kind: "decode", ids: promptOf(ids) as number[] }).answer,
+      decode: async (ids) => client.ask<"decode", string>({ kind: "decode", ids: idsOf("ids", ids) }).answer,
       count: async (text) => (await this.tokenizer.encode(text)).length,
     };
   }
@@ -126,7 +131,9 @@ export class Generator {
 
   /** Log-probability and rank of each token of a text. */
   async score(text: string, options: { signal?: AbortSignal } = {}): Promise<Score> {
-    return this.#client.ask<"score", Score>({ kind: "score", text: string("text", text) }, options.signal).answer;
+    const { signal, ...rest } = options;
+    for (const name of Object.keys(rest)) throw invalidOption(name, "signal", "an unknown option");
+    return this.#client.ask<"score", Score>({ kind: "score", text: string("text", text) }, checkSignal(signal)).answer;
   }
 
   /** An empty text with a KV cache of its own, which grows by prompts and what is generated from them. */
@@ -155,17 +162,18 @@ export class Generator {
     let is_interrupted = false;
     return new GenerationStream((push) => {
       const run = async (): Promise<GenerationResult> => {
-        if (signal?.aborted) throw abortError();
+        const given = promptOf(prompt); // as it is now, whatever the caller does with it later
+        if (checkSignal(signal)?.aborted) throw abortError();
         const forward = () => controller.abort();
         signal?.addEventListener("abort", forward, { once: true });
         try {
-          const request = { kind: "generate" as const, session: session && (await session), prompt: promptOf(prompt), options: generateOptionsJson(rest) };
+          const request = { kind: "generate" as const, session: session && (await session), prompt: given, options: generateOptionsJson(rest) };
           const pending = this.#client.ask<"generate", Answers["generate"]>(request, controller.signal, { chunk: push });
           id = pending.id;
           if (is_interrupted) this.#client.interrupt(id);
           const answer = await pending.answer;
           done?.(answer);
-          return this.#result(answer, prompt);
+          return this.#result(answer, given);
         } finally {
           signal?.removeEventListener("abort", forward);
         }
@@ -181,9 +189,9 @@ export class Generator {
     });
   }
 
-  #result({ options, context_usage: _, ...answer }: Answers["generate"], prompt: string | readonly number[]): GenerationResult {
+  #result({ options, context_usage: _, prompt: whole, ...answer }: Answers["generate"], given: string | number[]): GenerationResult {
     const { model, revision, device, dtype } = this.info;
-    const recipe = { model, revision, device, dtype, prompt: typeof prompt === "string" ? prompt : [...prompt], ...options };
+    const recipe = { model, revision, device, dtype, prompt: whole ?? given, ...options };
     return { ...answer, recipe };
   }
 }

@@ -66,22 +66,27 @@ export async function openRemote(url: string, kept: (Version & { n: number }) | 
   return { ...version, from, sha256: digest, chunks: read(url, response, from, version, options) };
 }
 
-/** Asks for a file's size without its bytes. → `null` if the server does not have it */
-export async function sizeOf(url: string, options: HttpOptions): Promise<{ bytes: number | null } | null> {
+/** Asks which version of a file is served, without its bytes. → `null` if the server does not have it */
+export async function versionOf(url: string, options: HttpOptions): Promise<Version | null> {
   const response = await request(url, 0, options, "HEAD");
-  return response && { bytes: describe(response).version.bytes };
+  return response && describe(response).version;
 }
 
 /** The bytes of a response and, where the connection breaks, of the ones that continue it. */
 async function* read(url: string, response: Response, from: number, version: Version, options: HttpOptions): AsyncGenerator<Uint8Array> {
   let found = from;
+  /** Bytes of an answer that began anew which have been passed on already. */
+  let skip = 0;
   for (let attempt = 1; ; ) {
     try {
       if (response.body) {
         for await (const chunk of readStream(response.body, options.signal)) {
-          found += chunk.byteLength;
           attempt = 1; // it moves
-          yield chunk;
+          const rest = chunk.subarray(Math.min(skip, chunk.byteLength));
+          skip -= chunk.byteLength - rest.byteLength;
+          if (rest.byteLength === 0) continue;
+          found += rest.byteLength;
+          yield rest;
         }
       }
       // a proxy may end a body early without an error
@@ -96,11 +101,13 @@ async function* read(url: string, response: Response, from: number, version: Ver
       attempt += 1;
       const next = await request(url, found, options);
       const described = next && describe(next);
-      if (!next || !described || described.start !== found || !isSame(described.version, version)) {
+      const is_same = described && (found === 0 || isSame(described.version, version));
+      if (!next || !is_same || (described.start !== found && described.start !== 0)) {
         await next?.body?.cancel();
         const message = `${url}: the connection broke after ${found} bytes, and the server does not continue the file from there`;
         throw makeError("network", message, { url });
       }
+      skip = described.start === 0 ? found : 0; // a server without ranges begins anew
       response = next;
     }
   }
@@ -150,18 +157,20 @@ function describe(response: Response): { start: number; version: Version; digest
   const { headers } = response;
   const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get("content-range") ?? "");
   // the length of a compressed body says nothing about the file's
-  const length = headers.get("content-encoding") ? null : headers.get("content-length");
+  // (of another origin's answer nobody sees whether it is compressed; octet streams are not)
+  const is_hidden = response.type === "cors" && !headers.get("content-type")?.includes("octet-stream");
+  const length = headers.get("content-encoding") || is_hidden ? null : headers.get("content-length");
   const bytes = response.status === 206 ? (range?.[2] ?? null) : length;
-  const etag = headers.get("x-linked-etag") ?? headers.get("etag");
-  // the hub's tag of a large file is its SHA-256
-  const digest = /^(?:W\/)?"?([0-9a-f]{64})"?$/.exec(etag ?? "")?.[1] ?? null;
+  // the hub's tag of a large file is its SHA-256; other servers' tags may be anything
+  const linked = headers.get("x-linked-etag");
+  const digest = /^(?:W\/)?"?([0-9a-f]{64})"?$/.exec(linked ?? "")?.[1] ?? null;
   const n = bytes === null || bytes === "*" ? Number(headers.get("x-linked-size") ?? NaN) : Number(bytes);
-  const version = { bytes: Number.isSafeInteger(n) ? n : null, tag: etag ?? headers.get("last-modified") };
+  const version = { bytes: Number.isSafeInteger(n) ? n : null, tag: linked ?? headers.get("etag") ?? headers.get("last-modified") };
   return { start: response.status === 206 ? Number(range?.[1] ?? NaN) : 0, version, digest };
 }
 
 /** Whether two answers are about the same bytes. Without a tag nobody can know. */
-function isSame(a: Version, b: Version): boolean {
+export function isSame(a: Version, b: Version): boolean {
   return a.tag !== null && a.tag === b.tag && a.bytes === b.bytes;
 }
 

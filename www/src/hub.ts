@@ -1,12 +1,13 @@
 /** The files of a checkpoint, from the network, the cache or disk, as streams of bytes. Runs in the worker. */
 
 import { invalidOption, makeError } from "./errors.js";
-import { checked, openRemote, readStream, sizeOf, type HttpOptions, type Remote } from "./http.js";
+import { checked, isSame, openRemote, readStream, versionOf, type HttpOptions, type Remote } from "./http.js";
 import type { WireModel } from "./messages.js";
 import * as store from "./store.js";
 
 /** An open file. */
 export interface OpenFile {
+  name: string;
   /** Size in bytes, where it is known. */
   bytes: number | null;
   chunks: AsyncIterable<Uint8Array>;
@@ -42,10 +43,21 @@ export async function readText(file: OpenFile): Promise<string> {
   return new TextDecoder().decode(await readBytes(file));
 }
 
-/** Reads a small file whole. */
+/** The largest real tokenizer.json is 2 MB. */
+const MAX_SMALL_BYTES = 64 << 20;
+
+/** Reads a small file whole; one that does not end is none. */
 export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array<ArrayBuffer>[] = [];
-  for await (const chunk of file.chunks) chunks.push(new Uint8Array(chunk));
+  let n_bytes = 0;
+  for await (const chunk of file.chunks) {
+    n_bytes += chunk.byteLength;
+    if (n_bytes > MAX_SMALL_BYTES) {
+      const [expected, found] = [`at most ${MAX_SMALL_BYTES} bytes`, "more"];
+      throw makeError("checkpoint", `${file.name}: expected ${expected}, found ${found}`, { file: file.name, expected, found });
+    }
+    chunks.push(new Uint8Array(chunk));
+  }
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
@@ -60,7 +72,7 @@ class DiskHub implements Hub {
 
   async open(file: string): Promise<OpenFile | null> {
     const blob = this.#files.get(file);
-    return blob ? { bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
+    return blob ? { name: file, bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
   }
 
   async size(file: string): Promise<{ bytes: number; cached: number } | null> {
@@ -84,11 +96,11 @@ class NetworkHub implements Hub {
 
   async open(file: string): Promise<OpenFile | null> {
     const remote = await openRemote(new URL(file, this.#base).href, null, this.#options);
-    return remote && { bytes: remote.bytes, chunks: verified(remote.chunks, remote.sha256, file, this.#options) };
+    return remote && { name: file, bytes: remote.bytes, chunks: verified(remote.chunks, remote.sha256, file, this.#options) };
   }
 
   async size(file: string): Promise<{ bytes: number; cached: number } | null> {
-    const remote = await sizeOf(new URL(file, this.#base).href, this.#options);
+    const remote = await versionOf(new URL(file, this.#base).href, this.#options);
     return remote && { bytes: remote.bytes ?? 0, cached: 0 };
   }
 
@@ -112,12 +124,17 @@ class CachedHub implements Hub {
 
   async open(file: string): Promise<OpenFile | null> {
     const kept = await this.#try(() => store.findFile(this.#key, file));
-    // of a model that is not whole, an absent file may have been added since; one that is there is what it was
-    if (kept?.whole && kept.n_bytes !== null) return { bytes: kept.n_bytes, chunks: this.#read(kept) };
-    if (kept?.whole && (await this.#try(() => store.isComplete(this.#key)))) return null;
+    const is_complete = kept?.whole ? await this.#try(() => store.isComplete(this.#key)) : false;
+    const url = new URL(file, this.#model.base).href;
+    if (kept?.whole && kept.n_bytes !== null && (kept.checked || !this.#options.verify)) {
+      // files of a model that never became whole may have changed since
+      const now = is_complete ? null : await versionOf(url, this.#options);
+      if (is_complete || (now && isSame(now, kept))) return { name: file, bytes: kept.n_bytes, chunks: this.#read(kept) };
+    }
+    if (kept?.n_bytes === null && is_complete) return null;
 
-    const part = kept?.n_bytes ? { ...kept, n: kept.n_bytes } : null;
-    const remote = await openRemote(new URL(file, this.#model.base).href, part, this.#options);
+    const part = kept && !kept.whole && kept.n_bytes ? { ...kept, n: kept.n_bytes } : null;
+    const remote = await openRemote(url, part, this.#options);
     if (!remote) {
       await this.#try(() => store.markAbsent(this.#key, file));
       return null;
@@ -126,14 +143,14 @@ class CachedHub implements Hub {
       this.#options.warn(`${file}: the server did not continue the download from byte ${part.n}, so it began anew`);
     }
     const whole = this.#keep(file, remote, remote.from > 0 ? kept : undefined);
-    return { bytes: remote.bytes, chunks: this.#finish(file, remote, whole) };
+    return { name: file, bytes: remote.bytes, chunks: this.#finish(file, remote, whole) };
   }
 
   async size(file: string): Promise<{ bytes: number; cached: number } | null> {
     const kept = await this.#try(() => store.findFile(this.#key, file));
     const cached = kept?.n_bytes ?? 0;
     if (kept?.whole) return kept.n_bytes === null ? null : { bytes: cached, cached };
-    const remote = await sizeOf(new URL(file, this.#model.base).href, this.#options);
+    const remote = await versionOf(new URL(file, this.#model.base).href, this.#options);
     return remote && { bytes: remote.bytes ?? kept?.bytes ?? 0, cached };
   }
 
@@ -163,7 +180,7 @@ class CachedHub implements Hub {
     if (part) yield* this.#read(part);
     else await this.#try(() => store.deleteFile(this.#key, file));
     const { bytes, tag, sha256 } = remote;
-    const writer = new store.FileWriter({ model: this.#key, file, bytes, tag, sha256 }, part);
+    const writer = new store.FileWriter({ model: this.#key, file, bytes, tag, sha256, checked: this.#options.verify }, part);
     this.#writer = writer;
     try {
       for await (const chunk of remote.chunks) {

@@ -15,7 +15,7 @@ export interface Loaded {
   info: Answers["load"];
   /** Size of the WebAssembly memory. */
   bytes_held(): number;
-  n_dispatches(): number | null;
+  is_gpu: boolean;
 }
 
 /** Loads a model. Of several tabs that load the same one, one downloads it and the others wait for its cache. */
@@ -37,8 +37,10 @@ export async function load(
       throw error;
     }
   };
-  // pages that are not served securely have no locks, nor what they protect
-  if (source.kind !== "url" || !options.cache || !navigator.locks) return run();
+  // pages that are not served securely have no locks, and opaque origins may not ask for one; there the store notices
+  // a second writer
+  const has_locks = await navigator.locks?.query().then(() => true, () => false);
+  if (source.kind !== "url" || !options.cache || !has_locks) return run();
   return navigator.locks.request(`gpt2-web ${cacheKey(source)}`, { signal }, run) as Promise<Loaded>;
 }
 
@@ -79,13 +81,13 @@ async function loadAlone(
   const model = loader.finish(); // takes the loader
   await hub.complete();
   const info = model.info() as Omit<Answers["load"], "warnings">;
-  if (info.device === "webgpu") countDispatches.install();
+  if (info.device === "webgpu") countDispatches();
   progress.finish();
   return {
     model,
     info: { ...info, warnings },
     bytes_held: () => memory.buffer.byteLength,
-    n_dispatches: () => countDispatches.perToken(),
+    is_gpu: info.device === "webgpu",
   };
 }
 
@@ -154,13 +156,19 @@ export function missing(file: string, expected: string): Error {
   return makeError("checkpoint", `${file}: expected ${expected}, found no such file`, { file, expected, found: "no such file" });
 }
 
+interface MaybeFallback {
+  isFallbackAdapter?: boolean;
+}
+
 /** What the browser tells of its GPU, if it offers one; the choice itself is made in Rust. */
 export async function describeAdapter(): Promise<string | undefined> {
   if (!("gpu" in navigator)) return undefined;
   // a browser that lists WebGPU may still fail to start it: that is the same as none
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
   if (!adapter) return undefined;
-  const { vendor, architecture, device, description } = adapter.info;
-  const is_fallback = (adapter.info as { isFallbackAdapter?: boolean }).isFallbackAdapter ?? false;
+  // older browsers have no `info`, or say on the adapter itself that it is a fallback
+  const info = adapter.info as (Partial<GPUAdapterInfo> & MaybeFallback) | undefined;
+  const { vendor = "", architecture = "", device = "", description = "" } = info ?? {};
+  const is_fallback = info?.isFallbackAdapter ?? (adapter as MaybeFallback).isFallbackAdapter ?? false;
   return JSON.stringify({ vendor, architecture, device, description, is_fallback });
 }

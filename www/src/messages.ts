@@ -1,7 +1,7 @@
 /** What the page's thread and the worker say to each other: two closed unions. An unknown message is an error. */
 
 import type { WireError } from "./errors.js";
-import type { CachedModel, Chunk, GenerationResult, GeneratorInfo, ProgressEvent } from "./types.js";
+import type { Chunk, GenerationResult, GeneratorInfo, ProgressEvent } from "./types.js";
 
 /** A model as the worker gets it. */
 export type WireModel =
@@ -34,7 +34,7 @@ export type ToWorker =
   | { kind: "interrupt"; id: number }
   /** Ends any request; it is answered with an abort. */
   | { kind: "cancel"; id: number }
-  | { kind: "fetch-head"; id: number; status: number; headers: [string, string][]; url: string }
+  | { kind: "fetch-head"; id: number; status: number; headers: [string, string][] }
   | { kind: "fetch-chunk"; id: number; bytes: Uint8Array<ArrayBuffer> }
   | { kind: "fetch-end"; id: number }
   | { kind: "fetch-error"; id: number; message: string };
@@ -52,8 +52,7 @@ export type FromWorker =
 /** Answers, by request. */
 export interface Answers {
   load: Omit<GeneratorInfo, "model" | "revision">;
-  generate: Omit<GenerationResult, "recipe"> & { options: Record<string, unknown>; context_usage: number };
-  models: CachedModel[];
+  generate: Omit<GenerationResult, "recipe"> & { options: Record<string, unknown>; context_usage: number; prompt?: number[] };
   /** Number of the new session. */
   "session-open": { session: number; context_usage: number };
   /** Context usage afterwards, tokens. */

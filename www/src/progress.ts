@@ -11,7 +11,7 @@ export class Progress {
   #files = new Map<string, { loaded: number; total: number }>();
   #expected_total = 0;
   #start_ms = performance.now();
-  /** Bytes that came from the network, which the time left depends on. */
+  /** When the last event of each file, and of all together, was sent. */
   #last_ms = new Map<string, number>();
   #highest = 0;
 

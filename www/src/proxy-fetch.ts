@@ -81,8 +81,15 @@ export async function serveFetch(
 ): Promise<void> {
   try {
     const response = await fetch(url, init);
-    post({ kind: "fetch-head", id, status: response.status, headers: [...response.headers], url: response.url });
+    // the length of what may be compressed says nothing; see `describe`
+    const is_hidden = response.type === "cors" && !response.headers.get("content-type")?.includes("octet-stream");
+    const headers = [...response.headers].filter(([name]) => !(is_hidden && name === "content-length"));
+    post({ kind: "fetch-head", id, status: response.status, headers });
     const reader = response.body?.getReader();
+    // whatever the caller's function does with the signal
+    const stop = () => void reader?.cancel().catch(() => undefined);
+    if (init.signal.aborted) stop();
+    init.signal.addEventListener("abort", stop, { once: true });
     for (;;) {
       const read = await reader?.read();
       if (!read || read.done) break;

@@ -40,7 +40,10 @@ export class Session {
 
   /** Appends the prompt and what the model writes after it. */
   generate(prompt: string | readonly number[] = "", options: GenerateOptions = {}): GenerationStream {
-    return this.#stream(this.#number, prompt, options, ({ context_usage }) => (this.#usage = context_usage));
+    const stream = this.#stream(this.#number, prompt, options, ({ context_usage }) => (this.#usage = context_usage));
+    // what is broken off stays in the text: ask how much that is. A worker that is gone has no answer to that.
+    stream.result.catch(() => this.append([]).catch(() => undefined));
+    return stream;
   }
 
   /** Appends text, or token ids, without generating. */
@@ -63,6 +66,7 @@ export class Session {
 
   /** Frees the cache. */
   async dispose(): Promise<void> {
+    if (this.#client.is_closed) return; // it went with its generator
     await this.#client.ask<"session-close", boolean>({ kind: "session-close", session: await this.#number }).answer;
   }
 

@@ -32,7 +32,9 @@ export function resolve(model: ModelSource, options: Location): WireModel {
   const path = (options.remote_path_template ?? TEMPLATE)
     .replaceAll("{model}", text)
     .replaceAll("{revision}", encodeURIComponent(revision));
-  const base = new URL(path.endsWith("/") ? path : `${path}/`, options.remote_host ?? HUB);
+  const host = String(options.remote_host ?? HUB).replace(/\/*$/, "/");
+  if (!URL.canParse(host)) throw invalidOption("remote_host", "an absolute URL", host);
+  const base = new URL(path.replace(/^\/+/, "").replace(/\/*$/, "/"), host);
   return { kind: "url", name: text, revision, base: base.href };
 }
 

@@ -16,8 +16,10 @@ export interface FileEntry {
   /** Bytes kept; `null`: the server does not have this (optional) file. */
   n_bytes: number | null;
   n_chunks: number;
-  /** Whether that is all of it, and it has been checked. */
+  /** Whether that is all of it. */
   whole: boolean;
+  /** Whether it was checked as it came (`verify`). */
+  checked: boolean;
   /** Which version of the file on the server. */
   bytes: number | null;
   tag: string | null;
@@ -53,7 +55,10 @@ function open(): Promise<IDBPDatabase<Schema>> {
       db.createObjectStore("chunks");
     },
     // another tab with a newer version waits for this one to let go
-    blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
+    blocking(_current, _blocked, event) {
+      database = undefined;
+      (event.target as IDBDatabase).close();
+    },
     terminated: () => (database = undefined),
   });
   // a failure is told to whoever asked, and tried again next time
@@ -66,14 +71,18 @@ const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]
 
 /** What is known of a file: whole, in part, known to be absent, or nothing (`undefined`). */
 export async function findFile(model: string, file: string): Promise<FileEntry | undefined> {
-  return (await open()).get("files", [model, file]);
+  const tx = (await open()).transaction("files");
+  tx.done.catch(() => undefined); // a failure comes out of the read itself
+  return tx.store.get([model, file]);
 }
 
 /** The chunks that are kept of a file, in order. */
 export async function* readFile(entry: FileEntry): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const db = await open();
   for (let i = 0; i < entry.n_chunks; i++) {
-    const chunk = await db.get("chunks", [entry.model, entry.file, i]);
+    const tx = db.transaction("chunks");
+    tx.done.catch(() => undefined); // a failure comes out of the read itself
+    const chunk = await tx.store.get([entry.model, entry.file, i]);
     if (!chunk) throw new Error(`chunk ${i} of ${entry.n_chunks} of ${entry.file} is missing from the cache`);
     yield chunk;
   }
@@ -99,8 +108,21 @@ export class FileWriter {
   /** Marks the file as whole. */
   async finish(): Promise<void> {
     await this.flush();
-    this.#entry.whole = true;
-    await (await open()).put("files", this.#entry);
+    const entry = { ...this.#entry, whole: true };
+    const tx = await this.#begin();
+    await Promise.all([tx.objectStore("files").put(entry), tx.done]);
+    this.#entry = entry;
+  }
+
+  /** A transaction in which the file is as this writer left it: somebody may have deleted it, or write it as well. */
+  async #begin() {
+    const { model, file, n_chunks, n_bytes } = this.#entry;
+    const tx = (await open()).transaction(["files", "chunks"], "readwrite");
+    const now = await tx.objectStore("files").get([model, file]);
+    if ((now?.n_chunks ?? 0) === n_chunks && (now?.n_bytes ?? 0) === n_bytes) return tx;
+    tx.done.catch(() => undefined); // it is aborted on purpose
+    tx.abort();
+    throw new Error(`${file} was deleted, or is written by another tab`);
   }
 
   /** Keeps what has come so far. */
@@ -115,7 +137,7 @@ export class FileWriter {
     [this.#held, this.#held_bytes] = [[], 0];
     const { model, file, n_chunks, n_bytes } = this.#entry;
     const entry = { ...this.#entry, n_chunks: n_chunks + 1, n_bytes: (n_bytes ?? 0) + at };
-    const tx = (await open()).transaction(["files", "chunks"], "readwrite");
+    const tx = await this.#begin();
     await Promise.all([tx.objectStore("chunks").put(chunk, [model, file, n_chunks]), tx.objectStore("files").put(entry), tx.done]);
     this.#entry = entry;
   }
@@ -123,7 +145,7 @@ export class FileWriter {
 
 /** Remembers that the server does not have an optional file, so that an offline visit need not ask. */
 export async function markAbsent(model: string, file: string): Promise<void> {
-  const nothing = { n_bytes: null, n_chunks: 0, whole: true, bytes: null, tag: null, sha256: null };
+  const nothing = { n_bytes: null, n_chunks: 0, whole: true, checked: true, bytes: null, tag: null, sha256: null };
   await (await open()).put("files", { model, file, ...nothing });
 }
 

@@ -24,6 +24,7 @@ export class GenerationStream implements AsyncIterable<Chunk> {
   #error: unknown;
   /** Wakes a reader that waits. */
   #wake: (() => void) | undefined;
+  #is_read = false;
 
   /** @internal */
   constructor(start: (push: (chunk: Chunk) => void) => StreamSource) {
@@ -46,6 +47,8 @@ export class GenerationStream implements AsyncIterable<Chunk> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Chunk, void, undefined> {
+    if (this.#is_read) throw new Error("a stream can be read once");
+    this.#is_read = true;
     let done = false;
     try {
       for (;;) {

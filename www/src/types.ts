@@ -43,7 +43,7 @@ export interface CreateGeneratorOptions {
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
   revision?: string;
   /** Default `"https://huggingface.co/"`. */
-  remote_host?: string;
+  remote_host?: string | URL;
   /** Default `"{model}/resolve/{revision}/"`. */
   remote_path_template?: string;
   /** Used instead of the platform's `fetch`: private repositories, mirrors, tests. */
@@ -55,7 +55,7 @@ export interface CreateGeneratorOptions {
   progress_callback?: (event: ProgressEvent) => void;
   /** Cancels loading; the promise rejects with the platform's `AbortError`. */
   signal?: AbortSignal;
-  /** `true` starts a worker; a `Worker` that runs `gpt2-web/worker` is used as it is. */
+  /** `true` starts a worker. A `Worker` that runs `gpt2-web/worker` is taken over: it ends with its generator. */
   worker?: true | Worker;
   /** Where the wasm file is, if not beside the module. */
   wasm_url?: string | URL;

@@ -36,13 +36,24 @@ export function checkCreateOptions(options: CreateGeneratorOptions): void {
   }
 }
 
-/** A prompt that can be posted. */
+/** A prompt that can be posted: a copy, where it is a list. */
 export function promptOf(prompt: unknown): string | number[] {
-  if (typeof prompt === "string") return prompt;
-  const ids = Array.isArray(prompt) || prompt instanceof Uint32Array || prompt instanceof Int32Array ? [...prompt] : undefined;
-  const wrong = ids?.find((id) => !Number.isInteger(id) || id < 0 || id > 0xffff_ffff);
-  if (!ids || wrong !== undefined) throw invalidOption("prompt", "a string or a list of token ids", wrong ?? prompt);
+  return typeof prompt === "string" ? prompt : idsOf("prompt", prompt, "a string or a list of token ids");
+}
+
+/** Token ids that can be posted. */
+export function idsOf(name: string, value: unknown, expected = "a list of token ids"): number[] {
+  const ids: unknown[] | undefined = Array.isArray(value) || value instanceof Uint32Array || value instanceof Int32Array ? [...value] : undefined;
+  if (!ids) throw invalidOption(name, expected, value);
+  const wrong = ids.findIndex((id) => !Number.isInteger(id) || (id as number) < 0 || (id as number) > 0xffff_ffff);
+  if (wrong >= 0) throw invalidOption(name, expected, ids[wrong]);
   return ids as number[];
+}
+
+/** A signal, or none. */
+export function checkSignal(signal: unknown): AbortSignal | undefined {
+  if (signal === undefined || signal instanceof AbortSignal) return signal;
+  throw invalidOption("signal", "an AbortSignal", signal);
 }
 
 /** The options as JSON for Rust, which checks them; numbers that JSON has no form for are passed as their name. */

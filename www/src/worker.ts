@@ -115,7 +115,8 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
       if (request.session !== null) {
         const session = find(request.session);
         session.append(ids);
-        return generate(session, request.options, pace, emit, latencies, () => session.rewind(ids.length));
+        const prompt = Array.from(session.ids()); // a recipe begins where the text does
+        return { ...(await generate(session, request.options, pace, emit, latencies, () => session.rewind(ids.length))), prompt };
       }
       const { prefix_reuse } = shared.checkOptions(request.options) as { prefix_reuse: boolean };
       shared.replace(ids, prefix_reuse);
@@ -128,7 +129,7 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     case "decode":
       return model.decode(Uint32Array.from(request.ids));
     case "stats":
-      return latencies.stats(loaded.bytes_held(), loaded.n_dispatches());
+      return latencies.stats(loaded.bytes_held(), loaded.is_gpu);
     case "session-open": {
       const session = request.clone_of === null ? model.session() : find(request.clone_of).clone();
       sessions.set(next_session, session);
@@ -141,7 +142,7 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
       find(request.session).rewind(request.n_tokens);
       return find(request.session).contextUsage();
     case "session-close":
-      find(request.session).free();
+      sessions.get(request.session)?.free();
       return sessions.delete(request.session);
     default:
       throw new Error(`unknown request ${JSON.stringify(request satisfies never)}`);

@@ -70,7 +70,7 @@ function intercept(request, response) {
   const body = Buffer.from(bytes.subarray(from));
   if (server.flip) body[body.length - 10] ^= 1;
   response.writeHead(range ? 206 : 200, {
-    ...(server.tag ? { ETag: server.tag } : {}),
+    ...(server.tag ? { ETag: server.tag, ...(server.tag.length === 66 ? { "X-Linked-ETag": server.tag } : {}) } : {}),
     "Content-Type": "application/octet-stream",
     "Content-Length": body.length,
     ...(range ? { "Content-Range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` } : {}),
@@ -178,8 +178,34 @@ test("a flipped byte is refused, and a retry starts clean", async () => {
   server.flip = false;
   assert.ok((await load()).text);
   assert.equal(answers[1].from, 0, "nothing of the bad file is kept");
-  const unchecked = await (server.flip = true, load(page, { cache: false, verify: false }));
-  assert.ok(unchecked.text, "verify: false takes what comes");
+});
+
+test("what was not checked is not trusted by a load that checks", async () => {
+  server.flip = true;
+  assert.ok((await load(page, { verify: false })).text, "verify: false takes what comes");
+  server.flip = false;
+  assert.ok((await load()).text);
+  assert.deepEqual(answers.map((a) => a.from), [0, 0]);
+  assert.ok((await load()).text);
+  assert.equal(answers.length, 2, "now it is checked, and kept");
+});
+
+test("a cut connection to a server without ranges begins anew by itself", async () => {
+  Object.assign(server, { ranges: false, cut_after: 9 << 20, linger: 1000 });
+  assert.ok((await load()).text);
+  assert.deepEqual(answers.map((a) => [a.from, a.sent]), [[0, 9 << 20], [0, bytes.length]]);
+});
+
+test("a model that is deleted while it loads is not listed, and loads", async () => {
+  server.slow = 20;
+  const other = await tab();
+  const loading = load();
+  while ((answers[0]?.sent ?? 0) < 12 << 20) await new Promise((resolve) => setTimeout(resolve, 20));
+  await other.evaluate(() => gpt2.deleteModel("/models/big"));
+  const { text, warnings } = await loading;
+  assert.ok(text);
+  assert.match(warnings.join(), /not cached: .*was deleted, or is written by another tab/);
+  assert.ok((server.slow = 0, await load()).text, "and a later visit is not harmed");
 });
 
 test("a malformed file is not kept: once the server has mended it, a retry works", async () => {

@@ -156,12 +156,20 @@ test("sessions go on, branch and rewind", async () => {
     await branch.append(" and");
     const appended = branch.context_usage;
     const too_far = await branch.rewind(1000).catch((e) => e.code);
+    const replayed = await generator.replay(second.recipe).result;
+    const broken = session.context_usage;
+    for await (const _ of session.generate("", { ...options, max_new_tokens: 50 })) break;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const grown = session.context_usage - broken;
+    await session.dispose();
     await session.dispose();
     const gone = await session.append("x").catch((e) => e.message);
-    return { whole, first, second, again, usage, appended, too_far, gone, window: branch.context_window };
+    return { whole, first, second, again, usage, appended, too_far, gone, replayed, grown, window: branch.context_window };
   });
   assert.equal(r.first.text + r.second.text, r.whole.text);
   assert.equal(r.again.text, r.first.text);
+  assert.equal(r.replayed.text, r.second.text, "a turn's recipe holds all of the text before it");
+  assert.ok(r.grown >= 1, "what a broken-off turn wrote is counted");
   assert.equal(r.usage, r.first.usage.prompt_tokens + 8);
   assert.ok(r.appended > r.usage && r.window === 256);
   assert.equal(r.too_far, "invalid_option");
@@ -187,6 +195,11 @@ test("wrong options are errors that name them", async () => {
       await of(generator.complete("x", { max_tokens: 3 })),
       await of(generator.complete("x", { top_p: NaN })),
       await of(generator.complete([1.5])),
+      await of(generator.complete([undefined, 5])),
+      await of(generator.tokenizer.decode("12")),
+      await of(generator.score("x", { top_logprobs: 3 })),
+      await of(generator.complete("x", { signal: new AbortController() })),
+      await of(gpt2.createGenerator("a/b", { remote_host: "nonsense" })),
       await of(generator.complete([5000])),
       await of(gpt2.createGenerator("demo", { device: "gpu" })),
       await of(gpt2.createGenerator("demo", { quantized: true })),
@@ -194,7 +207,7 @@ test("wrong options are errors that name them", async () => {
       await of(gpt2.createGenerator("a b c")),
     ].map((e) => ({ name: e.name, code: e.code, option: e.option, is_base: e.is_base }));
   });
-  const options = ["temperature", "max_tokens", "top_p", "prompt", "prompt", "device", "quantized", "dtype", "model"];
+  const options = ["temperature", "max_tokens", "top_p", "prompt", "prompt", "ids", "top_logprobs", "signal", "remote_host", "prompt", "device", "quantized", "dtype", "model"];
   assert.deepEqual(errors, options.map((option) => ({ name: "InvalidOptionError", code: "invalid_option", option, is_base: true })));
 });
 

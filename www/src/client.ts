@@ -3,7 +3,7 @@
 import { abortError, fromWire, makeError } from "./errors.js";
 import type { Fetch } from "./http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
-import { serveFetch } from "./proxy-fetch.js";
+import { Pulls, serveFetch } from "./proxy-fetch.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent } from "./types.js";
 
 /** A request without its number. */
@@ -29,7 +29,7 @@ interface Entry extends Listeners {
 export class Client {
   #worker: Worker;
   #entries = new Map<number, Entry>();
-  #fetches = new Map<number, AbortController>();
+  #fetches = new Map<number, { controller: AbortController; pulls: Pulls }>();
   #fetch: NonNullable<CreateGeneratorOptions["fetch"]> | undefined;
   #next_id = 1;
   /** Why nothing more can be asked. */
@@ -83,7 +83,7 @@ export class Client {
     if (this.#closed) return;
     this.#closed = reason;
     this.#worker.terminate();
-    for (const controller of this.#fetches.values()) controller.abort();
+    for (const { controller } of this.#fetches.values()) controller.abort();
     for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
   }
 
@@ -111,19 +111,21 @@ export class Client {
         return this.close(fromWire(message.error));
       case "fetch":
         return void this.#serve(message);
+      case "fetch-pull":
+        return this.#fetches.get(message.id)?.pulls.add();
       case "fetch-cancel":
-        return this.#fetches.get(message.id)?.abort();
+        return this.#fetches.get(message.id)?.controller.abort();
       default:
         throw makeError("internal", `unknown message of the worker: ${JSON.stringify(message satisfies never)}`);
     }
   }
 
   async #serve({ id, url, method, headers }: Extract<FromWorker, { kind: "fetch" }>): Promise<void> {
-    const controller = new AbortController();
-    this.#fetches.set(id, controller);
+    const [controller, pulls] = [new AbortController(), new Pulls()];
+    this.#fetches.set(id, { controller, pulls });
     const fetch: Fetch = this.#fetch ?? ((url, init) => globalThis.fetch(url, init));
     const init = { signal: controller.signal, method, headers };
-    await serveFetch(id, url, init, fetch, (message, transfer) => this.#post(message, transfer));
+    await serveFetch(id, url, init, fetch, pulls, (message, transfer) => this.#post(message, transfer));
     this.#fetches.delete(id);
   }
 }

@@ -63,7 +63,8 @@ export async function openRemote(url: string, kept: (Version & { n: number }) | 
   }
   if (!response) return null;
   const { version, digest } = describe(response);
-  return { ...version, from, sha256: digest, chunks: read(url, response, from, version, options) };
+  const sha256 = digest ?? (options.verify ? await digestOfPointer(url, options) : null);
+  return { ...version, from, sha256, chunks: read(url, response, from, version, options) };
 }
 
 /** Asks which version of a file is served, without its bytes. → `null` if the server does not have it */
@@ -71,6 +72,32 @@ export async function versionOf(url: string, options: HttpOptions): Promise<Vers
   const response = await request(url, 0, options, "HEAD");
   return response && describe(response).version;
 }
+
+/**
+ * The SHA-256 of a large file on a Hugging Face hub. Its answers carry it on a redirect, which a page does not get to
+ * see; the Git LFS pointer, which the hub serves under `raw`, has it as well. A host that knows no such thing is fine.
+ */
+async function digestOfPointer(url: string, { fetch, signal }: HttpOptions): Promise<string | null> {
+  if (!url.includes("/resolve/") || !url.endsWith(".safetensors")) return null;
+  let text = "";
+  try {
+    const response = await fetch(url.replace("/resolve/", "/raw/"), { signal });
+    if (response.ok && response.body) {
+      const decoder = new TextDecoder();
+      for await (const chunk of readStream(response.body, signal)) {
+        text += decoder.decode(chunk, { stream: true });
+        if (text.length > MAX_POINTER_CHARS) break; // no pointer but a file
+      }
+    } else await drop(response);
+  } catch (error) {
+    if (signal.aborted || isAbort(error)) throw abortError();
+    return null; // the file itself will tell if the network is the trouble
+  }
+  return /^version https:\/\/git-lfs[^]*^oid sha256:([0-9a-f]{64})$/m.exec(text.slice(0, MAX_POINTER_CHARS))?.[1] ?? null;
+}
+
+/** A pointer has three short lines. */
+const MAX_POINTER_CHARS = 1000;
 
 /** The bytes of a response and, where the connection breaks, of the ones that continue it. */
 async function* read(url: string, response: Response, from: number, version: Version, options: HttpOptions): AsyncGenerator<Uint8Array> {

@@ -47,6 +47,8 @@ export type FromWorker =
   /** The worker is unusable from here on. */
   | { kind: "crashed"; error: WireError }
   | { kind: "fetch"; id: number; url: string; method: "GET" | "HEAD"; headers: Record<string, string> }
+  /** Room for one more chunk. */
+  | { kind: "fetch-pull"; id: number }
   | { kind: "fetch-cancel"; id: number };
 
 /** Answers, by request. */

@@ -37,7 +37,11 @@ export class ProxyFetch {
       const pending: Pending = {
         body: undefined,
         head: (status, headers) => {
-          const stream = new ReadableStream<Uint8Array>({ start: (c) => void (pending.body = c), cancel });
+          const stream = new ReadableStream<Uint8Array>({
+            start: (controller) => void (pending.body = controller),
+            pull: () => this.#post({ kind: "fetch-pull", id }),
+            cancel,
+          });
           // a body is not allowed with these
           const has_body = status !== 204 && status !== 205 && status !== 304;
           resolve(new Response(has_body ? stream : null, { status, headers }));
@@ -71,12 +75,31 @@ export class ProxyFetch {
   }
 }
 
+/** Lets as many chunks pass as the worker has asked for. */
+export class Pulls {
+  #n = 0;
+  #wake: (() => void) | undefined;
+
+  /** The worker asks for one more, or needs none any more. */
+  add(n = 1): void {
+    this.#n += n;
+    this.#wake?.();
+  }
+
+  /** Waits for the next one. */
+  async take(): Promise<void> {
+    while (this.#n < 1) await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#n -= 1;
+  }
+}
+
 /** The page's end: answers one request of the worker with the caller's function. */
 export async function serveFetch(
   id: number,
   url: string,
   init: FetchInit,
   fetch: Fetch,
+  pulls: Pulls,
   post: (message: Answer, transfer?: Transferable[]) => void,
 ): Promise<void> {
   try {
@@ -87,13 +110,17 @@ export async function serveFetch(
     post({ kind: "fetch-head", id, status: response.status, headers });
     const reader = response.body?.getReader();
     // whatever the caller's function does with the signal
-    const stop = () => void reader?.cancel().catch(() => undefined);
+    const stop = () => {
+      void reader?.cancel().catch(() => undefined);
+      pulls.add(Infinity);
+    };
     if (init.signal.aborted) stop();
     init.signal.addEventListener("abort", stop, { once: true });
-    for (;;) {
-      const read = await reader?.read();
-      if (!read || read.done) break;
-      const bytes = new Uint8Array(read.value); // a copy that can be given away: the caller may keep the original
+    while (reader) {
+      await pulls.take();
+      const { done, value } = await reader.read();
+      if (done) break;
+      const bytes = new Uint8Array(value); // a copy that can be given away: the caller may keep the original
       post({ kind: "fetch-chunk", id, bytes }, [bytes.buffer]);
     }
     post({ kind: "fetch-end", id });

@@ -1,8 +1,11 @@
 // The package as its users have it: unpacked beside a plain page, no bundler, in a real browser.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { launch } from "./browser.mjs";
-import { site } from "./site.mjs";
+import { WWW, site } from "./site.mjs";
 
 let browser, page, served;
 
@@ -270,6 +273,23 @@ test("an estimate tells the cost and the problems before anything large is fetch
   assert.equal(warm.cached_bytes, cold.download_bytes);
   served.hooks.intercept = undefined;
   await own.context().close();
+});
+
+test("a hub tells the SHA-256 of a large file, and it is held to it", async () => {
+  let digest = createHash("sha256").update(readFileSync(path.join(WWW, "demo/model.safetensors"))).digest("hex");
+  served.hooks.intercept = (request, response) => {
+    const [, kind, file] = /^\/some\/gpt2\/(resolve|raw)\/main\/(.+)$/.exec(request.url) ?? [];
+    if (kind === "resolve") response.writeHead(302, { Location: `/models/whole/${file}` }).end();
+    if (kind === "raw") response.end(`version https://git-lfs.github.com/spec/v1\noid sha256:${digest}\nsize 3872544\n`);
+    return kind !== undefined;
+  };
+  const load = () => run((_, plain) => gpt2.createGenerator("some/gpt2", { device: "wasm", cache: false, remote_host: location.origin }).then((g) => g.dispose(), plain));
+  assert.equal(await load(), undefined);
+  const right = digest;
+  digest = "0".repeat(64);
+  const error = await load();
+  served.hooks.intercept = undefined;
+  assert.deepEqual([error.name, error.expected, error.found], ["IntegrityError", digest, right]);
 });
 
 test("files from disk, a hub id with a revision on a mirror, and a fetch of the caller's", async () => {

@@ -83,23 +83,13 @@ impl GenerateOptions {
             let ids = token_ids(&json, "eos_token_id", FILE)?;
             options.eos_token_id = ids.into_iter().filter(|&id| (id as usize) < config.vocab_size).collect();
         }
-        const OURS: [&str; 8] = [
-            "max_new_tokens",
-            "do_sample",
-            "temperature",
-            "top_k",
-            "top_p",
-            "min_p",
-            "repetition_penalty",
-            "no_repeat_ngram_size",
-        ];
-        for name in OURS {
+        for name in IN_FILE {
             if let Some(value) = json.get(name).filter(|v| !v.is_null()) {
                 let before = options.clone();
                 options.set(name, value, config).map_err(in_file)?;
                 if let Err(error) = options.sampling.validate() {
                     // a greedy model's file may say anything of sampling (often `"temperature": 0`): it is not used
-                    let is_sampling = ["temperature", "top_k", "top_p", "min_p"].contains(&name);
+                    let is_sampling = SAMPLING.contains(&name);
                     if options.sampling.do_sample || !is_sampling {
                         return Err(in_file(error));
                     }
@@ -128,7 +118,7 @@ impl GenerateOptions {
     pub fn with(&self, given: &Map<String, Value>, config: &Config) -> Result<Self> {
         let mut options = self.clone();
         for (name, value) in given {
-            if !NAMES.contains(&name.as_str()) {
+            if !IN_FILE.contains(&name.as_str()) && !ONLY_GIVEN.contains(&name.as_str()) {
                 return Err(unknown(name));
             }
             if name == "eos_token_id" || !value.is_null() {
@@ -136,7 +126,7 @@ impl GenerateOptions {
             }
         }
         let is_given = |name: &&str| given.get(*name).is_some_and(|v| !v.is_null());
-        if !is_given(&"do_sample") && ["temperature", "top_k", "top_p", "min_p", "seed"].iter().any(is_given) {
+        if !is_given(&"do_sample") && SAMPLING.iter().chain(&["seed"]).any(is_given) {
             options.sampling.do_sample = true;
         }
         options.sampling.validate()?;
@@ -212,11 +202,15 @@ impl GenerateOptions {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::invalid_option(name, format!("one of {}", NAMES.join(", ")), "an unknown option")
+    Error::invalid_option(
+        name,
+        format!("one of {}, {}", IN_FILE.join(", "), ONLY_GIVEN.join(", ")),
+        "an unknown option",
+    )
 }
 
-/// Every option there is.
-const NAMES: [&str; 18] = [
+/// Options that a `generation_config.json` may give; `do_sample` before what depends on it.
+const IN_FILE: [&str; 8] = [
     "max_new_tokens",
     "do_sample",
     "temperature",
@@ -224,9 +218,13 @@ const NAMES: [&str; 18] = [
     "top_p",
     "min_p",
     "repetition_penalty",
+    "no_repeat_ngram_size",
+];
+
+/// Options that only a caller gives.
+const ONLY_GIVEN: [&str; 10] = [
     "presence_penalty",
     "frequency_penalty",
-    "no_repeat_ngram_size",
     "seed",
     "stop",
     "eos_token_id",
@@ -236,6 +234,9 @@ const NAMES: [&str; 18] = [
     "context_overflow",
     "prefix_reuse",
 ];
+
+/// Options that shape the draw, and have no effect without one.
+const SAMPLING: [&str; 4] = ["temperature", "top_k", "top_p", "min_p"];
 
 /// A number, or its digits as text where JavaScript's numbers do not reach.
 fn seed(value: &Value) -> Option<u64> {

@@ -1,5 +1,6 @@
 /** What loading a model would take, from its small files and the sizes of its large ones. Runs in the worker. */
 
+import { storageEstimate } from "./cache.js";
 import { describeAdapter, missing, startWasm } from "./load.js";
 import { openHub, readText } from "./hub.js";
 import type { Fetch } from "./http.js";
@@ -61,7 +62,7 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
 
   const cached_bytes = files.reduce((sum, file) => sum + file.cached, 0);
   const download_bytes = files.reduce((sum, file) => sum + Math.max(0, file.bytes - file.cached), 0);
-  const { usage = 0, quota = 0 } = (await navigator.storage?.estimate()) ?? {};
+  const { usage, quota } = await storageEstimate();
   if (options.cache && quota > 0 && download_bytes > quota - usage) {
     problems.push(`storage: the download takes ${download_bytes} bytes and ${Math.max(0, quota - usage)} are free, so it will not be kept`);
   }

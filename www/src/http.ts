@@ -70,6 +70,7 @@ export async function openRemote(url: string, kept: (Version & { n: number }) | 
 /** Asks which version of a file is served, without its bytes. → `null` if the server does not have it */
 export async function versionOf(url: string, options: HttpOptions): Promise<Version | null> {
   const response = await request(url, 0, options, "HEAD");
+  await response?.body?.cancel(); // a caller's fetch may have ignored the method
   return response && describe(response).version;
 }
 

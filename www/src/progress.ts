@@ -10,7 +10,8 @@ export class Progress {
   #emit: (event: ProgressEvent) => void;
   #files = new Map<string, { loaded: number; total: number }>();
   #expected_total = 0;
-  #start_ms = performance.now();
+  /** Bytes loaded at the ends of the last few seconds: what the time left is reckoned from. */
+  #marks: { ms: number; loaded: number }[] = [{ ms: performance.now(), loaded: 0 }];
   /** When the last event of each file, and of all together, was sent. */
   #last_ms = new Map<string, number>();
   #highest = 0;
@@ -86,6 +87,16 @@ export class Progress {
     return { loaded, total: Math.max(total, this.#expected_total) };
   }
 
+  /** By the rate of the last few seconds, since what comes from the cache comes faster than what is fetched. */
+  #timeLeft(): number | null {
+    const { loaded, total } = this.#sums();
+    const now = performance.now();
+    if (now - (this.#marks.at(-1)?.ms ?? 0) > 1000) this.#marks = [...this.#marks, { ms: now, loaded }].slice(-5);
+    const from = this.#marks[0] ?? { ms: now, loaded };
+    const is_known = now - from.ms > 500 && loaded > from.loaded && total > loaded;
+    return is_known ? Math.round(((now - from.ms) * (total - loaded)) / (loaded - from.loaded)) : null;
+  }
+
   #due(key: string): boolean {
     const now = performance.now();
     if (now - (this.#last_ms.get(key) ?? -Infinity) < INTERVAL_MS) return false;
@@ -94,9 +105,7 @@ export class Progress {
   }
 
   #send(status: ProgressEvent["status"], phase: ProgressPhase, file: string, progress: number, loaded: number, total: number): void {
-    const elapsed_ms = performance.now() - this.#start_ms;
-    // too early to tell in the first moments
-    const eta_ms = progress >= 100 ? 0 : loaded > 0 && total > loaded && elapsed_ms > 500 ? Math.round((elapsed_ms * (total - loaded)) / loaded) : null;
+    const eta_ms = progress >= 100 ? 0 : this.#timeLeft();
     this.#emit({ status, phase, name: this.#name, file, progress, loaded, total, eta_ms });
   }
 }

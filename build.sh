@@ -7,6 +7,8 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/gpt2-web"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 tools="$cache/tools"
 wasm_target=wasm32-unknown-unknown
+# just the features that rustc uses: with more, wasm-opt writes what browsers do not read yet
+wasm_features=(bulk-memory bulk-memory-opt mutable-globals nontrapping-float-to-int sign-ext reference-types multivalue simd)
 export PATH="$tools/bin:$PATH"
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
@@ -54,7 +56,7 @@ need_node() {
 own_sources() { # checkouts may share a target folder, and cargo compares times only: another's build must not pass for ours
   local mark="$CARGO_TARGET_DIR/checkout"
   [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return
-  find src tests -name '*.rs' -exec touch {} +
+  find src tests kernels -name '*.rs' -exec touch {} +
   mkdir -p "$CARGO_TARGET_DIR"
   printf '%s\n' "$PWD" >"$mark"
 }
@@ -102,17 +104,43 @@ build_wasm() {
   rm -rf www/wasm "$staging"
   wasm-bindgen --target web --out-dir "$staging" "$wasm"
   say "optimising"
-  # just the features that rustc uses: with more, wasm-opt writes what browsers do not read yet
-  local features=(bulk-memory bulk-memory-opt mutable-globals nontrapping-float-to-int sign-ext reference-types multivalue simd)
-  www/node_modules/.bin/wasm-opt -O2 --strip-debug --strip-producers "${features[@]/#/--enable-}" \
+  www/node_modules/.bin/wasm-opt -O2 --strip-debug --strip-producers "${wasm_features[@]/#/--enable-}" \
     "$staging/gpt2_web_bg.wasm" -o "$staging/optimised.wasm"
   mv "$staging/optimised.wasm" "$staging/gpt2_web_bg.wasm"
   mv "$staging" www/wasm
 }
 
+build_kernels() { # the CPU kernels, a small module for each kind of browser: relaxed SIMD or not, shared memory or not
+  local target_dir="$CARGO_TARGET_DIR/kernels" simd threads name wasm
+  for simd in "" -relaxed; do
+    for threads in "" -threads; do
+      name="kernels$simd$threads"
+      local features=+simd128,+bulk-memory,+mutable-globals flags="-C link-arg=--import-memory" kind=module
+      [ -z "$simd" ] || features+=,+relaxed-simd
+      if [ -n "$threads" ]; then
+        features+=,+atomics
+        kind=threads
+        flags+=" -C link-arg=--shared-memory -C link-arg=--max-memory=4294967296 -C link-arg=--export=__stack_pointer"
+      fi
+      # rustc warns that +atomics is not stable yet, which is known; other words are shown when it fails
+      RUSTFLAGS="-C target-feature=$features $flags" CARGO_TARGET_DIR="$target_dir/$name" cargo rustc --locked --quiet -p gpt2-kernels \
+        --lib --release --crate-type cdylib --features "$kind" --target "$wasm_target" 2>"$cache/kernels.log" ||
+        { cat "$cache/kernels.log" >&2; die "the kernels do not compile"; }
+      wasm="$target_dir/$name/$wasm_target/release/gpt2_kernels.wasm"
+      [ "www/wasm/$name.wasm" -nt "$wasm" ] && continue
+      say "optimising $name"
+      # nothing of ours lies in the first kilobyte, so constants may move into the addresses
+      www/node_modules/.bin/wasm-opt -O3 --low-memory-unused --strip-debug --strip-producers --strip-target-features \
+        "${wasm_features[@]/#/--enable-}" --enable-relaxed-simd --enable-threads "$wasm" -o "www/wasm/$name.new"
+      mv "www/wasm/$name.new" "www/wasm/$name.wasm"
+    done
+  done
+}
+
 build() {
   need_node
   build_wasm
+  build_kernels
   (cd www && node build.mjs)
 }
 

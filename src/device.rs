@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 
 use burn::tensor::Device;
+use gpt2_kernels::Dtype;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::self_test;
+use crate::weights::packed::{layout, out_of_memory};
 
 /// What the caller asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,19 +72,56 @@ impl AdapterInfo {
     }
 }
 
-/// A device that is open, and how it was chosen.
+/// Where a model is going to run.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The kernels, on the CPU.
+    Cpu,
+    /// Burn's device on the GPU, and what its self-test said.
+    Gpu(Device, String),
+}
+
+impl Place {
+    /// Its name among the options.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cpu => "wasm",
+            Self::Gpu(..) => "webgpu",
+        }
+    }
+}
+
+/// A place, and how it was chosen.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// Where Burn puts the model's tensors.
-    pub device: Device,
-    /// `"webgpu"` or `"wasm"`.
-    pub name: &'static str,
+    /// Where the model is going to run.
+    pub place: Place,
+    /// The format of the weights there.
+    pub dtype: Dtype,
     /// The GPU adapter in use.
     pub adapter: Option<String>,
     /// Why it is not the GPU, if that was wanted.
     pub fallback_reason: Option<String>,
-    /// What the known-answer self-test said.
-    pub self_test: String,
+}
+
+/// Reads the option `dtype`; `None` is `auto`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] for any other name.
+pub fn dtype_from_name(name: &str) -> Result<Option<Dtype>> {
+    let wrong = || Error::invalid_option("dtype", r#""auto", "fp32", "fp16", "q8" or "q4""#, format!("\"{name}\""));
+    if name == "auto" { Ok(None) } else { Dtype::from_name(name).map(Some).ok_or_else(wrong) }
+}
+
+/// The format of the weights on a device of that name: the one asked for, or what is fastest there at no visible loss.
+fn dtype_on(device: &str, dtype: Option<Dtype>) -> Result<Dtype> {
+    match (device, dtype) {
+        ("wasm", dtype) => Ok(dtype.unwrap_or(Dtype::Q8)),
+        (_, None | Some(Dtype::Fp32)) => Ok(Dtype::Fp32),
+        (_, Some(other)) => {
+            Err(Error::invalid_option("dtype", r#""auto" or "fp32" on WebGPU"#, format!("\"{}\"", other.name())))
+        }
+    }
 }
 
 /// Whether `auto` may try this adapter. → why not
@@ -96,68 +135,79 @@ fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
     }
 }
 
-/// The device that [`open`] would try first, told without opening anything: its name, and why it is not the GPU.
+/// What [`open`] would try first, told without opening anything: the device's name, the format of the weights, and why it
+/// is not the GPU.
 ///
 /// # Errors
-/// [`Error::WebGpuNotAvailable`] if WebGPU is asked for by name and there is no adapter.
-pub fn expected(request: Request, adapter: Option<&AdapterInfo>) -> Result<(&'static str, Option<String>)> {
-    match (request, refusal(adapter)) {
-        (Request::Wasm, _) => Ok(("wasm", None)),
-        (Request::Auto, Some(reason)) => Ok(("wasm", Some(reason))),
-        (Request::WebGpu, Some(reason)) if adapter.is_none() => Err(Error::WebGpuNotAvailable(reason)),
-        (Request::Auto | Request::WebGpu, _) => Ok(("webgpu", None)),
-    }
+/// [`Error::WebGpuNotAvailable`] if WebGPU is asked for by name and there is no adapter; [`Error::InvalidOption`] for a
+/// format that the device does not have.
+pub fn expected(
+    request: Request,
+    dtype: Option<Dtype>,
+    adapter: Option<&AdapterInfo>,
+) -> Result<(&'static str, Dtype, Option<String>)> {
+    let (name, reason) = match (request, refusal(adapter)) {
+        (Request::Wasm, _) => ("wasm", None),
+        (Request::Auto, Some(reason)) => ("wasm", Some(reason)),
+        (Request::WebGpu, Some(reason)) if adapter.is_none() => return Err(Error::WebGpuNotAvailable(reason)),
+        (Request::Auto | Request::WebGpu, _) => ("webgpu", None),
+    };
+    Ok((name, dtype_on(name, dtype)?, reason))
 }
 
 /// Opens a device for a model of this configuration: the one asked for, and no other without saying so.
 ///
 /// # Errors
 /// [`Error::WebGpuNotAvailable`] if WebGPU was asked for by name and cannot be had, cannot hold the model or computes
-/// wrong numbers.
-pub async fn open(request: Request, adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chosen> {
-    let reason = match request {
+/// wrong numbers; [`Error::InvalidOption`] for a format that the device does not have; [`Error::OutOfMemory`].
+pub async fn open(
+    request: Request,
+    dtype: Option<Dtype>,
+    adapter: Option<&AdapterInfo>,
+    config: &Config,
+) -> Result<Chosen> {
+    let fallback_reason = match request {
         Request::Wasm => None,
         Request::Auto => match refusal(adapter) {
             Some(reason) => Some(reason),
-            None => match open_gpu(adapter, config).await {
+            None => match open_gpu(dtype, adapter, config).await {
                 Ok(chosen) => return Ok(chosen),
                 Err(error) => Some(error.to_string()),
             },
         },
-        Request::WebGpu => return open_gpu(adapter, config).await,
+        Request::WebGpu => return open_gpu(dtype, adapter, config).await,
     };
-    check_memory(config)?;
-    let device = Device::flex();
-    let self_test = self_test::run(&device, config.activation_function).await?;
-    Ok(Chosen { device, name: "wasm", adapter: None, fallback_reason: reason, self_test })
+    let dtype = dtype_on("wasm", dtype)?;
+    check_memory(config, dtype)?;
+    Ok(Chosen { place: Place::Cpu, dtype, adapter: None, fallback_reason })
 }
 
 /// Whether the model's weights fit what a 32-bit address space can hold, so that nobody downloads what cannot run.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] with their size.
-pub fn check_memory(config: &Config) -> Result<()> {
-    /// For everything that is not weights.
-    const SPARE_BYTES: u64 = 256 << 20;
-    let n_bytes = config.n_params() * 4;
-    match n_bytes > (usize::MAX as u64).saturating_sub(SPARE_BYTES) {
-        true => Err(Error::OutOfMemory { what: "the model in fp32 on the CPU".into(), n_bytes }),
+pub fn check_memory(config: &Config, dtype: Dtype) -> Result<()> {
+    /// For everything that is not weights: caches, and what a pass needs.
+    const SPARE_BYTES: usize = 256 << 20;
+    match layout(config, dtype)?.n_bytes > (u32::MAX as usize) - SPARE_BYTES {
+        true => Err(out_of_memory(config, dtype)),
         false => Ok(()),
     }
 }
 
-async fn open_gpu(adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chosen> {
+async fn open_gpu(dtype: Option<Dtype>, adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chosen> {
     let Some(adapter) = adapter else {
         return Err(Error::WebGpuNotAvailable("this browser offers no WebGPU adapter".into()));
     };
+    let dtype = dtype_on("webgpu", dtype)?;
     let (device, max_bytes) = gpu().await?;
     if let Some(reason) = too_large(config, max_bytes) {
         return Err(Error::WebGpuNotAvailable(reason));
     }
-    let self_test = self_test::run(&device, config.activation_function)
+    let outcome = self_test::run_reference(&device, config.activation_function)
         .await
         .map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
-    Ok(Chosen { device, name: "webgpu", adapter: Some(adapter.summary()), fallback_reason: None, self_test })
+    Ok(Chosen { place: Place::Gpu(device, outcome), dtype, adapter: Some(adapter.summary()), fallback_reason: None })
 }
 
 /// Bytes that one binding of the device may span.
@@ -234,19 +284,31 @@ mod tests {
     #[test]
     fn the_cpu_is_chosen_with_a_reason() {
         let config = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
-        let auto =
-            pollster::block_on(open(Request::Auto, Some(&adapter("google", "swiftshader", "")), &config)).unwrap();
-        assert_eq!(auto.name, "wasm");
+        let open = |request, adapter: Option<&AdapterInfo>| pollster::block_on(open(request, None, adapter, &config));
+        let auto = open(Request::Auto, Some(&adapter("google", "swiftshader", ""))).unwrap();
+        assert_eq!((auto.place.name(), auto.dtype), ("wasm", Dtype::Q8));
         assert!(auto.fallback_reason.unwrap().contains("swiftshader"));
-        let named = pollster::block_on(open(Request::WebGpu, None, &config)).unwrap_err();
-        assert_eq!(named.code(), "webgpu_not_available");
-        let cpu = pollster::block_on(open(Request::Wasm, None, &config)).unwrap();
-        assert_eq!(cpu.fallback_reason, None);
+        assert_eq!(open(Request::WebGpu, None).unwrap_err().code(), "webgpu_not_available");
+        assert_eq!(open(Request::Wasm, None).unwrap().fallback_reason, None);
         assert!(Request::from_name("gpu").is_err());
         let software = adapter("google", "swiftshader", "");
-        assert_eq!(expected(Request::Auto, Some(&software)).unwrap().0, "wasm");
-        assert_eq!(expected(Request::Auto, Some(&adapter("apple", "", ""))).unwrap(), ("webgpu", None));
-        assert_eq!(expected(Request::WebGpu, Some(&software)).unwrap().0, "webgpu");
-        assert!(expected(Request::WebGpu, None).is_err());
+        assert_eq!(expected(Request::Auto, None, Some(&software)).unwrap().0, "wasm");
+        let apple = adapter("apple", "", "");
+        assert_eq!(expected(Request::Auto, None, Some(&apple)).unwrap(), ("webgpu", Dtype::Fp32, None));
+        assert_eq!(expected(Request::WebGpu, None, Some(&software)).unwrap().0, "webgpu");
+        assert!(expected(Request::WebGpu, None, None).is_err());
+        assert!(expected(Request::WebGpu, Some(Dtype::Q4), Some(&apple)).unwrap_err().to_string().contains("dtype"));
+        assert_eq!(expected(Request::Wasm, Some(Dtype::Q4), None).unwrap().1, Dtype::Q4);
+        assert!(dtype_from_name("int8").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_addressed_is_refused_before_it_is_fetched() {
+        let xl = r#"{"model_type":"gpt2","n_embd":1600,"n_head":25,"n_layer":48}"#;
+        let xl = Config::from_json(xl).unwrap();
+        assert_eq!(check_memory(&xl, Dtype::Fp32).unwrap_err().code(), "out_of_memory");
+        for dtype in [Dtype::Fp16, Dtype::Q8, Dtype::Q4] {
+            check_memory(&xl, dtype).unwrap();
+        }
     }
 }

@@ -10,8 +10,6 @@ use crate::sampler;
 use crate::session::{TokenLogprob, named_logprobs, piece_text};
 use crate::tokenizer::{TokenId, Tokenizer};
 
-/// Positions that one step scores: logits of [32, 50257] take 6.4 MB.
-const SCORE_CHUNK: usize = 32;
 /// How many alternatives each token comes with.
 const N_TOP: usize = 5;
 
@@ -68,22 +66,23 @@ impl<E: Engine> Scorer<E> {
         Ok(Self { engine, tokenizer, ids, cache, next: 0, tokens })
     }
 
-    /// Scores the next few tokens. A text longer than the context window slides through it by halves, so that each
+    /// Scores the next tokens, at most `max_tokens` (logits of [32, 50257] take 6.4 MB). A text longer than the context window slides through it by halves, so that each
     /// token is predicted from at least half a window. → (tokens scored so far, of so many)
     ///
     /// # Errors
     /// [`Error::DeviceLost`] if the device fails.
-    pub async fn step(&mut self) -> Result<(usize, usize)> {
+    pub async fn step(&mut self, max_tokens: usize) -> Result<(usize, usize)> {
+        let max_tokens = max_tokens.max(1);
         let n_ctx = self.engine.config().n_positions;
         let n_total = self.ids.len();
         if self.next + 1 < n_total {
             if self.cache.n_tokens() == n_ctx {
                 self.cache.truncate(0);
-                for ids in self.ids[self.next - n_ctx / 2..self.next].chunks(SCORE_CHUNK) {
+                for ids in self.ids[self.next - n_ctx / 2..self.next].chunks(max_tokens) {
                     self.engine.forward(&mut self.cache, ids, Rows::None, false).await?;
                 }
             }
-            let n_new = SCORE_CHUNK.min(n_total - 1 - self.next).min(n_ctx - self.cache.n_tokens());
+            let n_new = max_tokens.min(n_total - 1 - self.next).min(n_ctx - self.cache.n_tokens());
             let ids = &self.ids[self.next..self.next + n_new];
             let output = self.engine.forward(&mut self.cache, ids, Rows::All, false).await?;
             let targets = &self.ids[self.next + 1..];

@@ -4,20 +4,28 @@
 //! A GPU driver that miscompiles a shader gives wrong numbers and no error; this is what notices.
 
 use burn::tensor::{Device, Tensor};
+use gpt2_kernels::Dtype;
 use serde::Deserialize;
 
-use crate::engine::{Engine, Reference, Rows};
+use crate::engine::{Cache, Engine, Reference, Rows};
 use crate::error::{Error, Result};
-use crate::gpt2::{Activation, Config};
+use crate::gpt2::{Activation, Config, activate};
 use crate::tokenizer::TokenId;
-use crate::weights::CheckpointStream;
+use crate::weights::{CheckpointStream, Sink, Tensors};
 
 const CONFIG: &str = include_str!("../tests/golden/self_test/config.json");
 const CHECKPOINT: &[u8] = include_bytes!("../tests/golden/self_test/model.safetensors");
 const EXPECTED: &str = include_str!("../tests/golden/self_test/expected.json");
 
-/// Largest difference of a logit that rounding in f32 explains, with room: GPUs may fuse and reorder.
-const TOLERANCE: f32 = 1e-3;
+/// Largest difference of a logit that is explained by rounding weights to this format, with room.
+fn tolerance(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::Fp32 => 1e-3, // GPUs may fuse and reorder
+        Dtype::Fp16 => 1e-2,
+        Dtype::Q8 => 0.3, // a tenth of what the logits of this small model vary by
+        Dtype::Q4 => 3.0,
+    }
+}
 
 /// The two kinds of GELU differ by 1.5e-4 here, and must not pass for one another.
 const ACTIVATION_TOLERANCE: f32 = 5e-5;
@@ -47,19 +55,33 @@ fn known_values(activation: Activation) -> [f32; 7] {
     }
 }
 
-/// Runs the test on a device, for a model with this nonlinearity. → one line for people: passed, with the largest difference
+/// The configuration of the test's model.
+///
+/// # Errors
+/// None, unless this build is broken.
+pub fn config() -> Result<Config> {
+    Config::from_json(CONFIG)
+}
+
+/// Writes the checkpoint of the test's model to `sink`. → the sink
+///
+/// # Errors
+/// Those of the sink.
+pub fn write<S: Sink>(sink: S) -> Result<S> {
+    let mut stream = CheckpointStream::new(config()?, sink);
+    stream.begin_file("self-test", Some(CHECKPOINT.len() as u64))?;
+    stream.write(CHECKPOINT)?;
+    stream.finish()
+}
+
+/// Runs the test on an engine that holds the test's model. → one line for people: passed, with the largest difference
 ///
 /// # Errors
 /// [`Error::InvalidLogits`] that says what differed and by how much.
-pub async fn run(device: &Device, activation: Activation) -> Result<String> {
-    let config = Config::from_json(CONFIG)?;
+pub async fn run<E: Engine>(engine: &E, dtype: Dtype) -> Result<String> {
     let expected: Expected = serde_json::from_str(EXPECTED)
         .map_err(|e| Error::file("expected.json", "the self-test's answers", e.to_string()))?;
-    let mut stream = CheckpointStream::new(config.clone(), device.clone());
-    stream.begin_file("self-test", Some(CHECKPOINT.len() as u64))?;
-    stream.write(CHECKPOINT)?;
-    let engine = Reference::new(config, &mut stream.finish()?, device.clone())?;
-
+    let differ = |what: &str, found: &[f32], expected: &[f32]| differ(what, found, expected, tolerance(dtype));
     let mut cache = engine.new_cache();
     let whole = engine.forward(&mut cache, &expected.ids, Rows::Last, false).await?.logits;
     let mut worst = differ("prefill", &whole, &expected.logits_last)?;
@@ -71,19 +93,23 @@ pub async fn run(device: &Device, activation: Activation) -> Result<String> {
     cache.truncate(half);
     let again = engine.forward(&mut cache, &expected.ids[half..], Rows::Last, false).await?.logits;
     worst = worst.max(differ("prefill after a truncated cache", &again, &expected.logits_last)?);
-
-    let bent = activation.forward(Tensor::<1>::from_data(POINTS, device)).into_data_async().await;
-    let bent = bent.map_err(|e| Error::DeviceLost(e.to_string()))?;
-    let bent = bent.try_into_vec_as::<f32>().map_err(|e| Error::DeviceLost(e.to_string()))?;
-    let worst_bent = differ("nonlinearity", &bent, &known_values(activation))?;
-    if worst_bent > ACTIVATION_TOLERANCE {
-        return Err(Error::invalid_logits(format!("self-test: {activation:?} is off by {worst_bent:.1e}")));
-    }
     Ok(format!("passed (largest difference {worst:.1e})"))
 }
 
+/// [`run`] for the reference on a Burn device, and the nonlinearity of the model that is about to be loaded.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reference(device: &Device, activation: Activation) -> Result<String> {
+    let bent = activate(activation, Tensor::<1>::from_data(POINTS, device)).into_data_async().await;
+    let bent = bent.map_err(|e| Error::DeviceLost(e.to_string()))?;
+    let bent = bent.try_into_vec_as::<f32>().map_err(|e| Error::DeviceLost(e.to_string()))?;
+    differ(&format!("nonlinearity {activation:?}"), &bent, &known_values(activation), ACTIVATION_TOLERANCE)?;
+    run(&Reference::new(config()?, write(Tensors::new(device.clone()))?)?, Dtype::Fp32).await
+}
+
 /// Largest difference of two rows of logits.
-fn differ(what: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
+fn differ(what: &str, found: &[f32], expected: &[f32], tolerance: f32) -> Result<f32> {
     let mut worst = (0, 0.0);
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {
         let difference = (f - e).abs();
@@ -93,15 +119,15 @@ fn differ(what: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
     }
     if found.len() != expected.len() {
         return Err(Error::invalid_logits(format!(
-            "self-test, {what}: expected {} logits, found {}",
+            "self-test, {what}: expected {} values, found {}",
             expected.len(),
             found.len()
         )));
     }
-    if worst.1 > TOLERANCE {
+    if worst.1 > tolerance {
         let (i, difference) = worst;
         let message = format!(
-            "self-test, {what}: logit {i}: expected {}, found {} (off by {difference:.1e})",
+            "self-test, {what}: value {i}: expected {}, found {} (off by {difference:.1e})",
             expected[i], found[i]
         );
         return Err(Error::invalid_logits(message));
@@ -112,21 +138,29 @@ fn differ(what: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Cpu;
 
     #[test]
     fn passes_on_the_cpu() {
         use Activation::{Gelu, GeluNew, Relu, Silu, Tanh};
         for activation in [GeluNew, Gelu, Relu, Silu, Tanh] {
-            assert!(pollster::block_on(run(&Device::flex(), activation)).unwrap().starts_with("passed"));
+            assert!(pollster::block_on(run_reference(&Device::flex(), activation)).unwrap().starts_with("passed"));
+        }
+        for dtype in Dtype::ALL {
+            let engine = Cpu::load(config().unwrap(), dtype, |stream| {
+                stream.begin_file("self-test", None)?;
+                stream.write(CHECKPOINT)
+            });
+            let outcome = pollster::block_on(run(&engine.unwrap(), dtype)).unwrap();
+            println!("{}: {outcome}", dtype.name());
         }
     }
 
     #[test]
     fn notices_wrong_numbers() {
-        assert!(
-            differ("x", &[1.0, 2.0], &[1.0, 2.1]).unwrap_err().to_string().contains("logit 1: expected 2.1, found 2")
-        );
-        assert!(differ("x", &[f32::NAN], &[1.0]).is_err());
-        assert!(differ("x", &[1.0], &[1.0, 1.0]).is_err());
+        let differ = |found: &[f32], expected: &[f32]| super::differ("x", found, expected, 1e-3);
+        assert!(differ(&[1.0, 2.0], &[1.0, 2.1]).unwrap_err().to_string().contains("value 1: expected 2.1, found 2"));
+        assert!(differ(&[f32::NAN], &[1.0]).is_err());
+        assert!(differ(&[1.0], &[1.0, 1.0]).is_err());
     }
 }

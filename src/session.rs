@@ -15,9 +15,6 @@ use crate::options::{ContextOverflow, GenerateOptions};
 use crate::sampler::{self, Sampler};
 use crate::tokenizer::{StopStrings, TokenId, Tokenizer, Utf8Stream};
 
-/// Tokens of a prompt that one step runs: few enough for a cancel to be heard soon.
-const PREFILL_CHUNK: usize = 32;
-
 /// A token with its log-probability under the model itself, before any processing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TokenLogprob {
@@ -223,23 +220,24 @@ impl<E: Engine> Session<E> {
         self.run.as_ref().map_or(0, |run| run.n_prompt)
     }
 
-    /// Does the next piece of work: runs a part of the prompt, or chooses a token.
+    /// Does the next piece of work: runs at most `max_tokens` of the prompt (at least one), or chooses a token. How many
+    /// tokens can be run before somebody who cancels has to wait is for the caller to measure.
     ///
     /// # Errors
     /// [`Error::InvalidState`] if no generation is under way, [`Error::InvalidLogits`] if the model's output is not
     /// finite or all of it is masked, [`Error::DeviceLost`] if the device fails. An error ends the generation.
-    pub async fn step(&mut self) -> Result<Step> {
+    pub async fn step(&mut self, max_tokens: usize) -> Result<Step> {
         let Some(mut run) = self.run.take() else {
             return Err(Error::InvalidState("no generation is under way".into()));
         };
-        let step = self.advance(&mut run).await?;
+        let step = self.advance(&mut run, max_tokens.max(1)).await?;
         if !matches!(step, Step::Full | Step::Token(_, Some(_))) {
             self.run = Some(run);
         }
         Ok(step)
     }
 
-    async fn advance(&mut self, run: &mut Run) -> Result<Step> {
+    async fn advance(&mut self, run: &mut Run, max_tokens: usize) -> Result<Step> {
         let n_ctx = self.engine.config().n_positions;
         let is_full = self.context_usage() >= n_ctx;
         if is_full && run.options.context_overflow == ContextOverflow::Slide {
@@ -249,8 +247,8 @@ impl<E: Engine> Session<E> {
         }
 
         let pending = &self.ids[self.window_start + self.cache.n_tokens()..];
-        if pending.len() > PREFILL_CHUNK {
-            let chunk = pending[..PREFILL_CHUNK].to_vec();
+        if pending.len() > max_tokens {
+            let chunk = pending[..max_tokens].to_vec();
             self.engine.forward(&mut self.cache, &chunk, Rows::None, false).await?;
             let n_total = self.context_usage() - run.n_reused.min(self.context_usage());
             return Ok(Step::Prefill { n_done: self.cache.n_tokens().saturating_sub(run.n_reused), n_total });

@@ -8,7 +8,7 @@ use common::*;
 use gpt2_web::gpt2::Config;
 use gpt2_web::options::GenerateOptions;
 use gpt2_web::tokenizer::Tokenizer;
-use gpt2_web::weights::{CheckpointStream, Header, index};
+use gpt2_web::weights::{CheckpointStream, Header, Tensors, index};
 use proptest::prelude::*;
 
 /// Where to change a file, and to what.
@@ -39,8 +39,8 @@ fn read(path: &str) -> Vec<u8> {
     std::fs::read(golden(path)).expect("golden file")
 }
 
-fn stream(config: &Config, bytes: &[u8], is_size_known: bool) -> gpt2_web::Result<gpt2_web::weights::Tensors> {
-    let mut stream = CheckpointStream::new(config.clone(), Device::flex());
+fn stream(config: &Config, bytes: &[u8], is_size_known: bool) -> gpt2_web::Result<Tensors> {
+    let mut stream = CheckpointStream::new(config.clone(), Tensors::new(Device::flex()));
     stream.begin_file("model.safetensors", is_size_known.then_some(bytes.len() as u64))?;
     for piece in bytes.chunks(1000) {
         stream.write(piece)?;

@@ -61,7 +61,7 @@ impl Demo {
         session.begin(self.options(given), 0)?;
         let mut text = Text { text: String::new(), ids: Vec::new(), finish: None };
         loop {
-            match block_on(session.step())? {
+            match block_on(session.step(32))? {
                 Step::Prefill { n_done, n_total } => assert!(n_done > 0 && n_done < n_total),
                 Step::Full => return Ok(text),
                 Step::Token(chunk, finish) => {
@@ -110,7 +110,7 @@ fn a_reused_prefix_changes_nothing() {
     for reuse in [true, false] {
         session.replace(demo.encode(LONG), reuse);
         session.begin(demo.options(given.clone()), 0).expect("begin");
-        let first = block_on(session.step()).expect("step");
+        let first = block_on(session.step(32)).expect("step");
         assert_eq!(matches!(first, Step::Prefill { .. }), !reuse, "what is in the cache is not run again");
         session.replace(demo.encode(LONG), reuse);
         assert_eq!(demo.go_on(&mut session, given.clone()).expect("text"), fresh);
@@ -217,7 +217,7 @@ fn logprobs_are_those_of_the_score() {
         .expect("begin");
     let mut logprobs = Vec::new();
     loop {
-        let Step::Token(chunk, finish) = block_on(session.step()).expect("step") else { panic!("a short prompt") };
+        let Step::Token(chunk, finish) = block_on(session.step(32)).expect("step") else { panic!("a short prompt") };
         let top = chunk.top_logprobs.expect("top");
         assert!(top.len() == 3 && top[0].logprob >= top[1].logprob && top[1].logprob >= top[2].logprob);
         logprobs.push(chunk.logprob.expect("logprob"));
@@ -226,7 +226,7 @@ fn logprobs_are_those_of_the_score() {
         }
     }
     let mut scorer = Scorer::new(demo.engine.clone(), demo.tokenizer.clone(), session.ids().to_vec()).expect("scorer");
-    while let (n_done, n_total) = block_on(scorer.step()).expect("step")
+    while let (n_done, n_total) = block_on(scorer.step(32)).expect("step")
         && n_done < n_total
     {}
     let score = scorer.finish();
@@ -245,7 +245,7 @@ fn a_text_longer_than_the_window_is_scored_whole() {
     let mut scorer = Scorer::new(demo.engine.clone(), demo.tokenizer.clone(), ids.clone()).expect("scorer");
     let mut n_before = 0;
     loop {
-        let (n_done, n_total) = block_on(scorer.step()).expect("step");
+        let (n_done, n_total) = block_on(scorer.step(32)).expect("step");
         assert!(n_done > n_before && n_total == 600);
         n_before = n_done;
         if n_done == n_total {
@@ -264,9 +264,9 @@ fn interrupting_keeps_the_text_and_ends_the_run() {
     session.append(&demo.encode("The old king"));
     session.begin(demo.options(json!({ "max_new_tokens": 30, "eos_token_id": null })), 0).expect("begin");
     for _ in 0..3 {
-        block_on(session.step()).expect("step");
+        block_on(session.step(32)).expect("step");
     }
     session.interrupt();
     assert_eq!(session.ids().len(), demo.encode("The old king").len() + 3);
-    assert_eq!(block_on(session.step()).expect_err("ended").code(), "invalid_state");
+    assert_eq!(block_on(session.step(32)).expect_err("ended").code(), "invalid_state");
 }

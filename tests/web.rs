@@ -1,15 +1,16 @@
-//! In a browser: the reference on both of its devices against transformers, through the same code that a page runs.
+//! In a browser: the reference on WebGPU against transformers. (The CPU engine there is a module of its own, which
+//! www/test/engine.test.mjs holds against the same answers.)
 //!
 //! WebGPU is whatever adapter the browser gives; in the tests that is SwiftShader, which is right and slow.
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::unwrap_used)] // all of this file is a test
 
 use burn::tensor::Device;
-use gpt2_web::device::{self, AdapterInfo, Request};
+use gpt2_web::device::{self, AdapterInfo, Place, Request};
 use gpt2_web::engine::{Engine, Reference, Rows};
 use gpt2_web::gpt2::{Activation, Config};
 use gpt2_web::sampler::argmax;
-use gpt2_web::weights::{CheckpointStream, Dtype, Header};
+use gpt2_web::weights::{CheckpointStream, Dtype, Header, Tensors};
 use gpt2_web::{Error, self_test};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
@@ -53,10 +54,12 @@ const MODELS: [Golden; 12] = [
     golden!("one"),
 ];
 
-async fn open(request: Request) -> Device {
+async fn gpu() -> (Device, String) {
     gpt2_web::web::start(); // a test's module is not instantiated as the page's is
     let config = Config::from_json(MODELS[0].config).unwrap();
-    device::open(request, Some(&AdapterInfo::default()), &config).await.unwrap().device
+    let chosen = device::open(Request::WebGpu, None, Some(&AdapterInfo::default()), &config).await.unwrap();
+    let Place::Gpu(device, outcome) = chosen.place else { panic!("WebGPU was asked for by name") };
+    (device, outcome)
 }
 
 fn expected_logits(bytes: &[u8]) -> Vec<f32> {
@@ -75,10 +78,10 @@ fn ids(json: &serde_json::Value) -> Vec<u32> {
 async fn agrees_with_transformers(device: Device) {
     for golden in &MODELS {
         let config = Config::from_json(golden.config).unwrap();
-        let mut stream = CheckpointStream::new(config.clone(), device.clone());
+        let mut stream = CheckpointStream::new(config.clone(), Tensors::new(device.clone()));
         stream.begin_file("model.safetensors", None).unwrap();
         stream.write(golden.checkpoint).unwrap();
-        let engine = Reference::new(config, &mut stream.finish().unwrap(), device.clone()).unwrap();
+        let engine = Reference::new(config, stream.finish().unwrap()).unwrap();
         let answers: serde_json::Value = serde_json::from_str(golden.expected).unwrap();
 
         let prompt = ids(&answers["ids"]);
@@ -100,21 +103,12 @@ async fn agrees_with_transformers(device: Device) {
 }
 
 #[wasm_bindgen_test]
-async fn the_cpu_agrees_with_transformers() {
-    agrees_with_transformers(open(Request::Wasm).await).await;
-}
-
-#[wasm_bindgen_test]
 async fn webgpu_agrees_with_transformers() {
-    agrees_with_transformers(open(Request::WebGpu).await).await;
-}
-
-#[wasm_bindgen_test]
-async fn the_self_test_passes_on_both() {
-    for request in [Request::Wasm, Request::WebGpu] {
-        let outcome = self_test::run(&open(request).await, Activation::Gelu).await.unwrap();
-        assert!(outcome.starts_with("passed"), "{outcome}");
-    }
+    let (device, outcome) = gpu().await;
+    assert!(outcome.starts_with("passed"), "{outcome}");
+    agrees_with_transformers(device.clone()).await;
+    let outcome = self_test::run_reference(&device, Activation::Gelu).await.unwrap();
+    assert!(outcome.starts_with("passed"), "{outcome}");
 }
 
 #[wasm_bindgen_test]
@@ -122,9 +116,9 @@ async fn auto_never_takes_a_software_adapter() {
     gpt2_web::web::start();
     let config = Config::from_json(MODELS[0].config).unwrap();
     let software = AdapterInfo { vendor: "google".into(), architecture: "swiftshader".into(), ..Default::default() };
-    let chosen = device::open(Request::Auto, Some(&software), &config).await.unwrap();
-    assert_eq!(chosen.name, "wasm");
+    let chosen = device::open(Request::Auto, None, Some(&software), &config).await.unwrap();
+    assert_eq!(chosen.place.name(), "wasm");
     assert!(chosen.fallback_reason.unwrap().contains("software"));
-    let error = device::open(Request::WebGpu, None, &config).await.unwrap_err();
+    let error = device::open(Request::WebGpu, None, None, &config).await.unwrap_err();
     assert!(matches!(error, Error::WebGpuNotAvailable(_)));
 }

@@ -15,11 +15,11 @@ mkdirSync("dist/demo", { recursive: true });
 
 const common = { bundle: true, format: "esm", target: "es2022", minify: true, keepNames: true, sourcemap: true, legalComments: "none", logLevel: "warning" };
 await build({ ...common, entryPoints: ["src/index.ts", "src/elements.ts", "src/page.ts"], outdir: "dist", splitting: true, chunkNames: "chunk-[hash]" });
-await build({ ...common, entryPoints: ["src/worker.ts"], outdir: "dist" });
+await build({ ...common, entryPoints: ["src/worker.ts", "src/kernel-thread.ts"], outdir: "dist" });
 // a service worker's scope is its folder, so it lies beside index.html; it is a classic script
 await build({ ...common, entryPoints: ["src/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
-cpSync("wasm/gpt2_web_bg.wasm", "dist/gpt2_web_bg.wasm");
+for (const file of readdirSync("wasm").filter((name) => name.endsWith(".wasm"))) cpSync(`wasm/${file}`, `dist/${file}`);
 const model_files = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];
 for (const file of model_files) cpSync(`demo/${file}`, `dist/demo/${file}`);
 

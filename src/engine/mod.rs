@@ -1,7 +1,11 @@
 //! What runs the model: one small trait, so that every faster engine can be held against the reference.
 
+mod any;
+pub mod cpu;
 mod reference;
 
+pub use any::{Any, AnyCache};
+pub use cpu::Cpu;
 pub use reference::Reference;
 
 use crate::error::{Error, Result};

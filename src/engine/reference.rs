@@ -17,12 +17,13 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Takes the model's tensors, which are on `device` already.
+    /// Takes the model's tensors, on the device that they are on.
     ///
     /// # Errors
     /// As [`Gpt2::load`].
-    pub fn new(config: Config, tensors: &mut Tensors, device: Device) -> Result<Self> {
-        let model = Gpt2::load(tensors, &config)?;
+    pub fn new(config: Config, mut tensors: Tensors) -> Result<Self> {
+        let device = tensors.device().clone();
+        let model = Gpt2::load(&mut tensors, &config)?;
         Ok(Self { config, model, device })
     }
 

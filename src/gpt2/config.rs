@@ -1,5 +1,7 @@
 //! `config.json` of a GPT-2 checkpoint: every field that changes the result, read and checked.
 
+pub use gpt2_kernels::Activation;
+use gpt2_kernels::Dims;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -8,21 +10,6 @@ const FILE: &str = "config.json";
 /// No GPT-2 comes near these; a hostile file must not make us allocate by its word.
 const MAX_DIM: u64 = 1 << 20;
 const MAX_LAYERS: u64 = 1024;
-
-/// The nonlinearity of the MLP (`activation_function`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `gelu_new`: the tanh approximation that GPT-2 was trained with (Hendrycks & Gimpel 2016).
-    GeluNew,
-    /// `gelu`: the exact one, with erf.
-    Gelu,
-    /// `relu`
-    Relu,
-    /// `silu`: x · sigmoid(x)
-    Silu,
-    /// `tanh`
-    Tanh,
-}
 
 /// The hyperparameters of one GPT-2, under their names in `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,6 +122,23 @@ impl Config {
             eos_token_ids: config.eos_token_ids.iter().copied().filter(in_vocab).collect(),
             ..config
         })
+    }
+
+    /// The part of it that the packed weights and their engines need.
+    pub fn dims(&self) -> Dims {
+        Dims {
+            vocab_size: self.vocab_size,
+            n_positions: self.n_positions,
+            n_embd: self.n_embd,
+            n_layer: self.n_layer,
+            n_head: self.n_head,
+            n_inner: self.n_inner,
+            activation: self.activation_function,
+            layer_norm_epsilon: self.layer_norm_epsilon as f32,
+            scale_attn_weights: self.scale_attn_weights,
+            scale_attn_by_inverse_layer_idx: self.scale_attn_by_inverse_layer_idx,
+            tie_word_embeddings: self.tie_word_embeddings,
+        }
     }
 
     /// D, the width of one head: C / H.

@@ -6,16 +6,14 @@ use super::{Activation, Conv1d};
 use crate::error::Result;
 use crate::weights::Tensors;
 
-impl Activation {
-    /// Element by element.
-    pub fn forward<const N: usize>(self, x: Tensor<N>) -> Tensor<N> {
-        match self {
-            Activation::GeluNew => activation::gelu_approximate(x),
-            Activation::Gelu => activation::gelu(x),
-            Activation::Relu => activation::relu(x),
-            Activation::Silu => activation::silu(x),
-            Activation::Tanh => activation::tanh(x),
-        }
+/// The nonlinearity, element by element.
+pub fn activate<const N: usize>(function: Activation, x: Tensor<N>) -> Tensor<N> {
+    match function {
+        Activation::GeluNew => activation::gelu_approximate(x),
+        Activation::Gelu => activation::gelu(x),
+        Activation::Relu => activation::relu(x),
+        Activation::Silu => activation::silu(x),
+        Activation::Tanh => activation::tanh(x),
     }
 }
 
@@ -42,6 +40,6 @@ impl Mlp {
     /// x: [1, T, C] → [1, T, C]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.c_fc.forward(x); // [1, T, n_inner]
-        self.c_proj.forward(self.activation.forward(x))
+        self.c_proj.forward(activate(self.activation, x))
     }
 }

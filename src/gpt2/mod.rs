@@ -13,7 +13,7 @@ pub use attention::Attention;
 pub use config::{Activation, Config, token_ids};
 pub use kv_cache::{KvCache, LayerCache};
 pub use layers::{Conv1d, Embedding, LayerNorm};
-pub use mlp::Mlp;
+pub use mlp::{Mlp, activate};
 
 use burn::tensor::{Device, Int, Tensor};
 

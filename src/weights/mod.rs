@@ -1,19 +1,22 @@
-//! From a checkpoint's bytes to tensors on a device, one tensor at a time.
+//! From a checkpoint's bytes to an engine's memory, one tensor at a time.
 //!
 //! ```text
-//! bytes -stream-> safetensors header, then one tensor's bytes at a time -dtype-> f32 -> [`Tensors`] on the device
+//! bytes -stream-> safetensors header, then one tensor's bytes at a time -dtype-> f32 -> [`Sink`]
+//! Sink: [`Packed`] weights for the engines that are ours, [`Tensors`] on a Burn device for the reference
 //! ```
 
 mod dtype;
 mod header;
 pub mod index;
 pub mod names;
+pub mod packed;
 mod stream;
 mod tensors;
 
 pub use dtype::Dtype;
 pub use header::{Header, TensorInfo};
-pub use stream::CheckpointStream;
+pub use packed::Packed;
+pub use stream::{CheckpointStream, Sink};
 pub use tensors::Tensors;
 
 /// Most bytes that any error message quotes from a file.

@@ -1,24 +1,56 @@
-//! Reads a checkpoint as its bytes arrive: never more than one tensor is held outside the device.
+//! Reads a checkpoint as its bytes arrive, and holds none of them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use burn::tensor::Device;
-
 use super::header::PREFIX_BYTES;
-use super::{Dtype, Header, TensorInfo, Tensors, names};
+use super::{Dtype, Header, TensorInfo, names};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 
-/// Takes the bytes of one or more safetensors files, in pieces of any size, and puts each tensor on the device as soon
-/// as its last byte is there.
+/// Where a checkpoint's tensors go: one after the other, in the file's order, each with a name and a shape that the
+/// model expects.
+pub trait Sink {
+    /// Begins a tensor of f32 values, row-major.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if there is no room for it.
+    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()>;
+
+    /// Takes its next values.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for values that cannot be used; the file is the caller's to name.
+    fn values(&mut self, values: &[f32]) -> Result<()>;
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    fn end(&mut self) -> Result<()>;
+}
+
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()> {
+        (**self).begin(name, shape)
+    }
+
+    fn values(&mut self, values: &[f32]) -> Result<()> {
+        (**self).values(values)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        (**self).end()
+    }
+}
+
+/// Takes the bytes of one or more safetensors files, in pieces of any size, and passes the tensors on as they come.
 #[derive(Debug)]
-pub struct CheckpointStream {
+pub struct CheckpointStream<S> {
     config: Config,
-    device: Device,
+    sink: S,
     /// Shapes of the tensors still to come.
     awaited: HashMap<String, Vec<usize>>,
     seen: HashSet<String>,
-    tensors: Tensors,
     /// Of a tied model: fingerprints of `wte.weight` and of the copy of it that some checkpoints carry as the head.
     wte_hash: Option<u64>,
     head_hash: Option<u64>,
@@ -34,22 +66,21 @@ enum State {
     /// Gathers the header's length, then its JSON.
     Header(Vec<u8>),
     /// Reads `rest[0]`, of which `n_read` bytes have come. `rest` is never empty, nor is its first tensor.
-    Body { rest: VecDeque<TensorInfo>, n_read: u64, values: Values },
+    Body { rest: VecDeque<TensorInfo>, n_read: u64, part: Part },
     /// Nothing may follow.
     End,
 }
 
-impl CheckpointStream {
-    /// A stream into `device` of the tensors that a model of this configuration needs.
-    pub fn new(config: Config, device: Device) -> Self {
+impl<S: Sink> CheckpointStream<S> {
+    /// A stream into `sink` of the tensors that a model of this configuration needs.
+    pub fn new(config: Config, sink: S) -> Self {
         let awaited = names::expected_tensors(&config).into_iter().collect();
         let state = State::Idle;
         Self {
             config,
-            device,
+            sink,
             awaited,
             seen: HashSet::new(),
-            tensors: Tensors::default(),
             wte_hash: None,
             head_hash: None,
             file: String::new(),
@@ -89,11 +120,11 @@ impl CheckpointStream {
         Ok(())
     }
 
-    /// Ends the last file and hands the tensors over.
+    /// Ends the last file and gives the sink back.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the file is incomplete or a tensor is missing.
-    pub fn finish(mut self) -> Result<Tensors> {
+    pub fn finish(mut self) -> Result<S> {
         self.end_file()?;
         if let Some((name, shape)) = self.awaited.iter().min() {
             let found = match self.awaited.len() {
@@ -107,17 +138,7 @@ impl CheckpointStream {
             let expected = "false, since lm_head.weight and wte.weight differ";
             return Err(Error::unsupported("tie_word_embeddings", expected, "true"));
         }
-        Ok(self.tensors)
-    }
-
-    /// The configuration that the tensors are held against.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The device that the tensors go to.
-    pub fn device(&self) -> &Device {
-        &self.device
+        Ok(self.sink)
     }
 
     fn end_file(&mut self) -> Result<()> {
@@ -148,7 +169,7 @@ impl CheckpointStream {
             for tensor in &header.tensors {
                 self.check(tensor)?;
             }
-            self.begin_tensor(header.tensors.into());
+            self.begin_tensor(header.tensors.into())?;
         }
         Ok(bytes)
     }
@@ -187,81 +208,100 @@ impl CheckpointStream {
         Ok(())
     }
 
+    /// What becomes of a tensor's bytes.
+    fn use_of(&self, tensor: &TensorInfo) -> Use {
+        let name = names::canonical(&tensor.name);
+        match Dtype::from_name(&tensor.dtype) {
+            Some(dtype) if is_tied_head(&self.config, name) => Use::Compare(dtype),
+            Some(dtype) if self.awaited.contains_key(name) => Use::Keep(dtype),
+            _ => Use::PassBy,
+        }
+    }
+
     /// Takes what belongs to the current tensor. → what is left
     fn write_body<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8]> {
-        let State::Body { rest, n_read, values } = &mut self.state else { return Ok(bytes) };
+        let State::Body { rest, .. } = &self.state else { return Ok(bytes) };
+        let purpose = self.use_of(&rest[0]);
+        let State::Body { rest, n_read, part } = &mut self.state else { return Ok(bytes) };
         let n_left = rest[0].end - rest[0].begin - *n_read;
         let (taken, left) = bytes.split_at(usize::try_from(n_left).unwrap_or(usize::MAX).min(bytes.len()));
         *n_read += taken.len() as u64;
+        let is_whole = taken.len() as u64 == n_left;
         let name = names::canonical(&rest[0].name);
-        let is_tied_head = is_tied_head(&self.config, name);
-        // the bytes of a buffer pass by unread
-        let dtype = Dtype::from_name(&rest[0].dtype).filter(|_| is_tied_head || self.awaited.contains_key(name));
-        if let Some(dtype) = dtype {
-            let n_kept = if is_tied_head { 0 } else { n_left };
-            values
-                .extend(dtype, taken, n_kept)
-                .map_err(|n_bytes| Error::OutOfMemory { what: format!("tensor `{name}`"), n_bytes })?;
-        }
-        if is_tied_head {
-            self.head_hash = Some(fingerprint(self.head_hash, &values.whole));
-            values.whole.clear();
-        }
-        if taken.len() as u64 == n_left {
-            if dtype.is_some() && !is_tied_head {
+        match purpose {
+            Use::PassBy => {}
+            Use::Compare(dtype) => self.head_hash = Some(fingerprint(self.head_hash, &part.to_f32(dtype, taken))),
+            Use::Keep(dtype) => {
+                let in_file = |error: Error| match error {
+                    Error::Checkpoint { tensor: None, expected, found, .. } => {
+                        Error::tensor(&self.file, name, expected, found)
+                    }
+                    other => other,
+                };
+                let values = part.to_f32(dtype, taken);
                 if self.config.tie_word_embeddings && name == "wte.weight" {
-                    self.wte_hash = Some(fingerprint(None, &values.whole));
+                    self.wte_hash = Some(fingerprint(self.wte_hash, &values));
                 }
-                let values = std::mem::take(&mut values.whole);
-                self.tensors.put(name, values, &rest[0].shape, &self.device);
-                self.awaited.remove(name);
+                self.sink.values(&values).map_err(in_file)?;
+                if is_whole {
+                    self.sink.end().map_err(in_file)?;
+                    self.awaited.remove(name);
+                }
             }
+        }
+        if is_whole {
             rest.pop_front();
             let rest = std::mem::take(rest);
-            self.begin_tensor(rest);
+            self.begin_tensor(rest)?;
         }
         Ok(left)
     }
 
     /// Goes on to the first tensor of `rest` that has bytes at all.
-    fn begin_tensor(&mut self, mut rest: VecDeque<TensorInfo>) {
+    fn begin_tensor(&mut self, mut rest: VecDeque<TensorInfo>) -> Result<()> {
         while rest.front().is_some_and(|t| t.begin == t.end) {
             rest.pop_front();
         }
+        if let Some(tensor) = rest.front().filter(|t| matches!(self.use_of(t), Use::Keep(_))) {
+            self.sink.begin(names::canonical(&tensor.name), &tensor.shape)?;
+        }
         self.state = match rest.is_empty() {
             true => State::End,
-            false => State::Body { rest, n_read: 0, values: Values::default() },
+            false => State::Body { rest, n_read: 0, part: Part::default() },
         };
+        Ok(())
     }
 }
 
-/// The numbers of one tensor, converted as they arrive so that no second copy is ever held.
-#[derive(Debug, Default)]
-struct Values {
-    whole: Vec<f32>,
-    /// The first bytes of a number whose last ones have not come yet.
-    part: Vec<u8>,
+/// What becomes of a tensor's bytes.
+enum Use {
+    /// They are one of the model's tensors.
+    Keep(Dtype),
+    /// They must be those of `wte.weight`.
+    Compare(Dtype),
+    /// They hold no parameter.
+    PassBy,
 }
 
-impl Values {
-    /// `n_kept`: bytes to make room for, at the tensor's first. → how many bytes could not be had, if so
-    fn extend(&mut self, dtype: Dtype, mut bytes: &[u8], n_kept: u64) -> std::result::Result<(), u64> {
-        if self.whole.capacity() == 0 {
-            let n_values = n_kept / dtype.n_bytes() as u64;
-            let reserved = usize::try_from(n_values).map(|n| self.whole.try_reserve_exact(n));
-            reserved.ok().and_then(|r| r.ok()).ok_or(n_values.saturating_mul(4))?;
-        }
-        if !self.part.is_empty() {
-            bytes = fill(&mut self.part, bytes, dtype.n_bytes());
-            if self.part.len() == dtype.n_bytes() {
-                dtype.extend_f32(&mut self.whole, &self.part);
-                self.part.clear();
+/// The first bytes of a number whose last ones have not come yet.
+#[derive(Debug, Default)]
+struct Part(Vec<u8>);
+
+impl Part {
+    /// The numbers that are whole with these bytes.
+    fn to_f32(&mut self, dtype: Dtype, mut bytes: &[u8]) -> Vec<f32> {
+        let mut values = Vec::with_capacity(bytes.len() / dtype.n_bytes() + 1);
+        if !self.0.is_empty() {
+            bytes = fill(&mut self.0, bytes, dtype.n_bytes());
+            if self.0.len() == dtype.n_bytes() {
+                dtype.extend_f32(&mut values, &self.0);
+                self.0.clear();
             }
         }
         let (numbers, part) = bytes.split_at(bytes.len() - bytes.len() % dtype.n_bytes());
-        dtype.extend_f32(&mut self.whole, numbers);
-        self.part.extend_from_slice(part);
-        Ok(())
+        dtype.extend_f32(&mut values, numbers);
+        self.0.extend_from_slice(part);
+        values
     }
 }
 
@@ -285,6 +325,9 @@ fn fill<'a>(held: &mut Vec<u8>, bytes: &'a [u8], n: usize) -> &'a [u8] {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
+    use super::super::Tensors;
     use super::*;
 
     /// A config small enough to write a checkpoint of it by hand.
@@ -313,7 +356,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], piece: usize) -> Result<Tensors> {
-        let mut stream = CheckpointStream::new(config(), Device::flex());
+        let mut stream = CheckpointStream::new(config(), Tensors::new(Device::flex()));
         stream.begin_file("model.safetensors", Some(bytes.len() as u64))?;
         for piece in bytes.chunks(piece) {
             stream.write(piece)?;
@@ -354,7 +397,7 @@ mod tests {
         let n = 1u64 << 42;
         let header = format!(r#"{{"wte.weight":{{"dtype":"F32","shape":[1048576,1048576],"data_offsets":[0,{n}]}}}}"#);
         let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 8]].concat();
-        let mut stream = CheckpointStream::new(config, Device::flex());
+        let mut stream = CheckpointStream::new(config, Tensors::new(Device::flex()));
         stream.begin_file("model.safetensors", None).unwrap();
         let found = stream.write(&bytes);
         // where the system promises memory that it does not have, the file ends before it is needed
@@ -378,7 +421,7 @@ mod tests {
         );
         check(&[whole.as_slice(), b"x"].concat(), &["found", "bytes"]);
         check(&whole[..4], &["header"]);
-        let mut stream = CheckpointStream::new(config(), Device::flex());
+        let mut stream = CheckpointStream::new(config(), Tensors::new(Device::flex()));
         stream.begin_file("model.safetensors", None).unwrap();
         stream.write(&whole[..whole.len() - 1]).unwrap();
         let error = stream.finish().unwrap_err().to_string();

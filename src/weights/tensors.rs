@@ -4,20 +4,53 @@ use std::collections::HashMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::Sink;
 use crate::error::{Error, Result};
 
 /// Tensors that are on their device already, flat, with their shapes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tensors {
+    device: Device,
     by_name: HashMap<String, (Tensor<1>, Vec<usize>)>,
+    /// The tensor that is arriving.
+    arriving: (String, Vec<usize>, Vec<f32>),
+}
+
+impl Sink for Tensors {
+    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()> {
+        let n_bytes = shape.iter().fold(4, |n: u64, &d| n.saturating_mul(d as u64));
+        let mut values = Vec::new();
+        usize::try_from(n_bytes / 4)
+            .ok()
+            .and_then(|n| values.try_reserve_exact(n).ok())
+            .ok_or_else(|| Error::OutOfMemory { what: format!("tensor `{name}`"), n_bytes })?;
+        self.arriving = (name.to_string(), shape.to_vec(), values);
+        Ok(())
+    }
+
+    fn values(&mut self, values: &[f32]) -> Result<()> {
+        self.arriving.2.extend_from_slice(values);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let (name, shape, values) = std::mem::take(&mut self.arriving);
+        let n = values.len();
+        let tensor = Tensor::from_data(TensorData::new(values, [n]), &self.device);
+        self.by_name.insert(name, (tensor, shape));
+        Ok(())
+    }
 }
 
 impl Tensors {
-    /// Moves a tensor's values, row-major, to `device`.
-    pub fn put(&mut self, name: &str, values: Vec<f32>, shape: &[usize], device: &Device) {
-        let n = values.len();
-        let tensor = Tensor::from_data(TensorData::new(values, [n]), device);
-        self.by_name.insert(name.to_string(), (tensor, shape.to_vec()));
+    /// None yet.
+    pub fn new(device: Device) -> Self {
+        Self { device, by_name: HashMap::new(), arriving: Default::default() }
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Takes the tensor of that name out.

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use gpt2_web::engine::Reference;
+use gpt2_web::engine::cpu::Linked;
+use gpt2_web::engine::{Cpu, Reference};
 use gpt2_web::gpt2::Config;
-use gpt2_web::weights::{CheckpointStream, Dtype, Header, Tensors, index};
+use gpt2_web::weights::{CheckpointStream, Dtype, Header, Sink, Tensors, index};
 use serde_json::Value;
 
 /// `tests/golden/…`
@@ -52,30 +53,45 @@ pub fn floats(json: &Value) -> Vec<f32> {
     json.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number") as f32).collect()
 }
 
-/// Loads the checkpoint in `folder`, in pieces of `piece` bytes.
-pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors) {
-    let config = Config::from_json(&text(&folder.join("config.json"))).expect("config");
-    let mut stream = CheckpointStream::new(config.clone(), device.clone());
+/// The configuration in `folder`.
+pub fn config(folder: &Path) -> Config {
+    Config::from_json(&text(&folder.join("config.json"))).expect("config")
+}
+
+/// Writes the checkpoint in `folder` to a stream, in pieces of `piece` bytes.
+pub fn read_into<S: Sink>(stream: &mut CheckpointStream<S>, folder: &Path, piece: usize) -> gpt2_web::Result<()> {
     let index = folder.join(index::FILE);
     let files = match index.exists() {
-        true => index::shard_names(&text(&index)).expect("index"),
+        true => index::shard_names(&text(&index))?,
         false => vec!["model.safetensors".to_string()],
     };
     for file in files {
         let bytes = fs::read(folder.join(&file)).expect("checkpoint");
-        stream.begin_file(&file, Some(bytes.len() as u64)).expect("begin");
+        stream.begin_file(&file, Some(bytes.len() as u64))?;
         for piece in bytes.chunks(piece) {
-            stream.write(piece).expect("write");
+            stream.write(piece)?;
         }
     }
+    Ok(())
+}
+
+/// Loads the checkpoint in `folder`, in pieces of `piece` bytes.
+pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors) {
+    let config = config(folder);
+    let mut stream = CheckpointStream::new(config.clone(), Tensors::new(device.clone()));
+    read_into(&mut stream, folder, piece).expect("checkpoint");
     (config, stream.finish().expect("finish"))
 }
 
 /// The reference engine with the checkpoint in `folder`, on the CPU.
 pub fn reference(folder: &Path) -> Reference {
-    let device = Device::flex();
-    let (config, mut tensors) = tensors(folder, &device, 4096);
-    Reference::new(config, &mut tensors, device).expect("engine")
+    let (config, tensors) = tensors(folder, &Device::flex(), 4096);
+    Reference::new(config, tensors).expect("engine")
+}
+
+/// The CPU engine with the checkpoint in `folder`.
+pub fn cpu(folder: &Path, dtype: gpt2_kernels::Dtype) -> Cpu<Linked> {
+    Cpu::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine")
 }
 
 /// The F32 tensors of a safetensors file: shape and values by name.

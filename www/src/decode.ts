@@ -9,6 +9,8 @@ import type { Scorer, Session } from "../wasm/gpt2_web.js";
 
 /** How a request may be ended from outside. */
 export interface Pace {
+  /** How many tokens can be run before the next look at `signal`. */
+  stride: Stride;
   signal: AbortSignal;
   /** Whether to end softly at the next token. */
   interrupted(): boolean;
@@ -51,8 +53,11 @@ export async function generate(
         break;
       }
       const n_before = dispatchesSoFar();
-      const step = (await session.step()) as Step;
-      if (step.kind === "prefill") continue;
+      const step = (await session.step(pace.stride.n_tokens)) as Step;
+      if (step.kind === "prefill") {
+        pace.stride.took(step.ms);
+        continue;
+      }
       if (step.kind === "full") break;
       if (token_ids.length === 0) first_ms = performance.now();
       else latencies.add(step.ms, dispatchesSoFar() - n_before);
@@ -94,7 +99,9 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
     for (;;) {
       await breathe();
       if (pace.signal.aborted) throw abortError();
-      const [n_done, n_total] = await scorer.step();
+      const start_ms = performance.now();
+      const [n_done, n_total] = await scorer.step(pace.stride.n_tokens);
+      if (n_done !== n_total) pace.stride.took(performance.now() - start_ms);
       if (n_done === n_total) break;
     }
   } catch (error) {
@@ -102,6 +109,20 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
     throw error;
   }
   return scorer.finish() as Score; // takes the scorer
+}
+
+/**
+ * How many tokens of a prompt to run at once: as many as take 40 ms, so that a cancel is heard within 50, and at most
+ * what an engine's pass holds.
+ */
+export class Stride {
+  n_tokens = 16;
+
+  /** Told how long so many tokens took. */
+  took(ms: number): void {
+    const fitting = Math.floor((this.n_tokens * 40) / Math.max(ms, 1));
+    this.n_tokens = Math.min(64, Math.max(1, fitting, this.n_tokens >> 1));
+  }
 }
 
 const perSecond = (n: number, ms: number) => (ms > 0 ? (1000 * n) / ms : 0);

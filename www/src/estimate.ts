@@ -6,7 +6,7 @@ import { openHub, readText } from "./hub.js";
 import type { Fetch } from "./http.js";
 import type { WireLoadOptions, WireModel } from "./messages.js";
 import type { Estimate } from "./types.js";
-import { Loader, shardNames } from "../wasm/gpt2_web.js";
+import { Loader, packedName, shardNames } from "../wasm/gpt2_web.js";
 
 interface Sizes {
   bytes: number;
@@ -19,7 +19,7 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
   const hub = openHub(source, { ...options, fetch, signal, warn: (message) => problems.push(message) });
   await startWasm(options.wasm_url);
 
-  let plan = { device: "wasm" as Estimate["device"], fallback_reason: null as string | null, dtype: "fp32", device_bytes: 0 };
+  let plan = { device: "wasm" as Estimate["device"], dtype: "fp32", fallback_reason: null as string | null, device_bytes: 0, is_packed: false };
   const files: Sizes[] = [];
   const need = async (file: string, expected: string): Promise<void> => {
     const size = await hub.size(file);
@@ -41,7 +41,7 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
     const loader = new Loader(await readText(config));
     try {
       const adapter = options.device === "wasm" ? undefined : await describeAdapter();
-      plan = loader.expectedDevice(options.device, adapter) as typeof plan;
+      plan = loader.expectedDevice(options.device, options.dtype, adapter) as typeof plan;
     } finally {
       loader.free();
     }
@@ -53,6 +53,8 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
     await need("merges.txt", "this file beside vocab.json");
   });
   await look(async () => {
+    const packed = plan.is_packed ? await hub.openPacked(packedName(plan.dtype)) : null;
+    if (packed?.bytes != null) return void files.push({ bytes: packed.bytes, cached: packed.bytes });
     const single = await hub.size("model.safetensors");
     if (single) return void files.push(single);
     const index = await hub.open("model.safetensors.index.json");
@@ -66,7 +68,7 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
   if (options.cache && quota > 0 && download_bytes > quota - usage) {
     problems.push(`storage: the download takes ${download_bytes} bytes and ${Math.max(0, quota - usage)} are free, so it will not be kept`);
   }
-  const { fallback_reason, ...device } = plan;
+  const { fallback_reason, is_packed: _, ...device } = plan;
   if (fallback_reason !== null && options.device !== "wasm") problems.push(`no GPU: ${fallback_reason}`);
   return { download_bytes, cached_bytes, storage: { usage, quota }, ...device, problems };
 }

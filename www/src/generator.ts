@@ -59,6 +59,8 @@ function ask<K extends "load" | "estimate", T>(kind: K, model: ModelSource, opti
     device: options.device ?? "auto",
     cache: options.cache ?? true,
     verify: options.verify ?? true,
+    dtype: options.dtype ?? "auto",
+    threads: options.threads ?? "auto",
     wasm_url: wasm_url === undefined ? null : new URL(wasm_url, page_url).href,
     custom_fetch: options.fetch !== undefined,
   };

@@ -19,6 +19,10 @@ export interface Hub {
   open(file: string): Promise<OpenFile | null>;
   /** A file's size and how much of it is in the cache, without reading it; `null` if there is none of that name. */
   size(file: string): Promise<{ bytes: number; cached: number } | null>;
+  /** Opens packed weights that are whole in the cache; never asks the network. */
+  openPacked(name: string): Promise<OpenFile | null>;
+  /** Keeps packed weights, then forgets the files that they were made from. */
+  keepPacked(name: string, bytes: number, chunks: AsyncIterable<Uint8Array>, replaces: string[]): Promise<void>;
   /** Called when every file has been read to its end. */
   complete(): Promise<void>;
   /** Called when a file turned out to be malformed: a retry must not read the same bytes again. */
@@ -80,6 +84,12 @@ class DiskHub implements Hub {
     return blob ? { bytes: blob.size, cached: blob.size } : null;
   }
 
+  async openPacked(): Promise<null> {
+    return null;
+  }
+
+  async keepPacked(): Promise<void> {}
+
   async complete(): Promise<void> {}
 
   async drop(): Promise<void> {}
@@ -103,6 +113,12 @@ class NetworkHub implements Hub {
     const remote = await versionOf(new URL(file, this.#base).href, this.#options);
     return remote && { bytes: remote.bytes ?? 0, cached: 0 };
   }
+
+  async openPacked(): Promise<null> {
+    return null;
+  }
+
+  async keepPacked(): Promise<void> {}
 
   async complete(): Promise<void> {}
 
@@ -153,6 +169,12 @@ class CachedHub implements Hub {
     const remote = await versionOf(new URL(file, this.#model.base).href, this.#options);
     return remote && { bytes: remote.bytes ?? kept?.bytes ?? 0, cached };
   }
+
+  async openPacked(): Promise<null> {
+    return null;
+  }
+
+  async keepPacked(): Promise<void> {}
 
   async complete(): Promise<void> {
     await this.#try(() => store.markComplete(this.#key, this.#model.name, this.#model.revision));

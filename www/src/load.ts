@@ -7,7 +7,8 @@ import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
 import type { ProgressEvent } from "./types.js";
-import init, { Loader, shardNames, type Model } from "../wasm/gpt2_web.js";
+import { Kernels } from "./kernels.js";
+import init, { Loader, packedName, shardNames, type Model } from "../wasm/gpt2_web.js";
 
 /** A model that is ready. */
 export interface Loaded {
@@ -59,7 +60,7 @@ async function loadAlone(
   progress.start();
 
   progress.phase("compile");
-  const { memory } = await startWasm(options.wasm_url);
+  const [{ memory }, kernels] = await Promise.all([startWasm(options.wasm_url), Kernels.start(moduleFolder(options.wasm_url), signal)]);
   checkAbort();
 
   const small = (file: string) => whole(hub, file, progress);
@@ -67,26 +68,38 @@ async function loadAlone(
   if (!config) throw missing("config.json", "the model's configuration");
   const generation_config = await small("generation_config.json");
   const loader = new Loader(await readText(config), generation_config ? await readText(generation_config) : undefined);
+  let keep = async () => {};
   try {
     await loadTokenizer(loader, small);
     checkAbort();
     progress.phase("self-test");
-    await loader.openDevice(options.device, options.device === "wasm" ? undefined : await describeAdapter());
+    const adapter = options.device === "wasm" ? undefined : await describeAdapter();
+    const packed_dtype = await loader.openDevice(options.device, options.dtype, adapter, kernels);
     checkAbort();
-    await loadWeights(loader, hub, progress);
+    if (packed_dtype === undefined) await loadWeights(loader, hub, progress);
+    else keep = await loadPacked(loader, kernels, packedName(packed_dtype), hub, progress);
   } catch (error) {
     loader.free();
     throw error;
   }
   const model = loader.finish(); // takes the loader
-  await hub.complete();
+  try {
+    await keep();
+    checkAbort();
+    await hub.complete();
+    const refused = await kernels.useThreads(options.threads);
+    if (refused !== null) warnings.push(refused);
+  } catch (error) {
+    model.free();
+    throw error;
+  }
   const info = model.info() as Omit<Answers["load"], "warnings">;
   if (info.device === "webgpu") countDispatches();
   progress.finish();
   return {
     model,
     info: { ...info, warnings },
-    bytes_held: () => memory.buffer.byteLength,
+    bytes_held: () => memory.buffer.byteLength + kernels.memory.buffer.byteLength,
     is_gpu: info.device === "webgpu",
   };
 }
@@ -105,9 +118,51 @@ async function loadTokenizer(loader: Loader, small: (file: string) => Promise<Op
   loader.vocabAndMerges(await readText(vocab), await readText(merges));
 }
 
-async function loadWeights(loader: Loader, hub: Hub, progress: Progress): Promise<void> {
+/** Where the modules lie. */
+function moduleFolder(wasm_url: string | null): URL {
+  return new URL(".", wasm_url ?? import.meta.url);
+}
+
+/** Bytes of packed weights that are moved at once. */
+const PIECE_BYTES = 4 << 20;
+
+/**
+ * Fills the kernels' image: from what an earlier visit packed, or from the checkpoint, packed as it arrives.
+ * → what keeps the packed weights for the next visit, once they have proved whole
+ */
+async function loadPacked(loader: Loader, kernels: Kernels, name: string, hub: Hub, progress: Progress): Promise<() => Promise<void>> {
+  const n_bytes = loader.packedBytes();
+  const kept = await hub.openPacked(name);
+  if (kept?.bytes === n_bytes) {
+    progress.initiate(name);
+    progress.open(name, n_bytes);
+    let offset = 0;
+    for await (const chunk of kept.chunks) {
+      if (offset + chunk.byteLength <= n_bytes) kernels.write(offset, chunk);
+      offset += chunk.byteLength;
+      progress.advance(name, chunk.byteLength);
+    }
+    if (offset !== n_bytes) {
+      await hub.drop(name);
+      throw makeError("integrity", `${name}: expected ${n_bytes} bytes in the cache, found ${offset}; a retry fetches the model again`, { file: name });
+    }
+    progress.close(name);
+    return async () => {};
+  }
+  const files = await loadWeights(loader, hub, progress);
+  async function* pieces() {
+    for (let offset = 0; offset < n_bytes; offset += PIECE_BYTES) yield kernels.read(offset, Math.min(PIECE_BYTES, n_bytes - offset));
+  }
+  return () => hub.keepPacked(name, n_bytes, pieces(), files);
+}
+
+/** Writes the checkpoint's weights to the loader. → names of their files */
+async function loadWeights(loader: Loader, hub: Hub, progress: Progress): Promise<string[]> {
   const single = await open(hub, "model.safetensors", progress);
-  if (single) return write(loader, "model.safetensors", single, progress);
+  if (single) {
+    await write(loader, "model.safetensors", single, progress);
+    return ["model.safetensors"];
+  }
   const index = await whole(hub, "model.safetensors.index.json", progress);
   if (!index) throw missing("model.safetensors", "this file, or model.safetensors.index.json and its shards");
   const json = await readText(index);
@@ -119,6 +174,7 @@ async function loadWeights(loader: Loader, hub: Hub, progress: Progress): Promis
     if (!file) throw missing(shard, "the shard that model.safetensors.index.json names");
     await write(loader, shard, file, progress);
   }
+  return ["model.safetensors.index.json", ...shards];
 }
 
 async function write(loader: Loader, name: string, file: OpenFile, progress: Progress): Promise<void> {

@@ -11,6 +11,8 @@ export type WireModel =
 /** Loading options that can be posted. */
 export interface WireLoadOptions {
   device: string;
+  dtype: string;
+  threads: number | "auto";
   cache: boolean;
   verify: boolean;
   wasm_url: string | null;

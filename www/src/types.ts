@@ -3,7 +3,7 @@
 /** Where to run: `"auto"` is a real GPU that passes the self-test, else the CPU (`"wasm"`). */
 export type Device = "auto" | "webgpu" | "wasm";
 
-/** Number format of the weights in memory. This version computes in `"fp32"`; `"auto"` is the same. */
+/** Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp32"` on WebGPU, which has no other yet. */
 export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 
 /**
@@ -38,7 +38,7 @@ export interface ProgressEvent {
 export interface CreateGeneratorOptions {
   device?: Device;
   dtype?: DType;
-  /** CPU threads. This version uses one. */
+  /** CPU threads: `"auto"` measures how many help. More than one needs a cross-origin isolated page. */
   threads?: "auto" | number;
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
   revision?: string;

@@ -13,8 +13,8 @@ const is = {
 /** What each loading option takes: a check, and its words. */
 const CREATE: Record<keyof CreateGeneratorOptions, [(value: unknown) => boolean, string]> = {
   device: [(v) => v === "auto" || v === "webgpu" || v === "wasm", '"auto", "webgpu" or "wasm"'],
-  dtype: [(v) => v === "auto" || v === "fp32", '"auto" or "fp32" (this version has no "fp16", "q8" or "q4" yet)'],
-  threads: [(v) => v === "auto" || v === 1, '"auto" or 1 (this version uses one thread)'],
+  dtype: [(v) => v === "auto" || v === "fp32" || v === "fp16" || v === "q8" || v === "q4", '"auto", "fp32", "fp16", "q8" or "q4"'],
+  threads: [(v) => v === "auto" || (Number.isInteger(v) && (v as number) >= 1), '"auto" or a whole number from 1 on'],
   revision: [(v) => is.string(v) && v !== "", "a branch, tag or commit"],
   remote_host: [is.url, "a URL"],
   remote_path_template: [is.string, 'a path such as "{model}/resolve/{revision}/"'],

@@ -1,7 +1,7 @@
 /** The worker: owns the WebAssembly module and the model, answers one request after the other. */
 
 import { abortError, makeError, toWire } from "./errors.js";
-import { generate, score, type Pace } from "./decode.js";
+import { generate, score, Stride, type Pace } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { load, type Loaded } from "./load.js";
 import type { Fetch } from "./http.js";
@@ -29,6 +29,7 @@ const post = (message: FromWorker, transfer: Transferable[] = []) => scope.postM
 const running = new Map<number, { controller: AbortController; interrupted: boolean }>();
 const proxy = new ProxyFetch(post);
 const latencies = new Latencies();
+const stride = new Stride();
 
 let loaded: Loaded | undefined;
 /** Continuations by `generator.generate`, which share one text for the sake of its prefix. */
@@ -78,7 +79,7 @@ function enqueue(request: Request): void {
   const entry = { controller: new AbortController(), interrupted: false };
   running.set(request.id, entry);
   const { signal } = entry.controller;
-  const pace: Pace = { signal, interrupted: () => entry.interrupted };
+  const pace: Pace = { stride, signal, interrupted: () => entry.interrupted };
   queue = queue.then(async () => {
     try {
       if (signal.aborted) throw abortError();

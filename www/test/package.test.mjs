@@ -70,7 +70,8 @@ test("auto never takes a software adapter, and says why", async () => {
   });
   assert.equal(info.device, "wasm");
   assert.match(info.fallback_reason, /software adapter/);
-  assert.deepEqual([info.model, info.dtype, info.threads, info.context_window, info.parameters], ["demo", "fp32", 1, 256, 1933760]);
+  assert.deepEqual([info.model, info.dtype, info.context_window, info.parameters], ["demo", "q8", 256, 1933760]);
+  assert.ok(info.threads >= 1);
 });
 
 test("streams: chunks add up, seeds repeat, recipes replay", async () => {
@@ -206,7 +207,7 @@ test("wrong options are errors that name them", async () => {
       await of(generator.complete([5000])),
       await of(gpt2.createGenerator("demo", { device: "gpu" })),
       await of(gpt2.createGenerator("demo", { quantized: true })),
-      await of(gpt2.createGenerator("demo", { dtype: "q8" })),
+      await of(gpt2.createGenerator("demo", { dtype: "int8" })),
       await of(gpt2.createGenerator("a b c")),
     ].map((e) => ({ name: e.name, code: e.code, option: e.option, is_base: e.is_base }));
   });
@@ -260,7 +261,8 @@ test("an estimate tells the cost and the problems before anything large is fetch
   const cold = await estimate("/models/whole");
   assert.equal(large(), n_before);
   assert.ok(cold.download_bytes > 3872544 && cold.download_bytes < 3872544 + 400_000, `${cold.download_bytes}`);
-  assert.deepEqual([cold.cached_bytes, cold.device_bytes, cold.device, cold.dtype], [0, 4 * 1933760, "wasm", "fp32"]);
+  assert.deepEqual([cold.cached_bytes, cold.device, cold.dtype], [0, "wasm", "q8"]);
+  assert.ok(cold.device_bytes > 1933760 && cold.device_bytes < 1.2 * 1933760, "a byte for each parameter, and scales");
   assert.ok(cold.storage.quota > 0);
   assert.match(cold.problems.join(), /^no GPU: .*software adapter/);
   assert.deepEqual((await estimate("/models/whole", { device: "webgpu" })).device, "webgpu");

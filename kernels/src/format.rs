@@ -1,0 +1,186 @@
+//! The four number formats of packed weights, their formulas, and the way from f32 to each and back.
+//!
+//! | dtype | stored | value | error of a row with largest magnitude m |
+//! |---|---|---|---|
+//! | fp32 | q: f32 | q | none |
+//! | fp16 | q: half, s: f32 a power of two per row | s · q | 2⁻¹¹ of the value, and at most m · 2⁻²⁸ |
+//! | q8 | q: i8 in ±127, s = m / 127 per row | s · q | m / 254 |
+//! | q4 | q: 4 bits in -8..8, b: half per 32 columns, s: f32 a power of two per row | s · b · q | about m₃₂ / 16, m₃₂ being the largest of the 32 |
+//!
+//! Four rows are stored together, 16 bytes of each in turn, so that a product reads one sequential stream and ends with
+//! four sums in one vector.
+
+use half::f16;
+
+use crate::layout::{BLOCK, GROUP};
+use crate::simd::Chunk;
+
+/// How the numbers of a matrix are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Dtype {
+    /// 32-bit float
+    Fp32,
+    /// 16-bit float, a scale per row
+    Fp16,
+    /// 8-bit integer, a scale per row
+    Q8,
+    /// 4-bit integer, a scale per 32 columns
+    Q4,
+}
+
+impl Dtype {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Fp16, Self::Q8, Self::Q4];
+
+    /// Its name among the options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+        }
+    }
+
+    /// The format of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|d| d.name() == name)
+    }
+
+    /// Values in 16 bytes.
+    pub const fn chunk_values(self) -> usize {
+        match self {
+            Self::Fp32 => 4,
+            Self::Fp16 => 8,
+            Self::Q8 => 16,
+            Self::Q4 => 32,
+        }
+    }
+}
+
+/// Packs row `row` of a group of four. values: \[K\]; quants: the whole group; block_scales: [K'/32][4], for q4 only.
+/// → the row's scale (1 for fp32)
+///
+/// Values that are not finite become what the format has nearest to them; a NaN becomes 0, but for fp32.
+pub fn pack_row(
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    quants: &mut [Chunk],
+    block_scales: &mut [[u16; GROUP]],
+) -> f32 {
+    let chunks = quants.iter_mut().skip(row).step_by(GROUP);
+    let pieces = values.chunks(dtype.chunk_values());
+    let largest = values.iter().filter(|x| x.is_finite()).fold(0.0, |m: f32, x| m.max(x.abs()));
+    match dtype {
+        Dtype::Fp32 => {
+            for (chunk, piece) in chunks.zip(pieces) {
+                for (bytes, x) in chunk.as_chunks_mut::<4>().0.iter_mut().zip(piece) {
+                    *bytes = x.to_le_bytes();
+                }
+            }
+            1.0
+        }
+        Dtype::Fp16 => {
+            let (scale, inverse) = power_of_two_scale(largest);
+            for (chunk, piece) in chunks.zip(pieces) {
+                for (bytes, x) in chunk.as_chunks_mut::<2>().0.iter_mut().zip(piece) {
+                    *bytes = normal_half(x * inverse).to_bits().to_le_bytes();
+                }
+            }
+            scale
+        }
+        Dtype::Q8 => {
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            // of a row of subnormals the inverse is beyond f32: such a row is nothing
+            let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+            for (chunk, piece) in chunks.zip(pieces) {
+                for (byte, x) in chunk.iter_mut().zip(piece) {
+                    *byte = libm::rintf(x * inverse).clamp(-127.0, 127.0) as i8 as u8;
+                }
+            }
+            if inverse == 0.0 { 0.0 } else { largest / 127.0 }
+        }
+        Dtype::Q4 => {
+            let (scale, inverse) = power_of_two_scale(largest);
+            for ((chunk, piece), scales) in chunks.zip(pieces).zip(block_scales) {
+                let mut block = [0.0; BLOCK];
+                for (b, x) in block.iter_mut().zip(piece) {
+                    let x = x * inverse;
+                    *b = if x.is_nan() { 0.0 } else { x.clamp(-65504.0, 65504.0) };
+                }
+                let block_scale = best_block_scale(&block);
+                scales[row] = block_scale.to_bits();
+                for (i, byte) in chunk.iter_mut().enumerate() {
+                    let [low, high] = [block[i], block[BLOCK / 2 + i]].map(|x| nibble(x, block_scale.to_f32()));
+                    *byte = (low + 8) as u8 | ((high + 8) as u8) << 4;
+                }
+            }
+            scale
+        }
+    }
+}
+
+/// Unpacks row `row` of a group of four: the inverse of [`pack_row`]. values: \[K\]
+pub fn unpack_row(
+    dtype: Dtype,
+    quants: &[Chunk],
+    block_scales: &[[u16; GROUP]],
+    row_scale: f32,
+    row: usize,
+    values: &mut [f32],
+) {
+    let chunks = quants.iter().skip(row).step_by(GROUP);
+    let pieces = values.chunks_mut(dtype.chunk_values());
+    for (i, (chunk, piece)) in chunks.zip(pieces).enumerate() {
+        for (j, x) in piece.iter_mut().enumerate() {
+            *x = match dtype {
+                Dtype::Fp32 => f32::from_le_bytes([chunk[4 * j], chunk[4 * j + 1], chunk[4 * j + 2], chunk[4 * j + 3]]),
+                Dtype::Fp16 => row_scale * f16::from_le_bytes([chunk[2 * j], chunk[2 * j + 1]]).to_f32(),
+                Dtype::Q8 => row_scale * f32::from(chunk[j] as i8),
+                Dtype::Q4 => {
+                    let half = BLOCK / 2;
+                    let q = if j < half { chunk[j] & 15 } else { chunk[j - half] >> 4 };
+                    row_scale * (f16::from_bits(block_scales[i][row]).to_f32() * f32::from(q as i8 - 8))
+                }
+            };
+        }
+    }
+}
+
+/// The power of two, and its inverse, that puts `largest` into [2¹⁴, 2¹⁵): halves are most precise there and far from
+/// their smallest normal number.
+fn power_of_two_scale(largest: f32) -> (f32, f32) {
+    let exponent = (largest.to_bits() >> 23) as i32 - 127; // of 0 and subnormals: -127
+    let exponent = exponent.clamp(-100, 127) - 14;
+    (libm::ldexpf(1.0, exponent), libm::ldexpf(1.0, -exponent))
+}
+
+/// The nearest half; what would be subnormal is 0, since the kernels move exponents by their bits.
+fn normal_half(x: f32) -> f16 {
+    let h = f16::from_f32(if x.is_nan() { 0.0 } else { x.clamp(-65504.0, 65504.0) });
+    if h.to_f32().abs() < f16::MIN_POSITIVE.to_f32() { f16::ZERO } else { h }
+}
+
+fn nibble(x: f32, scale: f32) -> i8 {
+    if scale == 0.0 { 0 } else { libm::rintf(x / scale).clamp(-8.0, 7.0) as i8 }
+}
+
+/// The scale with the least squared error of those tried around "the largest magnitude becomes -8" (which uses all 16
+/// values; llama.cpp's Q4_0) and "it becomes ±7".
+fn best_block_scale(block: &[f32; BLOCK]) -> f16 {
+    let largest = block.iter().fold(0.0, |m: f32, &x| if x.abs() > m.abs() { x } else { m });
+    let mut best = (f32::INFINITY, f16::ZERO);
+    for divisor in [-8.0, -8.5, -7.5, -9.0, 7.0, 7.5, 6.5, 8.0] {
+        let scale = normal_half(largest / divisor);
+        let error = block.iter().fold(0.0, |sum, &x| {
+            let e = x - scale.to_f32() * f32::from(nibble(x, scale.to_f32()));
+            sum + e * e
+        });
+        if error < best.0 {
+            best = (error, scale);
+        }
+    }
+    best.1
+}

@@ -1,0 +1,185 @@
+//! From a checkpoint's tensors to the image, as they arrive: rows of an embedding four at a time, everything else one
+//! tensor at a time.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use bytemuck::cast_slice;
+
+use crate::format::{Dtype, pack_row};
+use crate::layout::{BLOCK, Block, GROUP, Layout, Matrix, Norm};
+use crate::simd::Chunk;
+
+/// Takes tensors under their checkpoint names, row-major f32 in pieces of any length, and writes the image's bytes.
+#[derive(Debug)]
+pub struct Packer {
+    layout: Layout,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    /// Values that are stored as they are, from this offset on.
+    Plain {
+        offset: usize,
+    },
+    /// A matrix whose rows arrive one after the other; `held` has the values of a group that is not whole.
+    Rows {
+        matrix: Matrix,
+        group: usize,
+        held: Vec<f32>,
+    },
+    /// A Conv1D, stored [K, R]: its rows are the columns that arrive, so all of it is held.
+    Columns {
+        matrix: Matrix,
+        held: Vec<f32>,
+    },
+}
+
+/// What takes the bytes: an offset in the image, a multiple of 4, and what belongs there.
+pub type Write<'a> = &'a mut dyn FnMut(usize, &[u8]);
+
+impl Packer {
+    /// A packer of a model's tensors. The image that it writes to begins as zeros.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, state: State::Idle }
+    }
+
+    /// The image's layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Begins a tensor. → whether the model has one of that name
+    pub fn begin(&mut self, name: &str) -> bool {
+        let Some(state) = find(&self.layout, name) else { return false };
+        self.state = state;
+        true
+    }
+
+    /// Takes the tensor's next values.
+    pub fn values(&mut self, values: &[f32], write: Write) {
+        match &mut self.state {
+            State::Idle => {}
+            State::Plain { offset } => {
+                write(*offset, cast_slice(values));
+                *offset += values.len() * 4;
+            }
+            State::Columns { held, .. } => held.extend_from_slice(values),
+            State::Rows { matrix, group, held } => {
+                let whole = GROUP * matrix.n_cols;
+                let mut values = values;
+                while held.len() + values.len() >= whole {
+                    let (taken, rest) = values.split_at(whole - held.len());
+                    held.extend_from_slice(taken);
+                    values = rest;
+                    pack_groups(matrix, *group, held, write);
+                    *group += 1;
+                    held.clear();
+                }
+                held.extend_from_slice(values);
+            }
+        }
+    }
+
+    /// Ends the tensor.
+    pub fn end(&mut self, write: Write) {
+        match core::mem::replace(&mut self.state, State::Idle) {
+            State::Idle | State::Plain { .. } => {}
+            State::Rows { matrix, group, mut held } => {
+                if !held.is_empty() {
+                    held.resize(GROUP * matrix.n_cols, 0.0); // rows beyond the last are zero
+                    pack_groups(&matrix, group, &held, write);
+                }
+            }
+            State::Columns { matrix, held } => pack_columns(&matrix, &held, write),
+        }
+    }
+}
+
+/// Packs whole groups of rows, from group `first` on. rows: [4 n, K]
+fn pack_groups(matrix: &Matrix, first: usize, rows: &[f32], write: Write) {
+    let (dtype, k) = (matrix.dtype, matrix.n_cols);
+    let n_groups = rows.len() / (GROUP * k);
+    let (group_chunks, n_blocks) = (matrix.group_bytes() / 16, matrix.n_cols_padded() / BLOCK);
+    // a q4 nibble of 0 would mean -8: what is not written by a row is the middle of the range
+    let mut quants = vec![[if dtype == Dtype::Q4 { 0x88 } else { 0_u8 }; 16]; n_groups * group_chunks];
+    let mut block_scales = vec![[0_u16; GROUP]; if dtype == Dtype::Q4 { n_groups * n_blocks } else { 0 }];
+    let mut row_scales = vec![0.0_f32; n_groups * GROUP];
+    for (i, values) in rows.chunks_exact(k).enumerate() {
+        let (group, row) = (i / GROUP, i % GROUP);
+        let quants: &mut [Chunk] = &mut quants[group * group_chunks..][..group_chunks];
+        let scales = if dtype == Dtype::Q4 { &mut block_scales[group * n_blocks..][..n_blocks] } else { &mut [][..] };
+        row_scales[i] = pack_row(dtype, values, row, quants, scales);
+    }
+    write(matrix.quants.start + first * matrix.group_bytes(), cast_slice(&quants));
+    if dtype == Dtype::Q4 {
+        write(matrix.block_scales.start + first * n_blocks * 8, cast_slice(&block_scales));
+    }
+    if dtype != Dtype::Fp32 {
+        write(matrix.row_scales.start + first * GROUP * 4, cast_slice(&row_scales));
+    }
+}
+
+/// Packs a Conv1D. columns: [K, R]
+fn pack_columns(matrix: &Matrix, columns: &[f32], write: Write) {
+    /// Groups that are transposed together: 64 bytes of each row of the tensor, a cache line.
+    const N: usize = 4;
+    let (k, r) = (matrix.n_cols, matrix.n_rows);
+    let mut rows = vec![0.0; N * GROUP * k];
+    for first in (0..r).step_by(N * GROUP) {
+        let n = (r - first).min(N * GROUP);
+        let padded = n.next_multiple_of(GROUP);
+        rows[n * k..padded * k].fill(0.0);
+        for (i, line) in columns.chunks_exact(r).enumerate() {
+            for (j, &x) in line[first..first + n].iter().enumerate() {
+                rows[j * k + i] = x;
+            }
+        }
+        pack_groups(matrix, first / GROUP, &rows[..padded * k], write);
+    }
+}
+
+/// Where the tensor of that checkpoint name goes.
+fn find(layout: &Layout, name: &str) -> Option<State> {
+    let plain = |range: &Range<usize>| State::Plain { offset: range.start };
+    let rows = |matrix: &Matrix| State::Rows { matrix: matrix.clone(), group: 0, held: Vec::new() };
+    match name {
+        "wpe.weight" => return Some(plain(&layout.wpe)),
+        "wte.weight" => return Some(rows(&layout.wte)),
+        "lm_head.weight" => return layout.lm_head.as_ref().map(rows),
+        _ => {}
+    }
+    let (path, part) = name.rsplit_once('.')?;
+    let norm = |norm: &Norm| match part {
+        "weight" => Some(plain(&norm.weight)),
+        "bias" => Some(plain(&norm.bias)),
+        _ => None,
+    };
+    let conv1d = |matrix: &Matrix| match part {
+        "weight" => Some(State::Columns { matrix: matrix.clone(), held: Vec::new() }),
+        "bias" => Some(plain(&matrix.bias)),
+        _ => None,
+    };
+    if path == "ln_f" {
+        return norm(&layout.ln_f);
+    }
+    let (index, path) = path.strip_prefix("h.")?.split_once('.')?;
+    let block: &Block = layout.blocks.get(index.parse::<usize>().ok()?)?;
+    match path {
+        "ln_1" => norm(&block.ln_1),
+        "attn.c_attn" => conv1d(&block.c_attn),
+        "attn.c_proj" => conv1d(&block.c_proj),
+        "ln_2" => norm(&block.ln_2),
+        "mlp.c_fc" => conv1d(&block.c_fc),
+        "mlp.c_proj" => conv1d(&block.mlp_c_proj),
+        _ => None,
+    }
+}
+
+/// The image in memory of our own, for tests and for engines that hold it so.
+pub fn write_into(image: &mut [u8]) -> impl FnMut(usize, &[u8]) + '_ {
+    move |offset, bytes| image[offset..offset + bytes.len()].copy_from_slice(bytes)
+}

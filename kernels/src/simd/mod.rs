@@ -1,0 +1,35 @@
+//! The few vector operations that the kernels are written in: 128 bits wide, as WebAssembly has them.
+//!
+//! On WebAssembly each is one or two instructions; elsewhere plain arrays, which the compiler makes vectors of, so
+//! that tests and benches run the same kernels natively.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod portable;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use portable::{F32x4, I16x8, I32x4, widen_f16, widen_i8, widen_nibbles};
+#[cfg(target_arch = "wasm32")]
+pub use wasm::{F32x4, I16x8, I32x4, sweep, widen_f16, widen_i8, widen_nibbles};
+
+/// What [`widen_f16`] leaves to be multiplied with: it moves the exponent's bits without changing its bias.
+pub const F16_SCALE: f32 = f32::from_bits((127 + 112) << 23); // 2^112
+
+/// One row's 16 bytes of packed weights.
+pub type Chunk = [u8; 16];
+
+impl F32x4 {
+    /// eˣ of each lane, to about 2 units in the last place; x is held within ±87 (Cephes' `expf`).
+    #[inline(always)]
+    pub fn exp(self) -> Self {
+        const POLYNOMIAL: [f32; 5] = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+        let x = self.max(Self::splat(-87.0)).min(Self::splat(87.0));
+        let n = (x * Self::splat(core::f32::consts::LOG2_E)).nearest();
+        // ln 2 in two parts, the first exact in f32, so that x - n ln 2 loses nothing
+        let r = (x - n * Self::splat(0.693_359_4)) - n * Self::splat(-2.121_944_4e-4);
+        let p = POLYNOMIAL.into_iter().fold(Self::splat(1.987_569_1e-4), |p, c| p.madd(r, Self::splat(c)));
+        let p = p.madd(r * r, r + Self::splat(1.0));
+        p * n.to_i32().power_of_two()
+    }
+}

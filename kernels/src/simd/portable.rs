@@ -1,0 +1,190 @@
+//! The same operations on plain arrays.
+
+use core::array;
+use core::ops::{Add, Div, Mul, Sub};
+
+use super::Chunk;
+
+/// Four f32.
+#[derive(Clone, Copy)]
+pub struct F32x4([f32; 4]);
+/// Four i32.
+#[derive(Clone, Copy)]
+pub struct I32x4([i32; 4]);
+/// Eight i16.
+#[derive(Clone, Copy)]
+pub struct I16x8([i16; 8]);
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $type:ident, $op:expr) => {
+        impl $trait for $type {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(array::from_fn(|i| $op(self.0[i], other.0[i])))
+            }
+        }
+    };
+}
+operator!(Add, add, F32x4, |a: f32, b: f32| a + b);
+operator!(Sub, sub, F32x4, |a: f32, b: f32| a - b);
+operator!(Mul, mul, F32x4, |a: f32, b: f32| a * b);
+operator!(Div, div, F32x4, |a: f32, b: f32| a / b);
+operator!(Add, add, I32x4, i32::wrapping_add);
+
+impl F32x4 {
+    /// The same number in every lane.
+    #[inline(always)]
+    pub fn splat(x: f32) -> Self {
+        Self([x; 4])
+    }
+
+    /// From memory.
+    #[inline(always)]
+    pub fn load(x: &[f32; 4]) -> Self {
+        Self(*x)
+    }
+
+    /// To memory.
+    #[inline(always)]
+    pub fn store(self, x: &mut [f32; 4]) {
+        *x = self.0;
+    }
+
+    /// The four numbers.
+    #[inline(always)]
+    pub fn lanes(self) -> [f32; 4] {
+        let mut lanes = [0.0; 4];
+        self.store(&mut lanes);
+        lanes
+    }
+
+    /// self · b + c
+    #[inline(always)]
+    pub fn madd(self, b: Self, c: Self) -> Self {
+        self * b + c
+    }
+
+    /// The greater of each lane.
+    #[inline(always)]
+    pub fn max(self, other: Self) -> Self {
+        Self(array::from_fn(|i| if other.0[i] < self.0[i] { self.0[i] } else { other.0[i] }))
+    }
+
+    /// The lesser of each lane.
+    #[inline(always)]
+    pub fn min(self, other: Self) -> Self {
+        Self(array::from_fn(|i| if self.0[i] < other.0[i] { self.0[i] } else { other.0[i] }))
+    }
+
+    /// Magnitudes.
+    #[inline(always)]
+    pub fn abs(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits(x.to_bits() & 0x7fff_ffff)))
+    }
+
+    /// The magnitudes of `self` with the signs of `sign`.
+    #[inline(always)]
+    pub fn copy_sign(self, sign: Self) -> Self {
+        Self(array::from_fn(|i| libm::copysignf(self.0[i], sign.0[i])))
+    }
+
+    /// The nearest whole numbers.
+    #[inline(always)]
+    pub fn nearest(self) -> Self {
+        Self(self.0.map(libm::rintf))
+    }
+
+    /// Whole numbers, without their fractions; NaN gives 0.
+    #[inline(always)]
+    pub fn to_i32(self) -> I32x4 {
+        I32x4(self.0.map(|x| x as i32))
+    }
+
+    /// Lane i of the result is the sum of `rows[i]`.
+    #[inline(always)]
+    pub fn sums(rows: [Self; 4]) -> Self {
+        Self(rows.map(|Self([a, b, c, d])| (a + c) + (b + d)))
+    }
+}
+
+impl I32x4 {
+    /// Zeros.
+    #[inline(always)]
+    pub fn zero() -> Self {
+        Self([0; 4])
+    }
+
+    /// As f32.
+    #[inline(always)]
+    pub fn to_f32(self) -> F32x4 {
+        F32x4(self.0.map(|x| x as f32))
+    }
+
+    /// 2ⁿ of each lane, -126 ≤ n ≤ 127.
+    #[inline(always)]
+    pub fn power_of_two(self) -> F32x4 {
+        F32x4(self.0.map(|n| f32::from_bits((n.wrapping_add(127) as u32) << 23)))
+    }
+
+    /// Two times four as eight i16, out-of-range values held at its ends.
+    #[inline(always)]
+    pub fn narrow(self, high: Self) -> I16x8 {
+        let held = |x: i32| x.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+        I16x8(array::from_fn(|i| held(if i < 4 { self.0[i] } else { high.0[i - 4] })))
+    }
+}
+
+impl I16x8 {
+    /// From memory.
+    #[inline(always)]
+    pub fn load(x: &[i16; 8]) -> Self {
+        Self(*x)
+    }
+
+    /// To memory.
+    #[inline(always)]
+    pub fn store(self, x: &mut [i16; 8]) {
+        *x = self.0;
+    }
+
+    /// The same pair four times.
+    #[inline(always)]
+    pub fn splat_pair(pair: [i16; 2]) -> Self {
+        Self(array::from_fn(|i| pair[i % 2]))
+    }
+
+    /// Lane i: self[2i] · other[2i] + self[2i + 1] · other[2i + 1]
+    #[inline(always)]
+    pub fn dot(self, other: Self) -> I32x4 {
+        let product = |i: usize| i32::from(self.0[i]) * i32::from(other.0[i]);
+        I32x4(array::from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1))))
+    }
+}
+
+/// Sixteen i8 as i16.
+#[inline(always)]
+pub fn widen_i8(chunk: &Chunk) -> [I16x8; 2] {
+    array::from_fn(|half| I16x8(array::from_fn(|i| i16::from(chunk[8 * half + i] as i8))))
+}
+
+/// Thirty-two 4-bit numbers, stored + 8, as i16: first the low halves of the bytes, then the high ones.
+#[inline(always)]
+pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
+    let low = |i: usize| i16::from(chunk[i] & 15) - 8;
+    let high = |i: usize| i16::from(chunk[i] >> 4) - 8;
+    [
+        I16x8(array::from_fn(low)),
+        I16x8(array::from_fn(|i| low(8 + i))),
+        I16x8(array::from_fn(high)),
+        I16x8(array::from_fn(|i| high(8 + i))),
+    ]
+}
+
+/// Eight halves, divided by [`super::F16_SCALE`].
+#[inline(always)]
+pub fn widen_f16(chunk: &Chunk) -> [F32x4; 2] {
+    let half = |i: usize| i32::from(i16::from_le_bytes([chunk[2 * i], chunk[2 * i + 1]]));
+    let place = |i: usize| f32::from_bits((half(i) << 13) as u32 & 0x8fff_e000);
+    [F32x4(array::from_fn(place)), F32x4(array::from_fn(|i| place(4 + i)))]
+}

@@ -1,0 +1,221 @@
+//! WebAssembly's own vectors, with relaxed multiply-add where the module is built for it.
+
+use core::arch::wasm32::*;
+use core::ops::{Add, Div, Mul, Sub};
+
+use super::Chunk;
+
+/// Four f32.
+#[derive(Clone, Copy)]
+pub struct F32x4(v128);
+/// Four i32.
+#[derive(Clone, Copy)]
+pub struct I32x4(v128);
+/// Eight i16.
+#[derive(Clone, Copy)]
+pub struct I16x8(v128);
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $type:ident, $op:ident) => {
+        impl $trait for $type {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self($op(self.0, other.0))
+            }
+        }
+    };
+}
+operator!(Add, add, F32x4, f32x4_add);
+operator!(Sub, sub, F32x4, f32x4_sub);
+operator!(Mul, mul, F32x4, f32x4_mul);
+operator!(Div, div, F32x4, f32x4_div);
+operator!(Add, add, I32x4, i32x4_add);
+
+impl F32x4 {
+    /// The same number in every lane.
+    #[inline(always)]
+    pub fn splat(x: f32) -> Self {
+        Self(f32x4_splat(x))
+    }
+
+    /// From memory.
+    #[inline(always)]
+    pub fn load(x: &[f32; 4]) -> Self {
+        // SAFETY: `x` is 16 readable bytes, and the instruction takes any alignment
+        Self(unsafe { v128_load(x.as_ptr().cast()) })
+    }
+
+    /// To memory.
+    #[inline(always)]
+    pub fn store(self, x: &mut [f32; 4]) {
+        // SAFETY: `x` is 16 writable bytes, and the instruction takes any alignment
+        unsafe { v128_store(x.as_mut_ptr().cast(), self.0) }
+    }
+
+    /// The four numbers.
+    #[inline(always)]
+    pub fn lanes(self) -> [f32; 4] {
+        let mut lanes = [0.0; 4];
+        self.store(&mut lanes);
+        lanes
+    }
+
+    /// self · b + c
+    #[inline(always)]
+    pub fn madd(self, b: Self, c: Self) -> Self {
+        #[cfg(target_feature = "relaxed-simd")]
+        return Self(f32x4_relaxed_madd(self.0, b.0, c.0));
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        return self * b + c;
+    }
+
+    /// The greater of each lane.
+    #[inline(always)]
+    pub fn max(self, other: Self) -> Self {
+        Self(f32x4_pmax(other.0, self.0))
+    }
+
+    /// The lesser of each lane.
+    #[inline(always)]
+    pub fn min(self, other: Self) -> Self {
+        Self(f32x4_pmin(other.0, self.0))
+    }
+
+    /// Magnitudes.
+    #[inline(always)]
+    pub fn abs(self) -> Self {
+        Self(f32x4_abs(self.0))
+    }
+
+    /// The magnitudes of `self` with the signs of `sign`.
+    #[inline(always)]
+    pub fn copy_sign(self, sign: Self) -> Self {
+        Self(v128_bitselect(sign.0, self.0, i32x4_splat(i32::MIN)))
+    }
+
+    /// The nearest whole numbers.
+    #[inline(always)]
+    pub fn nearest(self) -> Self {
+        Self(f32x4_nearest(self.0))
+    }
+
+    /// Whole numbers, without their fractions; NaN gives 0.
+    #[inline(always)]
+    pub fn to_i32(self) -> I32x4 {
+        I32x4(i32x4_trunc_sat_f32x4(self.0))
+    }
+
+    /// Lane i of the result is the sum of `rows[i]`.
+    #[inline(always)]
+    pub fn sums(rows: [Self; 4]) -> Self {
+        let [a, b, c, d] = rows.map(|r| r.0);
+        let (ab_low, ab_high) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
+        let (cd_low, cd_high) = (i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+        let ab = f32x4_add(ab_low, ab_high); // [a0+a2, b0+b2, a1+a3, b1+b3]
+        let cd = f32x4_add(cd_low, cd_high);
+        Self(f32x4_add(i64x2_shuffle::<0, 2>(ab, cd), i64x2_shuffle::<1, 3>(ab, cd)))
+    }
+}
+
+impl I32x4 {
+    /// Zeros.
+    #[inline(always)]
+    pub fn zero() -> Self {
+        Self(i32x4_splat(0))
+    }
+
+    /// As f32.
+    #[inline(always)]
+    pub fn to_f32(self) -> F32x4 {
+        F32x4(f32x4_convert_i32x4(self.0))
+    }
+
+    /// 2ⁿ of each lane, -126 ≤ n ≤ 127.
+    #[inline(always)]
+    pub fn power_of_two(self) -> F32x4 {
+        F32x4(i32x4_shl(i32x4_add(self.0, i32x4_splat(127)), 23))
+    }
+
+    /// Two times four as eight i16, out-of-range values held at its ends.
+    #[inline(always)]
+    pub fn narrow(self, high: Self) -> I16x8 {
+        I16x8(i16x8_narrow_i32x4(self.0, high.0))
+    }
+}
+
+impl I16x8 {
+    /// From memory.
+    #[inline(always)]
+    pub fn load(x: &[i16; 8]) -> Self {
+        // SAFETY: `x` is 16 readable bytes, and the instruction takes any alignment
+        Self(unsafe { v128_load(x.as_ptr().cast()) })
+    }
+
+    /// To memory.
+    #[inline(always)]
+    pub fn store(self, x: &mut [i16; 8]) {
+        // SAFETY: `x` is 16 writable bytes, and the instruction takes any alignment
+        unsafe { v128_store(x.as_mut_ptr().cast(), self.0) }
+    }
+
+    /// The same pair four times.
+    #[inline(always)]
+    pub fn splat_pair(pair: [i16; 2]) -> Self {
+        Self(i32x4_splat(i32::from(pair[0]) & 0xffff | i32::from(pair[1]) << 16))
+    }
+
+    /// Lane i: self[2i] · other[2i] + self[2i + 1] · other[2i + 1]
+    #[inline(always)]
+    pub fn dot(self, other: Self) -> I32x4 {
+        I32x4(i32x4_dot_i16x8(self.0, other.0))
+    }
+}
+
+#[inline(always)]
+fn load(chunk: &Chunk) -> v128 {
+    // SAFETY: `chunk` is 16 readable bytes, and the instruction takes any alignment
+    unsafe { v128_load(chunk.as_ptr().cast()) }
+}
+
+/// Sixteen i8 as i16.
+#[inline(always)]
+pub fn widen_i8(chunk: &Chunk) -> [I16x8; 2] {
+    let bytes = load(chunk);
+    [I16x8(i16x8_extend_low_i8x16(bytes)), I16x8(i16x8_extend_high_i8x16(bytes))]
+}
+
+/// Thirty-two 4-bit numbers, stored + 8, as i16: first the low halves of the bytes, then the high ones.
+#[inline(always)]
+pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
+    let bytes = load(chunk);
+    let eight = i8x16_splat(8);
+    let low = i8x16_sub(v128_and(bytes, i8x16_splat(15)), eight);
+    let high = i8x16_sub(u8x16_shr(bytes, 4), eight);
+    [
+        I16x8(i16x8_extend_low_i8x16(low)),
+        I16x8(i16x8_extend_high_i8x16(low)),
+        I16x8(i16x8_extend_low_i8x16(high)),
+        I16x8(i16x8_extend_high_i8x16(high)),
+    ]
+}
+
+/// Eight halves, divided by [`super::F16_SCALE`].
+#[inline(always)]
+pub fn widen_f16(chunk: &Chunk) -> [F32x4; 2] {
+    let halves = load(chunk);
+    // sign to bit 31, exponent and mantissa to bits 27..13
+    let place = |wide: v128| F32x4(v128_and(i32x4_shl(wide, 13), i32x4_splat(0x8fff_e000_u32 as i32)));
+    [place(i32x4_extend_low_i16x8(halves)), place(i32x4_extend_high_i16x8(halves))]
+}
+
+/// Reads everything and does nothing else. → something, lest it be left out
+pub fn sweep(chunks: &[Chunk]) -> i32 {
+    let mut sums = [i32x4_splat(0); 8];
+    for chunks in chunks.as_chunks::<8>().0 {
+        for (sum, chunk) in sums.iter_mut().zip(chunks) {
+            *sum = v128_xor(*sum, load(chunk));
+        }
+    }
+    sums.into_iter().map(|sum| i32x4_extract_lane::<0>(sum)).fold(0, |a, b| a ^ b)
+}

@@ -1,0 +1,94 @@
+//! The kernels linked in: one thread, for tests, benches and tools.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use gpt2_kernels::cache::Cache;
+use gpt2_kernels::forward::Scratch;
+use gpt2_kernels::pack::write_into;
+use gpt2_kernels::{Dtype, Model};
+
+use super::super::{Output, Rows};
+use super::{Cpu, Kernels};
+use crate::error::{Error, Result};
+use crate::gpt2::Config;
+use crate::tokenizer::TokenId;
+use crate::weights::packed::{layout, out_of_memory};
+use crate::weights::{CheckpointStream, Packed, Sink};
+
+/// The kernels and a model in this process's memory.
+pub struct Linked {
+    model: Model,
+    scratch: RefCell<Scratch>,
+    /// By number; `None` where one has been freed.
+    caches: RefCell<Vec<Option<Cache>>>,
+}
+
+impl Cpu<Linked> {
+    /// A model whose weights `read` writes to the stream that it is given, in this format.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], and those of `read`.
+    pub fn load(
+        config: Config,
+        dtype: Dtype,
+        read: impl FnOnce(&mut CheckpointStream<Box<dyn Sink + '_>>) -> Result<()>,
+    ) -> Result<Self> {
+        let mut model = Model::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
+        let packed = Packed::new(layout(&config, dtype)?, write_into(model.image_mut()));
+        let mut stream = CheckpointStream::new(config.clone(), Box::new(packed) as Box<dyn Sink>);
+        read(&mut stream)?;
+        stream.finish()?;
+        let scratch = RefCell::new(model.scratch(1));
+        Ok(Self::new(config, Rc::new(Linked { model, scratch, caches: RefCell::default() })))
+    }
+}
+
+impl Linked {
+    fn keep(&self, cache: Cache) -> usize {
+        let mut caches = self.caches.borrow_mut();
+        let free = caches.iter().position(Option::is_none).unwrap_or(caches.len());
+        match caches.get_mut(free) {
+            Some(place) => *place = Some(cache),
+            None => caches.push(Some(cache)),
+        }
+        free
+    }
+
+    fn with<T>(&self, cache: usize, f: impl FnOnce(&mut Cache) -> T) -> Option<T> {
+        self.caches.borrow_mut().get_mut(cache)?.as_mut().map(f)
+    }
+}
+
+impl Kernels for Linked {
+    fn new_cache(&self) -> usize {
+        self.keep(self.model.new_cache())
+    }
+
+    fn clone_cache(&self, cache: usize) -> Option<usize> {
+        self.with(cache, |c| c.clone()).map(|c| self.keep(c))
+    }
+
+    fn truncate_cache(&self, cache: usize, n_tokens: usize) {
+        self.with(cache, |c| c.truncate(n_tokens));
+    }
+
+    fn free_cache(&self, cache: usize) {
+        if let Some(place) = self.caches.borrow_mut().get_mut(cache) {
+            *place = None;
+        }
+    }
+
+    fn forward(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<Output> {
+        let rows = match rows {
+            Rows::None => gpt2_kernels::Rows::None,
+            Rows::Last => gpt2_kernels::Rows::Last,
+            Rows::All => gpt2_kernels::Rows::All,
+        };
+        let run = |cache: &mut Cache| {
+            self.model.forward_alone(&mut self.scratch.borrow_mut(), cache, ids, rows, with_attentions)
+        };
+        let output = self.with(cache, run).ok_or_else(|| Error::InvalidState(format!("cache {cache} is freed")))?;
+        Ok(Output { logits: output.logits, attentions: with_attentions.then_some(output.attentions) })
+    }
+}

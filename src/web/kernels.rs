@@ -1,0 +1,104 @@
+//! The kernels in a WebAssembly module of their own, through the object of www/src/kernels.ts that runs it.
+
+use js_sys::Float32Array;
+use wasm_bindgen::prelude::*;
+
+use crate::engine::cpu::Kernels;
+use crate::engine::{Output, Rows};
+use crate::error::{Error, Result};
+use crate::tokenizer::TokenId;
+
+#[wasm_bindgen]
+extern "C" {
+    /// www/src/kernels.ts: `Kernels`
+    pub type KernelModule;
+
+    /// Makes room for a model. → bytes of its image; 0 if there is not so much memory
+    #[wasm_bindgen(method)]
+    pub fn create(this: &KernelModule, dims: &[f64], dtype: u32) -> f64;
+    /// Writes to the image.
+    #[wasm_bindgen(method)]
+    pub fn write(this: &KernelModule, offset: usize, bytes: &[u8]);
+    #[wasm_bindgen(method)]
+    fn cache_new(this: &KernelModule) -> usize;
+    #[wasm_bindgen(method)]
+    fn cache_clone(this: &KernelModule, cache: usize) -> isize;
+    #[wasm_bindgen(method)]
+    fn cache_truncate(this: &KernelModule, cache: usize, n_tokens: usize);
+    #[wasm_bindgen(method)]
+    fn cache_free(this: &KernelModule, cache: usize);
+    /// → logits, undefined if there is not enough memory; a view that the next call ends
+    #[wasm_bindgen(method)]
+    fn forward(
+        this: &KernelModule,
+        cache: usize,
+        ids: &[u32],
+        rows: u32,
+        with_attentions: bool,
+    ) -> Option<Float32Array>;
+    /// → attention weights of a block; a view that the next call ends
+    #[wasm_bindgen(method)]
+    fn attentions(this: &KernelModule, layer: usize) -> Float32Array;
+    /// How many threads run it.
+    #[wasm_bindgen(method, getter)]
+    pub fn threads(this: &KernelModule) -> u32;
+}
+
+/// The module with a model in it.
+pub struct Module {
+    /// The object that runs it.
+    pub js: KernelModule,
+    n_layer: usize,
+}
+
+impl Module {
+    /// Makes room for a model. → the module, and bytes of the image
+    pub fn create(js: KernelModule, config: &crate::gpt2::Config, dtype: gpt2_kernels::Dtype) -> Result<(Self, usize)> {
+        let dims = config.dims();
+        let flags = u32::from(dims.scale_attn_weights)
+            | u32::from(dims.scale_attn_by_inverse_layer_idx) << 1
+            | u32::from(dims.tie_word_embeddings) << 2;
+        let numbers = [
+            dims.vocab_size as f64,
+            dims.n_positions as f64,
+            dims.n_embd as f64,
+            dims.n_layer as f64,
+            dims.n_head as f64,
+            dims.n_inner as f64,
+            f64::from(dims.activation as u32),
+            f64::from(dims.layer_norm_epsilon),
+            f64::from(flags),
+        ];
+        match js.create(&numbers, dtype as u32) as usize {
+            0 => Err(crate::weights::packed::out_of_memory(config, dtype)),
+            n_bytes => Ok((Self { js, n_layer: dims.n_layer }, n_bytes)),
+        }
+    }
+}
+
+impl Kernels for Module {
+    fn new_cache(&self) -> usize {
+        self.js.cache_new()
+    }
+
+    fn clone_cache(&self, cache: usize) -> Option<usize> {
+        usize::try_from(self.js.cache_clone(cache)).ok()
+    }
+
+    fn truncate_cache(&self, cache: usize, n_tokens: usize) {
+        self.js.cache_truncate(cache, n_tokens);
+    }
+
+    fn free_cache(&self, cache: usize) {
+        self.js.cache_free(cache);
+    }
+
+    fn forward(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<Output> {
+        let logits = self
+            .js
+            .forward(cache, ids, rows as u32, with_attentions)
+            .ok_or_else(|| Error::OutOfMemory { what: format!("a pass of {} tokens", ids.len()), n_bytes: 0 })?;
+        let attentions = || (0..self.n_layer).map(|layer| self.js.attentions(layer).to_vec()).collect();
+        Ok(Output { logits: logits.to_vec(), attentions: with_attentions.then(attentions) })
+    }
+}

@@ -1,0 +1,95 @@
+//! A loaded model, for JavaScript.
+
+use std::rc::Rc;
+
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+use super::session::{Scorer, Session};
+use super::{Engine, JsResult, to_js};
+use crate::device::Chosen;
+use crate::engine::{Any, Engine as _};
+use crate::options::GenerateOptions;
+use crate::tokenizer::Tokenizer;
+use crate::weights::packed;
+use crate::{score, session};
+
+/// A loaded model.
+#[wasm_bindgen]
+pub struct Model {
+    engine: Rc<Engine>,
+    tokenizer: Rc<Tokenizer>,
+    defaults: GenerateOptions,
+    chosen: Chosen,
+    self_test: String,
+}
+
+impl Model {
+    /// A model that is ready.
+    pub(super) fn new(
+        engine: Engine,
+        tokenizer: Tokenizer,
+        defaults: GenerateOptions,
+        chosen: Chosen,
+        self_test: String,
+    ) -> Self {
+        Self { engine: Rc::new(engine), tokenizer: Rc::new(tokenizer), defaults, chosen, self_test }
+    }
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    device: &'a str,
+    adapter: Option<&'a str>,
+    fallback_reason: Option<&'a str>,
+    self_test: &'a str,
+    dtype: &'a str,
+    parameters: u64,
+    weight_bytes: usize,
+    context_window: usize,
+    threads: u32,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// What is running, and where.
+    pub fn info(&self) -> JsResult<JsValue> {
+        let parameters = self.engine.config().n_params();
+        to_js(&Info {
+            device: self.chosen.place.name(),
+            adapter: self.chosen.adapter.as_deref(),
+            fallback_reason: self.chosen.fallback_reason.as_deref(),
+            self_test: &self.self_test,
+            dtype: self.chosen.dtype.name(),
+            parameters,
+            weight_bytes: packed::layout(self.engine.config(), self.chosen.dtype)?.n_bytes,
+            context_window: self.engine.config().n_positions,
+            threads: match &*self.engine {
+                Any::Cpu(engine) => engine.kernels().js.threads(),
+                Any::Reference(_) => 1,
+            },
+        })
+    }
+
+    /// Text → token ids.
+    pub fn encode(&self, text: &str) -> JsResult<Vec<u32>> {
+        Ok(self.tokenizer.encode(text)?)
+    }
+
+    /// Token ids → text, without special tokens.
+    pub fn decode(&self, ids: &[u32]) -> JsResult<String> {
+        Ok(self.tokenizer.decode(ids)?)
+    }
+
+    /// An empty text with a KV cache of its own.
+    pub fn session(&self) -> Session {
+        let session = session::Session::new(self.engine.clone(), self.tokenizer.clone());
+        Session::new(session, self.engine.config().clone(), self.defaults.clone())
+    }
+
+    /// A text to be scored.
+    pub fn scorer(&self, ids: Vec<u32>) -> JsResult<Scorer> {
+        let scorer = score::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?;
+        Ok(Scorer::new(scorer))
+    }
+}

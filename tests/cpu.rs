@@ -1,0 +1,142 @@
+//! The CPU engine against transformers and against the reference, for every kind of config and every format.
+
+mod common;
+
+use common::*;
+use gpt2_kernels::Dtype;
+use gpt2_web::engine::{Cache, Engine, Rows};
+use gpt2_web::sampler::argmax;
+use pollster::block_on;
+
+const MODELS: [&str; 13] = [
+    "base",
+    "untied",
+    "f16",
+    "bf16",
+    "gelu",
+    "relu",
+    "silu",
+    "tanh",
+    "inverse_layer",
+    "unscaled",
+    "odd",
+    "sharded",
+    "one",
+];
+
+fn all_logits<E: Engine>(engine: &E, ids: &[u32]) -> Vec<f32> {
+    block_on(engine.forward(&mut engine.new_cache(), ids, Rows::All, false)).expect("forward").logits
+}
+
+#[test]
+fn fp32_logits_equal_those_of_transformers() {
+    for name in MODELS {
+        let folder = golden(&format!("models/{name}"));
+        let ids = ids(&json(&folder.join("expected.json"))["ids"]);
+        let expected = expected(&folder.join("expected.safetensors"));
+        assert_close(name, &all_logits(&cpu(&folder, Dtype::Fp32), &ids), &expected["logits"].1, 1e-4);
+    }
+}
+
+#[test]
+fn fp32_greedy_ids_equal_those_of_transformers() {
+    for name in MODELS {
+        let folder = golden(&format!("models/{name}"));
+        let golden = json(&folder.join("expected.json"));
+        let engine = cpu(&folder, Dtype::Fp32);
+        let (mut cache, mut next, mut found) = (engine.new_cache(), ids(&golden["ids"]), Vec::new());
+        for _ in 0..golden["greedy"].as_array().expect("greedy").len() {
+            let output = block_on(engine.forward(&mut cache, &next, Rows::Last, false)).expect("forward");
+            next = vec![argmax(&output.logits).expect("argmax")];
+            found.extend_from_slice(&next);
+        }
+        assert_eq!(found, ids(&golden["greedy"]), "{name}");
+    }
+}
+
+/// Root mean square of the difference, over that of the expected values about their mean.
+fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / expected.len() as f64;
+    let squares = |f: &dyn Fn(usize) -> f64| (0..expected.len()).map(|i| f(i) * f(i)).sum::<f64>();
+    let error = squares(&|i| f64::from(found[i]) - f64::from(expected[i]));
+    (error / squares(&|i| f64::from(expected[i]) - mean)).sqrt()
+}
+
+#[test]
+fn each_format_is_as_near_to_the_reference_as_its_steps_allow() {
+    for name in MODELS {
+        let folder = golden(&format!("models/{name}"));
+        let ids = ids(&json(&folder.join("expected.json"))["ids"]);
+        let expected = all_logits(&reference(&folder), &ids);
+        for (dtype, bound) in [(Dtype::Fp32, 1e-5), (Dtype::Fp16, 2e-3), (Dtype::Q8, 0.05), (Dtype::Q4, 0.3)] {
+            let error = relative_error(&all_logits(&cpu(&folder, dtype), &ids), &expected);
+            println!("{name} {}: {error:.1e}", dtype.name());
+            assert!(error < bound, "{name} in {}: {error:.1e} is above {bound:.1e}", dtype.name());
+        }
+    }
+}
+
+/// As for the reference in tests/golden.rs: cutting a prompt in two changes nothing, nor does going back.
+#[test]
+fn every_split_of_a_prompt_gives_the_same_logits() {
+    let folder = golden("models/odd");
+    let ids = ids(&json(&folder.join("expected.json"))["ids"]);
+    for dtype in Dtype::ALL {
+        let engine = cpu(&folder, dtype);
+        let mut whole = engine.new_cache();
+        let expected = block_on(engine.forward(&mut whole, &ids, Rows::Last, false)).expect("forward").logits;
+        for cut in 1..ids.len() {
+            let mut cache = engine.new_cache();
+            block_on(engine.forward(&mut cache, &ids[..cut], Rows::None, false)).expect("first part");
+            let found = block_on(engine.forward(&mut cache, &ids[cut..], Rows::Last, false)).expect("second part");
+            assert_close(&format!("{} cut at {cut}", dtype.name()), &found.logits, &expected, 1e-4);
+
+            let mut rewound = whole.clone();
+            rewound.truncate(cut);
+            let found = block_on(engine.forward(&mut rewound, &ids[cut..], Rows::Last, false)).expect("after truncate");
+            assert_close(&format!("{} truncated to {cut}", dtype.name()), &found.logits, &expected, 1e-4);
+        }
+        assert_eq!(whole.n_tokens(), ids.len(), "a clone's changes are its own");
+    }
+}
+
+/// More tokens than one pass takes and than one page of the cache holds.
+#[test]
+fn a_long_prompt_equals_the_reference() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo");
+    let reference = reference(&folder);
+    let n = reference.config().n_positions.min(200);
+    let ids: Vec<u32> = (0..n as u32).map(|i| i * 7919 % reference.config().vocab_size as u32).collect();
+    let expected = all_logits(&reference, &ids);
+    for (dtype, bound) in [(Dtype::Fp32, 1e-4), (Dtype::Fp16, 2e-3), (Dtype::Q8, 0.05), (Dtype::Q4, 0.3)] {
+        let error = relative_error(&all_logits(&cpu(&folder, dtype), &ids), &expected);
+        println!("{}: {error:.1e}", dtype.name());
+        assert!(error < bound, "{}: {error:.1e} is above {bound:.1e}", dtype.name());
+    }
+}
+
+#[test]
+fn attention_weights_come_when_asked_for() {
+    let folder = golden("models/base");
+    let engine = cpu(&folder, Dtype::Fp32);
+    let ids = ids(&json(&folder.join("expected.json"))["ids"]);
+    let expected = expected(&folder.join("expected.safetensors"));
+    let output = block_on(engine.forward(&mut engine.new_cache(), &ids, Rows::None, true)).expect("forward");
+    for (i, weights) in output.attentions.expect("attentions").iter().enumerate() {
+        assert_close(&format!("h.{i}"), weights, &expected[&format!("h.{i}.attn.weights")].1, 1e-4);
+    }
+    assert!(output.logits.is_empty());
+}
+
+#[test]
+fn bounds_are_errors_and_not_panics() {
+    let engine = cpu(&golden("models/one"), Dtype::Q8); // 7 tokens, context of 4
+    let mut cache = engine.new_cache();
+    let mut run = |ids: &[u32]| block_on(engine.forward(&mut cache, ids, Rows::Last, false)).map(|o| o.logits.len());
+    assert_eq!(run(&[0, 1, 2, 3, 4]).expect_err("too long").code(), "context_window");
+    assert_eq!(run(&[7]).expect_err("no such id").code(), "invalid_option");
+    assert_eq!(run(&[]).expect_err("nothing").code(), "invalid_option");
+    assert_eq!(run(&[0, 1, 2, 6]).expect("fits"), 7);
+    assert_eq!(run(&[0]).expect_err("full").code(), "context_window");
+}

@@ -170,15 +170,29 @@ run_test() {
   [ -n "${CI:-}" ] || [ -d "${GPT2_WEB_SHARED:-../shared}" ] ||
     say "SKIPPING the tests of tests/foreign.rs: the files that they read are not here (tests/README.md)"
   say "native tests"
-  cargo test --locked
+  cargo test --locked --workspace
   say "WebAssembly tests in headless Chromium"
   node www/test/webdriver.mjs "$CARGO_TARGET_DIR/webdriver.json"
   WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" \
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
     cargo test --locked --release --target "$wasm_target" --test web
+  say "the kernels' tests as WebAssembly with relaxed SIMD"
+  WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" RUSTFLAGS="-C target-feature=+simd128,+relaxed-simd" \
+    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner CARGO_TARGET_DIR="$CARGO_TARGET_DIR/kernels/test" \
+    cargo test --locked -p gpt2-kernels --target "$wasm_target" --test oracle
   say "the page and the package, end to end"
   (cd www && npm test)
   say "all tests passed"
+}
+
+run_bench() {
+  case "${1:-page}" in
+    quality) GPT2_WEB_QUALITY_ALL=1 cargo test --locked --test quality -- --nocapture ;;
+    cpu) shift; cargo bench --locked -p gpt2-kernels -- "$@" ;;
+    peers) shift; need_browser; run_pack; exec node www/bench/peers.mjs "$@" ;;
+    page) shift || true; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
+    *) die "no such bench: $1 (page, cpu, peers, quality)" ;;
+  esac
 }
 
 run_pack() {
@@ -199,7 +213,7 @@ case "${1:-help}" in
   test) run_test ;;
   build) build ;;
   check) run_check ;;
-  bench) shift; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
+  bench) shift; run_bench "$@" ;;
   pack) run_pack ;;
   help | -h | --help) usage ;;
   *) usage >&2; die "no such command: $1" ;;

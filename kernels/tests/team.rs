@@ -1,0 +1,84 @@
+//! Several threads compute what one does, to the bit.
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::sync::atomic::AtomicU32;
+use std::thread;
+
+use gpt2_kernels::pack::{Packer, write_into};
+use gpt2_kernels::team::Futex;
+use gpt2_kernels::{Activation, Dims, Dtype, Model, Rows};
+
+/// Sleeps by giving way.
+enum Yielding {}
+
+impl Futex for Yielding {
+    fn sleep(_: &AtomicU32, _: u32) {
+        thread::yield_now();
+    }
+    fn wake(_: &AtomicU32) {}
+}
+
+/// A model of this dtype with weights that look random.
+fn model(dtype: Dtype) -> Model {
+    let dims = Dims {
+        vocab_size: 103,
+        n_positions: 150,
+        n_embd: 40,
+        n_layer: 2,
+        n_head: 5,
+        n_inner: 90,
+        activation: Activation::GeluNew,
+        layer_norm_epsilon: 1e-5,
+        scale_attn_weights: true,
+        scale_attn_by_inverse_layer_idx: true,
+        tie_word_embeddings: true,
+    };
+    let mut model = Model::new(dims, dtype).expect("a model");
+    let mut packer = Packer::new(model.layout().clone());
+    let mut names = vec![("wte.weight".to_string(), 103 * 40), ("wpe.weight".to_string(), 150 * 40)];
+    for i in 0..2 {
+        for (name, inputs, outputs) in
+            [("attn.c_attn", 40, 120), ("attn.c_proj", 40, 40), ("mlp.c_fc", 40, 90), ("mlp.c_proj", 90, 40)]
+        {
+            names.push((format!("h.{i}.{name}.weight"), inputs * outputs));
+            names.push((format!("h.{i}.{name}.bias"), outputs));
+        }
+        for name in ["ln_1", "ln_2"] {
+            names.extend(["weight", "bias"].map(|part| (format!("h.{i}.{name}.{part}"), 40)));
+        }
+    }
+    names.extend(["weight", "bias"].map(|part| (format!("ln_f.{part}"), 40)));
+    for (seed, (name, n)) in names.iter().enumerate() {
+        let values: Vec<f32> = (0..*n).map(|i| ((i * 31 + seed * 17) as f32 * 0.7).sin() * 0.2).collect();
+        assert!(packer.begin(name), "{name}");
+        packer.values(&values, &mut write_into(model.image_mut()));
+        packer.end(&mut write_into(model.image_mut()));
+    }
+    model
+}
+
+#[test]
+fn a_team_of_any_size_computes_the_same() {
+    let ids: Vec<u32> = (0..100).map(|i| i * 37 % 103).collect(); // more than one pass
+    for dtype in Dtype::ALL {
+        let model = model(dtype);
+        let run = |n_members: usize| {
+            let (mut scratch, mut cache) = (model.scratch(n_members), model.new_cache());
+            let mut outputs = Vec::new();
+            for ids in [&ids[..90], &ids[90..99], &ids[99..]] {
+                outputs.push(model.forward(&mut scratch, &mut cache, ids, Rows::All, true, |pass| {
+                    thread::scope(|scope| {
+                        (1..n_members).for_each(|member| drop(scope.spawn(move || pass.run::<Yielding>(member))));
+                        pass.run::<Yielding>(0);
+                    });
+                }));
+            }
+            outputs
+        };
+        let alone = run(1);
+        assert!(alone.iter().all(|o| o.logits.iter().all(|x| x.is_finite())));
+        for n_members in [2, 3, 7] {
+            assert_eq!(run(n_members), alone, "{} with {n_members} threads", dtype.name());
+        }
+    }
+}

@@ -1,15 +1,16 @@
 //! The GPU engine against transformers and against a naive oracle, on whatever adapter there is.
 
+mod ahead;
+mod exact;
 mod harness;
+mod load;
 mod oracle;
 
 use gpt2_kernels::Dtype;
 use gpt2_web::engine::gpu::Gpu;
-use gpt2_web::engine::{Cache, Engine, Rows};
-use gpt2_web::gpt2::Config;
+use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::sampler::argmax;
 use harness::*;
-use oracle::Oracle;
 use pollster::block_on;
 
 const MODELS: [&str; 13] = [

@@ -43,7 +43,7 @@ fn every_published_size_fits_the_default_limits() {
             eprintln!("{name} {}: {} MB in {} buffers", dtype.name(), layout.n_bytes / 1_000_000, plan.buffers.len());
         }
     }
-    let huge = Config::from_json(r#"{"model_type":"gpt2","n_embd":8192,"n_head":64}"#).expect("config");
+    let huge = Config::from_json(r#"{"model_type":"gpt2","vocab_size":200000,"n_embd":2048,"n_head":16}"#).expect("config");
     let layout = Layout::new(&dims(&huge), Dtype::Fp32).expect("layout");
     let error = Plan::new(&layout, &wgpu::Limits::default()).expect_err("1.6 GB of wte").to_string();
     assert!(error.contains("wte"), "{error}");

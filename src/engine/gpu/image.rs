@@ -180,18 +180,24 @@ impl Image {
     /// # Errors
     /// As [`Self::write`], and [`Error::DeviceLost`].
     pub async fn read(&self, offset: usize, n_bytes: usize) -> Result<Vec<u8>> {
+        /// Bytes that are on their way at once.
+        const MAX_PIECE: usize = 16 << 20;
         let range = self.checked_range(offset, n_bytes)?;
-        if range.is_empty() {
-            return Ok(Vec::new());
+        let max_buffer = usize::try_from(self.context.device.limits().max_buffer_size).unwrap_or(usize::MAX);
+        let n_at_once = MAX_PIECE.min(max_buffer / ALIGN * ALIGN);
+        let mut bytes = Vec::with_capacity(n_bytes);
+        for begin in range.clone().step_by(n_at_once) {
+            let at_once = begin..(begin + n_at_once).min(range.end);
+            let staging = self.context.staging(at_once.len() as u64);
+            let mut encoder = self.context.device.create_command_encoder(&Default::default());
+            for (buffer, at, piece) in self.pieces(at_once.clone()) {
+                let to = (piece.start - begin) as u64;
+                encoder.copy_buffer_to_buffer(buffer, at, &staging.buffer, to, piece.len() as u64);
+            }
+            let submitted = self.context.submit(encoder);
+            bytes.extend(staging.read(at_once.len() as u64, submitted).await?);
         }
-        let staging = self.context.staging(n_bytes as u64);
-        let mut encoder = self.context.device.create_command_encoder(&Default::default());
-        for (buffer, at, piece) in self.pieces(range) {
-            let to = (piece.start - offset) as u64;
-            encoder.copy_buffer_to_buffer(buffer, at, &staging.buffer, to, piece.len() as u64);
-        }
-        let submitted = self.context.submit(encoder);
-        staging.read(n_bytes as u64, submitted).await
+        Ok(bytes)
     }
 
     fn checked_range(&self, offset: usize, n_bytes: usize) -> Result<Range<usize>> {

@@ -83,7 +83,7 @@ impl Widths {
             vocab: config.vocab_size,
             vocab_padded,
             max_chunk: MAX_CHUNK.min(config.n_positions).min(max_binding / row_bytes),
-            max_rows: (MAX_LOGITS_BYTES / (4 * vocab_padded)).clamp(1, 64),
+            max_rows: (MAX_LOGITS_BYTES.min(max_binding) / (4 * vocab_padded)).clamp(1, 64),
         })
     }
 

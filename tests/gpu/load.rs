@@ -49,6 +49,23 @@ fn every_published_size_fits_the_default_limits() {
     assert!(error.contains("wte"), "{error}");
 }
 
+/// The kernels in use are held against each other at load, and a wrong one is noticed.
+#[test]
+fn warming_up_tests_the_kernels() {
+    for name in ["base", "odd", "one"] {
+        for dtype in Dtype::ALL {
+            let Some(gpu) = Packed::golden(name, dtype).gpu() else { return };
+            let worst = block_on(gpu.warm_up()).expect("passes");
+            assert!(worst < 1e-5, "{name}: {worst}");
+        }
+    }
+    let mut packed = Packed::golden("base", Dtype::Fp32);
+    let at = packed.layout.ln_f.weight.start;
+    packed.image[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let Some(gpu) = packed.gpu() else { return };
+    assert_eq!(block_on(gpu.warm_up()).expect_err("NaN is equal to nothing").code(), "invalid_logits");
+}
+
 #[test]
 fn a_lost_device_is_an_error() {
     let packed = Packed::golden("base", Dtype::Fp32);

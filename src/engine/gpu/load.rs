@@ -45,6 +45,7 @@ pub struct Loader {
     config: Config,
     context: Rc<Context>,
     image: Image,
+    kernels: Option<(Model, Pipelines)>,
     /// Written since the queue was last flushed.
     pending_bytes: Cell<usize>,
 }
@@ -62,7 +63,7 @@ impl Loader {
         let n_bytes = layout.n_bytes as u64;
         let make = || Ok(Image::new(context.clone(), layout, plan));
         let image = context.checked("the packed weights", n_bytes, make).await?;
-        Ok(Self { config, context, image, pending_bytes: Cell::new(0) })
+        Ok(Self { config, context, image, kernels: None, pending_bytes: Cell::new(0) })
     }
 
     /// Where each tensor lies.
@@ -94,17 +95,33 @@ impl Loader {
         self.image.read(offset, n_bytes).await
     }
 
-    /// Compiles every pipeline; all weights may still be written before or in between, but not after.
+    /// Makes every pipeline and bind group; best called before the weights are fetched, since drivers go on compiling
+    /// while they arrive.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say of a shader.
-    pub async fn finish(self) -> Result<Gpu> {
+    pub async fn compile(&mut self) -> Result<()> {
         let Self { config, context, image, .. } = self;
         let make = || {
-            let pipelines = Pipelines::new(context.clone(), cache_layout(&context));
-            Ok((Model::new(&config, &image, &context, &pipelines)?, pipelines))
+            let pipelines = Pipelines::new(context.clone(), cache_layout(context));
+            Ok((Model::new(config, image, context, &pipelines)?, pipelines))
         };
-        let (model, pipelines) = context.checked("the GPU engine", 0, make).await?;
+        self.kernels = Some(context.checked("the GPU engine", 0, make).await?);
+        Ok(())
+    }
+
+    /// The engine, after the last piece of the weights.
+    ///
+    /// # Errors
+    /// As [`Self::compile`], which it does if nobody has yet.
+    pub async fn finish(mut self) -> Result<Gpu> {
+        if self.kernels.is_none() {
+            self.compile().await?;
+        }
+        let Self { config, context, image, kernels, .. } = self;
+        let Some((model, pipelines)) = kernels else {
+            return Err(Error::InvalidState("the kernels were not compiled".into()));
+        };
         let cache_shape = Rc::new(CacheShape {
             context: context.clone(),
             layout: pipelines.cache_layout.clone(),

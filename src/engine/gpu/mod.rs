@@ -112,18 +112,40 @@ impl Gpu {
         self.context.clock.set(Some(clock));
     }
 
-    /// Runs every kernel once, so that the first token of a text does not wait for a driver that compiles late.
+    /// Bytes of device memory for what passes hand from kernel to kernel.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.model.scratch.n_bytes()
+    }
+
+    /// Runs every kernel once, so that the first token of a text does not wait for a driver that compiles late, and holds
+    /// them against each other: a prompt at once and token by token are different kernels that must give the same logits,
+    /// and the best of them must be what the device chooses. → the largest difference, in units of the largest logit
     ///
     /// # Errors
-    /// As [`Engine::forward`].
-    pub async fn warm_up(&self) -> Result<()> {
+    /// [`Error::InvalidLogits`] if they differ; and as [`Engine::forward`].
+    pub async fn warm_up(&self) -> Result<f32> {
+        const TOLERANCE: f32 = 1e-3;
+        let (v, n) = (self.config.vocab_size, self.config.n_positions.min(5).min(self.model.widths.max_rows));
+        let ids: Vec<TokenId> = (0..n).map(|i| (i * 7919 % v) as TokenId).collect();
+        let at_once = self.forward(&mut self.new_cache(), &ids, Rows::All, false).await?.logits;
+        let mut one_by_one = Vec::with_capacity(at_once.len());
         let mut cache = self.new_cache();
-        if self.config.n_positions > 1 {
-            self.forward(&mut cache, &[0, 0], Rows::All, false).await?;
-            cache = self.new_cache();
+        for id in &ids {
+            one_by_one.extend(self.forward(&mut cache, std::slice::from_ref(id), Rows::Last, false).await?.logits);
         }
-        let pending = self.submit(&mut cache, Input::Ids(&[0]), &Choose::default())?;
-        self.chosen(pending).await.map(|_| ())
+        let largest = one_by_one.iter().fold(1.0, |m: f32, x| m.max(x.abs()));
+        let differ = |what: &str, a: f32, b: f32| match (a - b).abs() / largest {
+            d if d <= TOLERANCE => Ok(d),
+            _ => Err(Error::invalid_logits(format!("self-test: {what}: {a} and {b}"))),
+        };
+        let mut worst = 0.0_f32;
+        for (&a, &b) in at_once.iter().zip(&one_by_one) {
+            worst = worst.max(differ("a prompt at once and token by token give different logits", a, b)?);
+        }
+        let pending = self.submit(&mut self.new_cache(), Input::Ids(&ids), &Choose::default())?;
+        let best = self.chosen(pending).await?.top.first().map_or(f32::NAN, |top| top.1);
+        let expected = at_once[at_once.len() - v..].iter().copied().fold(f32::MIN, f32::max);
+        Ok(worst.max(differ("the best logit on the device and on the host", best, expected)?))
     }
 
     /// # Errors

@@ -143,6 +143,10 @@ impl Scratch {
         }
     }
 
+    pub fn n_bytes(&self) -> u64 {
+        self.all().into_iter().map(Buffer::size).sum()
+    }
+
     fn all(&self) -> [&Buffer; 11] {
         let Self { params, ids, x, q, pieces, normed, attended, hidden, logits, tops, choice } = self;
         [params, ids, x, q, pieces, normed, attended, hidden, logits, tops, choice]

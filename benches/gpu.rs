@@ -27,7 +27,9 @@ fn main() {
 
     let Some(bandwidth) = copy_bandwidth() else { return };
     println!("copy: {bandwidth:.0} GB/s (bytes read and written)");
-    println!("dtype | weights MB | prefill of 512, ms | decode after 32 / 512, tok/s | GB/s | of copy | encode, ms/token");
+    println!(
+        "dtype | weights MB | prefill of 512, ms | decode after 32 / 512, tok/s | GB/s | of copy | encode, ms/token"
+    );
     for dtype in dtypes {
         let packed = Packed::random(config.clone(), dtype);
         let limits = wgpu::Limits::default();

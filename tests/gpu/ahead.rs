@@ -25,8 +25,8 @@ fn greedy_two_tokens_ahead_gives_the_golden_ids() {
         let mut found = Vec::new();
         for i in 0..greedy.len() {
             // the next pass is on its way before this one's id is known
-            let next = (i + 1 < greedy.len())
-                .then(|| gpu.submit(&mut cache, Input::Chosen(&ahead), &choose).expect("ahead"));
+            let next =
+                (i + 1 < greedy.len()).then(|| gpu.submit(&mut cache, Input::Chosen(&ahead), &choose).expect("ahead"));
             found.push(block_on(gpu.chosen(ahead)).expect("chosen").id);
             match next {
                 Some(next) => ahead = next,
@@ -63,7 +63,9 @@ fn sampling_agrees_with_the_sampler() {
     let logits = run(&gpu, &mut gpu.new_cache(), &[5, 6], Rows::Last);
     let mut n_different = 0;
     let mut n = 0;
-    for (top_k, top_p, min_p, temperature) in [(40, 1.0, 0.0, 1.0), (10, 0.9, 0.0, 0.7), (64, 0.5, 0.1, 2.0), (1, 1.0, 0.0, 1.0)] {
+    for (top_k, top_p, min_p, temperature) in
+        [(40, 1.0, 0.0, 1.0), (10, 0.9, 0.0, 0.7), (64, 0.5, 0.1, 2.0), (1, 1.0, 0.0, 1.0)]
+    {
         let params = SamplingParams { do_sample: true, temperature, top_k, top_p, min_p, ..Default::default() };
         let mut sampler = Sampler::new(params);
         for i in 0..25 {

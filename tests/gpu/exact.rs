@@ -26,10 +26,15 @@ fn nasty() -> Vec<(&'static str, Config)> {
         ("odd heads", config(r#""n_embd":65,"n_head":5,"n_layer":2,"n_inner":131,"vocab_size":1003,"n_positions":40"#)),
         (
             "two tiles",
-            config(r#""n_embd":36,"n_head":3,"n_layer":1,"n_inner":2085,"vocab_size":130,"n_positions":33,"activation_function":"silu""#),
+            config(
+                r#""n_embd":36,"n_head":3,"n_layer":1,"n_inner":2085,"vocab_size":130,"n_positions":33,"activation_function":"silu""#,
+            ),
         ),
         ("a wide head", config(r#""n_embd":602,"n_head":2,"n_layer":1,"n_inner":70,"vocab_size":77,"n_positions":40"#)),
-        ("a wide stream", config(r#""n_embd":2080,"n_head":32,"n_layer":1,"n_inner":33,"vocab_size":65,"n_positions":36"#)),
+        (
+            "a wide stream",
+            config(r#""n_embd":2080,"n_head":32,"n_layer":1,"n_inner":33,"vocab_size":65,"n_positions":36"#),
+        ),
     ]
 }
 
@@ -66,7 +71,8 @@ fn nasty_sizes_in_every_format() {
     for (name, config) in nasty() {
         for dtype in Dtype::ALL {
             let packed = Packed::random(config.clone(), dtype);
-            let worst = check(&format!("{name} {}", dtype.name()), &packed, &prompt(&config, 35.min(config.n_positions)));
+            let worst =
+                check(&format!("{name} {}", dtype.name()), &packed, &prompt(&config, 35.min(config.n_positions)));
             eprintln!("{name} {}: off by {worst:.1e} at most", dtype.name());
         }
     }
@@ -79,7 +85,8 @@ fn a_long_text() {
     let packed = Packed::random(config, Dtype::Fp32);
     let ids = prompt(&packed.config, 1290);
     let oracle = Oracle { config: &packed.config, layout: &packed.layout, image: &packed.image };
-    let expected: Vec<Vec<f32>> = oracle.logits(&ids).into_iter().map(|row| row.into_iter().map(|x| x as f32).collect()).collect();
+    let expected: Vec<Vec<f32>> =
+        oracle.logits(&ids).into_iter().map(|row| row.into_iter().map(|x| x as f32).collect()).collect();
     let Some(gpu) = packed.gpu() else { return };
     let all = run(&gpu, &mut gpu.new_cache(), &ids, Rows::All);
     let tolerance = tolerance(&expected.concat());
@@ -156,8 +163,11 @@ fn small_bindings_change_nothing() {
     for dtype in Dtype::ALL {
         let packed = Packed::random(config.clone(), dtype);
         let third = packed.layout.wte.quants.len().next_multiple_of(1024) as u64 / 3;
-        let limits =
-            wgpu::Limits { max_storage_buffer_binding_size: third, max_buffer_size: third + 4096, ..Default::default() };
+        let limits = wgpu::Limits {
+            max_storage_buffer_binding_size: third,
+            max_buffer_size: third + 4096,
+            ..Default::default()
+        };
         assert!(Plan::new(&packed.layout, &limits).expect("plan").buffers.len() > 3);
         let Some(usual) = packed.gpu() else { return };
         let small = packed.on(device_with(limits).expect("device"));

@@ -137,6 +137,11 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32)
     };
     let worst = (0..found.len()).max_by(|&a, &b| off(a).total_cmp(&off(b)));
     let Some(i) = worst else { return 0.0 };
-    assert!(off(i) <= tolerance, "{what}: value {i}: expected {}, found {}, tolerance {tolerance}", expected[i], found[i]);
+    assert!(
+        off(i) <= tolerance,
+        "{what}: value {i}: expected {}, found {}, tolerance {tolerance}",
+        expected[i],
+        found[i]
+    );
     off(i)
 }

@@ -12,7 +12,8 @@ use crate::run;
 #[test]
 fn an_image_is_read_back_as_it_was_written() {
     let packed = Packed::golden("untied", Dtype::Q4);
-    let limits = wgpu::Limits { max_buffer_size: 20_000, max_storage_buffer_binding_size: 20_000, ..Default::default() };
+    let limits =
+        wgpu::Limits { max_buffer_size: 20_000, max_storage_buffer_binding_size: 20_000, ..Default::default() };
     let Some((device, queue)) = device_with(limits) else { return };
     let loader = block_on(Loader::new(device, queue, packed.config.clone(), Dtype::Q4)).expect("loader");
     for at in (0..packed.image.len()).step_by(1236).rev() {
@@ -30,7 +31,9 @@ fn an_image_is_read_back_as_it_was_written() {
 /// The published sizes fit the limits that every WebGPU device has.
 #[test]
 fn every_published_size_fits_the_default_limits() {
-    for (name, c, n_layer, n_head) in [("gpt2", 768, 12, 12), ("medium", 1024, 24, 16), ("large", 1280, 36, 20), ("xl", 1600, 48, 25)] {
+    for (name, c, n_layer, n_head) in
+        [("gpt2", 768, 12, 12), ("medium", 1024, 24, 16), ("large", 1280, 36, 20), ("xl", 1600, 48, 25)]
+    {
         let json = format!(r#"{{"model_type":"gpt2","n_embd":{c},"n_layer":{n_layer},"n_head":{n_head}}}"#);
         let config = Config::from_json(&json).expect("config");
         for dtype in Dtype::ALL {
@@ -43,7 +46,8 @@ fn every_published_size_fits_the_default_limits() {
             eprintln!("{name} {}: {} MB in {} buffers", dtype.name(), layout.n_bytes / 1_000_000, plan.buffers.len());
         }
     }
-    let huge = Config::from_json(r#"{"model_type":"gpt2","vocab_size":200000,"n_embd":2048,"n_head":16}"#).expect("config");
+    let huge =
+        Config::from_json(r#"{"model_type":"gpt2","vocab_size":200000,"n_embd":2048,"n_head":16}"#).expect("config");
     let layout = Layout::new(&dims(&huge), Dtype::Fp32).expect("layout");
     let error = Plan::new(&layout, &wgpu::Limits::default()).expect_err("1.6 GB of wte").to_string();
     assert!(error.contains("wte"), "{error}");

@@ -39,7 +39,8 @@ fn fp32_equals_transformers() {
     for name in MODELS {
         let folder = golden(&format!("models/{name}"));
         let expected_json = json(&folder.join("expected.json"));
-        let logits = tensors(&folder.join("expected.safetensors")).into_iter().find(|(n, _)| n == "logits").expect("logits").1;
+        let logits =
+            tensors(&folder.join("expected.safetensors")).into_iter().find(|(n, _)| n == "logits").expect("logits").1;
         let prompt = ids(&expected_json["ids"]);
         let Some(gpu) = Packed::golden(name, Dtype::Fp32).gpu() else { return };
         let found = run(&gpu, &mut gpu.new_cache(), &prompt, Rows::All);

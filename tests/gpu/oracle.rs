@@ -65,7 +65,8 @@ impl Oracle<'_> {
     pub fn logits(&self, ids: &[u32]) -> Vec<Vec<f64>> {
         let c = self.config;
         let (wte, wpe) = (self.matrix(&self.layout.wte), self.floats(&self.layout.wpe));
-        let embed = |(t, &id): (usize, &u32)| (0..c.n_embd).map(|i| wte[id as usize][i] + wpe[t * c.n_embd + i]).collect();
+        let embed =
+            |(t, &id): (usize, &u32)| (0..c.n_embd).map(|i| wte[id as usize][i] + wpe[t * c.n_embd + i]).collect();
         let mut x: Vec<Vec<f64>> = ids.iter().enumerate().map(embed).collect(); // [T][C]
         for (layer, block) in self.layout.blocks.iter().enumerate() {
             let qkv = self.product(&block.c_attn, &self.norm(&block.ln_1, &x)); // [T][3 C]
@@ -104,7 +105,9 @@ fn add(x: &mut [Vec<f64>], y: &[Vec<f64>]) {
 
 fn activate(activation: Activation, x: f64) -> f64 {
     match activation {
-        Activation::GeluNew => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+        Activation::GeluNew => {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }
         Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
         Activation::Relu => x.max(0.0),
         Activation::Silu => x / (1.0 + (-x).exp()),

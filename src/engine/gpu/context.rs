@@ -152,8 +152,8 @@ impl Context {
         let mut free = self.staging.borrow_mut();
         let fits = |b: &Buffer| (n_bytes..=4 * n_bytes.max(1024)).contains(&b.size());
         let found = free.iter().position(fits).map(|i| free.swap_remove(i));
-        let buffer = found
-            .unwrap_or_else(|| self.buffer("staging", n_bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
+        let buffer =
+            found.unwrap_or_else(|| self.buffer("staging", n_bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
         Staging { context: self.clone(), buffer, is_mapped: false }
     }
 }

@@ -115,7 +115,9 @@ impl Plan {
 
     fn too_large(&self, name: &str, n_bytes: usize) -> Error {
         let max = self.max_binding;
-        Error::WebGpuNotAvailable(format!("tensor `{name}` takes {n_bytes} bytes and this GPU binds at most {max} at once"))
+        Error::WebGpuNotAvailable(format!(
+            "tensor `{name}` takes {n_bytes} bytes and this GPU binds at most {max} at once"
+        ))
     }
 }
 
@@ -142,8 +144,11 @@ pub(super) struct Image {
 impl Image {
     /// Allocates all of it, as zeros.
     pub fn new(context: Rc<Context>, layout: Layout, plan: Plan) -> Self {
-        let buffers =
-            plan.buffers.iter().enumerate().map(|(i, range)| context.storage(&format!("weights {i}"), range.len() as u64));
+        let buffers = plan
+            .buffers
+            .iter()
+            .enumerate()
+            .map(|(i, range)| context.storage(&format!("weights {i}"), range.len() as u64));
         let buffers = buffers.collect();
         Self { context, layout, plan, buffers }
     }

@@ -240,7 +240,8 @@ impl<'a> Kernel<'a> {
         let n_storage = bindings.iter().filter(|b| b.0 != Access::Uniform).count() + usize::from(uses_cache);
         let max_storage = context.device.limits().max_storage_buffers_per_shader_stage;
         if n_storage > max_storage as usize {
-            let message = format!("`{label}` reads {n_storage} buffers and this GPU binds at most {max_storage} at once");
+            let message =
+                format!("`{label}` reads {n_storage} buffers and this GPU binds at most {max_storage} at once");
             return Err(Error::WebGpuNotAvailable(message));
         }
         let text = constants + &declarations + &body;
@@ -274,8 +275,7 @@ fn create_pipeline(
     let source = wgpu::ShaderSource::Wgsl(text.into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
     let entries: Vec<BindGroupLayoutEntry> = accesses.iter().zip(0..).map(|(a, i)| a.layout_entry(i)).collect();
-    let layout =
-        device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
     let groups = [Some(&layout), cache_layout];
     let groups = if cache_layout.is_some() { &groups[..] } else { &groups[..1] };
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use gpt2_kernels::{Activation as PackedActivation, Dims, Dtype, Layout};
 
+use super::Gpu;
 use super::cache::CacheShape;
 use super::context::Context;
 use super::image::{Image, Plan};
 use super::kernel::{Pipelines, cache_layout};
 use super::model::Model;
-use super::Gpu;
 use crate::error::{Error, Result};
 use crate::gpt2::{Activation, Config};
 

@@ -277,7 +277,13 @@ impl Engine for Gpu {
         GpuCache::new(self.cache_shape.clone())
     }
 
-    async fn forward(&self, cache: &mut GpuCache, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<Output> {
+    async fn forward(
+        &self,
+        cache: &mut GpuCache,
+        ids: &[TokenId],
+        rows: Rows,
+        with_attentions: bool,
+    ) -> Result<Output> {
         use super::Cache;
         let n_past = cache.n_tokens();
         check_bounds(&self.config, n_past, ids)?;

@@ -352,7 +352,9 @@ impl<'a> Maker<'a> {
 
     fn finish<'k>(&'k self, kernel: Kernel<'k>, finish: Finish<'k>) -> Kernel<'k> {
         let (w, s) = (&self.w, self.s);
-        let to = |kernel: Kernel<'k>, buffer, stride| kernel.constant("RESULT_STRIDE", stride).write("result", "f32", buffer);
+        let to = |kernel: Kernel<'k>, buffer, stride| {
+            kernel.constant("RESULT_STRIDE", stride).write("result", "f32", buffer)
+        };
         match finish {
             Finish::Qkv => kernel
                 .constant("C", w.c)
@@ -365,9 +367,7 @@ impl<'a> Maker<'a> {
             Finish::Activated => to(kernel, &s.hidden, w.inner_padded)
                 .source(include_str!("wgsl/finish_activated.wgsl"))
                 .source(activation_source(self.config.activation_function)),
-            Finish::Residual => {
-                to(kernel, &s.x, w.c_padded).source(include_str!("wgsl/finish_residual.wgsl"))
-            }
+            Finish::Residual => to(kernel, &s.x, w.c_padded).source(include_str!("wgsl/finish_residual.wgsl")),
             Finish::Plain(buffer, stride) => to(kernel, buffer, stride).source(include_str!("wgsl/finish_plain.wgsl")),
         }
     }

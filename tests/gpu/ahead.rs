@@ -90,6 +90,9 @@ fn a_stale_choice_is_an_error() {
     assert!(gpu.submit(&mut b, Input::Chosen(&second), &choose).is_ok());
     let id = block_on(gpu.chosen(first)).expect("chosen").id;
     assert!(gpu.submit(&mut a, Input::Ids(&[id]), &choose).is_ok(), "the host knows the id");
+    let last = gpu.submit(&mut a, Input::Ids(&[7]), &choose).expect("last");
+    run(&gpu, &mut b, &[8], Rows::Last);
+    assert_eq!(gpu.submit(&mut a, Input::Chosen(&last), &choose).err().expect("stale").code(), "invalid_state");
     for bad in [Choose { k: 0, ..choose }, Choose { k: MAX_K + 1, ..choose }, Choose { temperature: 0.0, ..choose }] {
         assert_eq!(gpu.submit(&mut a, Input::Ids(&[1]), &bad).err().expect("out of range").code(), "invalid_option");
     }

@@ -30,10 +30,10 @@ fn nasty() -> Vec<(&'static str, Config)> {
                 r#""n_embd":36,"n_head":3,"n_layer":1,"n_inner":2085,"vocab_size":130,"n_positions":33,"activation_function":"silu""#,
             ),
         ),
-        ("a wide head", config(r#""n_embd":602,"n_head":2,"n_layer":1,"n_inner":70,"vocab_size":77,"n_positions":40"#)),
+        ("a wide head", config(r#""n_embd":602,"n_head":2,"n_layer":1,"n_inner":70,"vocab_size":77,"n_positions":18"#)),
         (
             "a wide stream",
-            config(r#""n_embd":2080,"n_head":32,"n_layer":1,"n_inner":33,"vocab_size":65,"n_positions":36"#),
+            config(r#""n_embd":2080,"n_head":32,"n_layer":1,"n_inner":33,"vocab_size":65,"n_positions":5"#),
         ),
     ]
 }

@@ -19,7 +19,7 @@ use crate::tokenizer::TokenId;
 pub enum Input<'a> {
     /// These; a prompt, or a token that the host chose.
     Ids(&'a [TokenId]),
-    /// The one that this pass chose, whatever it is. It must be the newest of the engine's passes that choose.
+    /// The one that this pass chose, whatever it is. No other pass of the engine may have been submitted since.
     Chosen(&'a Pending),
 }
 
@@ -27,7 +27,7 @@ pub enum Input<'a> {
 pub struct Pending {
     pass: Submitted,
     k: usize,
-    /// Which of the engine's choices this is.
+    /// `n_ids_written` when its choice was the newest.
     number: u64,
 }
 
@@ -46,9 +46,9 @@ impl Gpu {
     /// Submits the pass of `input` after what `cache` holds, which holds the input from here on; does not wait.
     ///
     /// # Errors
-    /// As [`Engine::forward`](crate::engine::Engine::forward); [`Error::InvalidState`] if `input` is a choice that is not
-    /// the newest any more (another text was decoded in between: read it and give the id), [`Error::InvalidOption`] for `k`
-    /// out of range or a temperature that is not above 0.
+    /// As [`Engine::forward`](crate::engine::Engine::forward); [`Error::InvalidState`] if `input` is a choice that is not on
+    /// the device any more (another text was run in between: read it and give the id), [`Error::InvalidOption`] for `k` out
+    /// of range or a temperature that is not above 0.
     pub fn submit(&self, cache: &mut GpuCache, input: Input, choose: &Choose) -> Result<Pending> {
         if choose.k == 0 || choose.k > MAX_K {
             return Err(Error::invalid_option("k", format!("1 to {MAX_K}"), choose.k.to_string()));
@@ -59,8 +59,10 @@ impl Gpu {
         let end = End::Choose(*choose);
         let pass = match input {
             Input::Chosen(last) => {
-                if last.number != self.n_chosen.get() {
-                    return Err(Error::InvalidState("the device has chosen another token since".into()));
+                if last.number != self.n_ids_written.get() {
+                    return Err(Error::InvalidState(
+                        "this choice is not on the device any more: another pass came after it".into(),
+                    ));
                 }
                 check_bounds(&self.config, cache.n_tokens(), &[0])?;
                 self.check(cache)?;
@@ -80,8 +82,7 @@ impl Gpu {
                 self.submit_pass(cache, Ids::Host(last), last.len(), end, None)
             }
         };
-        self.n_chosen.update(|n| n + 1);
-        Ok(Pending { pass, k: choose.k, number: self.n_chosen.get() })
+        Ok(Pending { pass, k: choose.k, number: self.n_ids_written.get() })
     }
 
     /// Waits for a pass. → what it chose

@@ -88,7 +88,7 @@ impl GpuCache {
                 let n_bytes = (self.n_tokens * shape.token_bytes) as u64;
                 encoder.copy_buffer_to_buffer(from, 0, to, 0, n_bytes);
             }
-            context.submit(encoder);
+            context.submit(encoder.finish());
         }
         Self { shape, layers, capacity, n_tokens: self.n_tokens }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use wgpu::{Buffer, BufferUsages, CommandEncoder, Device, ErrorFilter, Queue, SubmissionIndex};
+use wgpu::{Buffer, BufferUsages, CommandBuffer, Device, ErrorFilter, Queue, SubmissionIndex};
 
 use crate::error::{Error, Result};
 
@@ -23,7 +23,7 @@ pub struct Counters {
     pub n_objects: u64,
     /// Bytes copied back to the host.
     pub read_bytes: u64,
-    /// Time spent recording passes, milliseconds; 0 without a clock.
+    /// Time spent recording passes up to their submit, milliseconds; 0 without a clock.
     pub encode_ms: f64,
 }
 
@@ -117,9 +117,9 @@ impl Context {
         self.buffer(label, n_bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
     }
 
-    pub fn submit(&self, encoder: CommandEncoder) -> SubmissionIndex {
+    pub fn submit(&self, commands: CommandBuffer) -> SubmissionIndex {
         self.count(|c| c.n_submits += 1);
-        self.queue.submit([encoder.finish()])
+        self.queue.submit([commands])
     }
 
     /// Runs what creates objects, and waits for what the device has to say about them.

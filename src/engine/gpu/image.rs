@@ -62,9 +62,12 @@ impl Plan {
     /// What is bound at once, in the order of the image.
     fn units(&self, layout: &Layout) -> Result<Vec<Range<usize>>> {
         let mut units = Vec::new();
-        let mut add = |name: &str, unit: Range<usize>| match unit.len() <= self.max_binding {
-            true => Ok(units.push(unit)),
-            false => Err(self.too_large(name, unit.len())),
+        let mut add = |name: &str, unit: Range<usize>| {
+            if unit.len() > self.max_binding {
+                return Err(self.too_large(name, unit.len()));
+            }
+            units.push(unit);
+            Ok(())
         };
         add("wpe", layout.wpe.clone())?;
         for block in &layout.blocks {
@@ -199,7 +202,7 @@ impl Image {
                 let to = (piece.start - begin) as u64;
                 encoder.copy_buffer_to_buffer(buffer, at, &staging.buffer, to, piece.len() as u64);
             }
-            let submitted = self.context.submit(encoder);
+            let submitted = self.context.submit(encoder.finish());
             bytes.extend(staging.read(at_once.len() as u64, submitted).await?);
         }
         Ok(bytes)
@@ -208,7 +211,7 @@ impl Image {
     fn checked_range(&self, offset: usize, n_bytes: usize) -> Result<Range<usize>> {
         let end = offset.checked_add(n_bytes).filter(|&end| end <= self.layout.n_bytes);
         match end {
-            Some(end) if offset % 4 == 0 && n_bytes % 4 == 0 => Ok(offset..end),
+            Some(end) if offset.is_multiple_of(4) && n_bytes.is_multiple_of(4) => Ok(offset..end),
             _ => Err(Error::InvalidState(format!(
                 "packed weights: expected whole words within {} bytes, found {n_bytes} at {offset}",
                 self.layout.n_bytes

@@ -137,7 +137,7 @@ impl Loader {
             pipelines,
             cache_shape,
             attentions: RefCell::default(),
-            n_chosen: Cell::new(0),
+            n_ids_written: Cell::new(0),
         })
     }
 }

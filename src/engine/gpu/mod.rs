@@ -6,9 +6,9 @@
 //! Gpu::submit:  params (, ids) -> the same pass, top_k, choose -> Pending -> Gpu::chosen (reads at most 1 KB back)
 //! ```
 //!
-//! In reading order: [`image`](self) (where the weights lie), `kernel` (how WGSL becomes a dispatch), `model` (which
-//! dispatches there are; the shaders are in `wgsl/`), `cache`, this file, `ahead` (decoding without the wait). A picture of a
-//! token's pass is in `docs/token-pass.md`.
+//! In reading order: `image` (where the weights lie), `kernel` (how WGSL becomes a dispatch), `scratch` (what kernels hand to
+//! each other), `model` (which dispatches there are; the shaders are in `wgsl/`), `cache`, this file, `ahead` (decoding
+//! without the wait). A picture of a token's pass is in `docs/token-pass.md`.
 //!
 //! The engine takes any `wgpu` device; nothing here names a backend or blocks a page: natively a read-back polls the device,
 //! in a page the browser does.
@@ -22,6 +22,7 @@ mod kernel;
 mod load;
 mod model;
 mod params;
+mod scratch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -58,8 +59,8 @@ pub struct Gpu {
     cache_shape: Rc<CacheShape>,
     /// The kernels that give attention weights, from the first call that asks for them on.
     attentions: RefCell<Option<Rc<Attentions>>>,
-    /// Counts the passes that leave a chosen id on the device, so that a stale one is noticed.
-    n_chosen: Cell<u64>,
+    /// Counts what was written to `scratch.ids`, by the host or by `choose`, so that a choice that is gone is noticed.
+    n_ids_written: Cell<u64>,
 }
 
 /// Where a pass's ids come from.
@@ -177,6 +178,7 @@ impl Gpu {
         let scratch = &self.model.scratch;
         let queue = &self.context.queue;
         queue.write_buffer(&scratch.params, 0, &params.to_bytes());
+        self.n_ids_written.update(|n| n + 1);
         if let Ids::Host(ids) = ids {
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
             queue.write_buffer(&scratch.ids, 0, &bytes);
@@ -198,11 +200,12 @@ impl Gpu {
         });
         let weights = attentions.map(|a| a.copy(&self.context, &mut encoder, &params));
         cache.advance(n_new);
-        let index = self.context.submit(encoder);
+        let commands = encoder.finish();
         self.context.count(|c| {
             c.n_dispatches += n_dispatches;
             c.encode_ms += self.context.now_ms() - begin_ms;
         });
+        let index = self.context.submit(commands);
         Submitted { staging, n_bytes, attentions: weights, index }
     }
 

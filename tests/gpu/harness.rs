@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gpt2_kernels::pack::Packer;
 use gpt2_kernels::{Dtype, Layout};
-use gpt2_web::engine::gpu::{Gpu, Loader, dims};
+use gpt2_web::engine::gpu::{Gpu, Loader};
 use gpt2_web::gpt2::Config;
 use gpt2_web::weights::{self, Header, names};
 use pollster::block_on;
@@ -63,7 +63,7 @@ pub struct Packed {
 
 impl Packed {
     pub fn from_tensors(config: Config, dtype: Dtype, tensors: impl IntoIterator<Item = (String, Vec<f32>)>) -> Self {
-        let layout = Layout::new(&dims(&config), dtype).expect("layout");
+        let layout = Layout::new(&config.dims(), dtype).expect("layout");
         let mut image = vec![0; layout.n_bytes];
         let mut packer = Packer::new(layout.clone());
         let mut write = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);

@@ -1,7 +1,7 @@
 //! The way of the weights into the device, and what happens when the device fails.
 
 use gpt2_kernels::{Dtype, Layout};
-use gpt2_web::engine::gpu::{Input, Loader, Plan, dims};
+use gpt2_web::engine::gpu::{Input, Loader, Plan};
 use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::gpt2::Config;
 use pollster::block_on;
@@ -37,7 +37,7 @@ fn every_published_size_fits_the_default_limits() {
         let json = format!(r#"{{"model_type":"gpt2","n_embd":{c},"n_layer":{n_layer},"n_head":{n_head}}}"#);
         let config = Config::from_json(&json).expect("config");
         for dtype in Dtype::ALL {
-            let layout = Layout::new(&dims(&config), dtype).expect("layout");
+            let layout = Layout::new(&config.dims(), dtype).expect("layout");
             let plan = Plan::new(&layout, &wgpu::Limits::default()).expect(name);
             let (first, last) = (plan.buffers.first().expect("one"), plan.buffers.last().expect("one"));
             assert!(first.start == 0 && last.end == layout.n_bytes);
@@ -48,7 +48,7 @@ fn every_published_size_fits_the_default_limits() {
     }
     let huge =
         Config::from_json(r#"{"model_type":"gpt2","vocab_size":200000,"n_embd":2048,"n_head":16}"#).expect("config");
-    let layout = Layout::new(&dims(&huge), Dtype::Fp32).expect("layout");
+    let layout = Layout::new(&huge.dims(), Dtype::Fp32).expect("layout");
     let error = Plan::new(&layout, &wgpu::Limits::default()).expect_err("1.6 GB of wte").to_string();
     assert!(error.contains("wte"), "{error}");
 }

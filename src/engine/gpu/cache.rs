@@ -5,6 +5,7 @@
 //! window at once: GPT-2 XL's would take 629 MB for each text, and most texts, and most clones, stay short. Growing creates
 //! objects at 128, 256, 512, … tokens and never in between.
 
+use std::fmt;
 use std::rc::Rc;
 
 use wgpu::{BindGroup, BindGroupEntry, BindGroupLayout, Buffer};
@@ -100,6 +101,12 @@ impl Clone for GpuCache {
             0 => Self::new(self.shape.clone()),
             n_tokens => self.copy_with_room(n_tokens),
         }
+    }
+}
+
+impl fmt::Debug for GpuCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GpuCache").field("capacity", &self.capacity).field("n_tokens", &self.n_tokens).finish()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use gpt2_kernels::{Activation as PackedActivation, Dims, Dtype, Layout};
+use gpt2_kernels::{Dtype, Layout};
 
 use super::Gpu;
 use super::cache::CacheShape;
@@ -12,30 +12,7 @@ use super::image::{Image, Plan};
 use super::kernel::{Pipelines, cache_layout};
 use super::model::Model;
 use crate::error::{Error, Result};
-use crate::gpt2::{Activation, Config};
-
-/// What the packed weights depend on.
-pub fn dims(config: &Config) -> Dims {
-    Dims {
-        vocab_size: config.vocab_size,
-        n_positions: config.n_positions,
-        n_embd: config.n_embd,
-        n_layer: config.n_layer,
-        n_head: config.n_head,
-        n_inner: config.n_inner,
-        activation: match config.activation_function {
-            Activation::GeluNew => PackedActivation::GeluNew,
-            Activation::Gelu => PackedActivation::Gelu,
-            Activation::Relu => PackedActivation::Relu,
-            Activation::Silu => PackedActivation::Silu,
-            Activation::Tanh => PackedActivation::Tanh,
-        },
-        layer_norm_epsilon: config.layer_norm_epsilon as f32,
-        scale_attn_weights: config.scale_attn_weights,
-        scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
-        tie_word_embeddings: config.tie_word_embeddings,
-    }
-}
+use crate::gpt2::Config;
 
 /// Bytes that are handed to the queue before it is asked to move them: what it holds until then is memory as well.
 const FLUSH_BYTES: usize = 16 << 20;
@@ -58,7 +35,7 @@ impl Loader {
     pub async fn new(device: wgpu::Device, queue: wgpu::Queue, config: Config, dtype: Dtype) -> Result<Self> {
         let context = Context::new(device, queue);
         let uncountable = || Error::OutOfMemory { what: "the packed weights".into(), n_bytes: u64::MAX };
-        let layout = Layout::new(&dims(&config), dtype).ok_or_else(uncountable)?;
+        let layout = Layout::new(&config.dims(), dtype).ok_or_else(uncountable)?;
         let plan = Plan::new(&layout, &context.device.limits())?;
         let n_bytes = layout.n_bytes as u64;
         let make = || Ok(Image::new(context.clone(), layout, plan));

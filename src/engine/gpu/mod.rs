@@ -33,7 +33,7 @@ pub use ahead::{Chosen, Input, Pending};
 pub use cache::GpuCache;
 pub use context::Counters;
 pub use image::Plan;
-pub use load::{Loader, dims};
+pub use load::Loader;
 pub use model::MAX_K;
 pub use params::Choose;
 

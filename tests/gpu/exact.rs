@@ -128,6 +128,25 @@ fn every_split_of_a_prompt_gives_the_same_logits() {
     assert_close("after the clones", &next, &again, 1e-5);
 }
 
+/// Texts share the scratch buffers, and only those.
+#[test]
+fn texts_in_turn_do_not_disturb_each_other() {
+    let Some(gpu) = Packed::golden("base", Dtype::Fp32).gpu() else { return };
+    let texts: [&[u32]; 3] = [&[1, 2, 3, 4, 5, 6], &[90, 80, 70, 60, 50, 40], &[7, 7, 7, 7, 7, 7]];
+    let alone = texts.map(|ids| {
+        let mut cache = gpu.new_cache();
+        ids.iter().flat_map(|&id| run(&gpu, &mut cache, &[id], Rows::Last)).collect::<Vec<f32>>()
+    });
+    let mut caches = texts.map(|_| gpu.new_cache());
+    let mut in_turn = texts.map(|_| Vec::new());
+    for i in 0..texts[0].len() {
+        for (t, ids) in texts.iter().enumerate() {
+            in_turn[t].extend(run(&gpu, &mut caches[t], &ids[i..=i], Rows::Last));
+        }
+    }
+    assert_eq!(in_turn, alone);
+}
+
 #[test]
 fn attention_weights_come_when_asked_for() {
     for name in ["base", "odd", "inverse_layer"] {

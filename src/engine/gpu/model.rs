@@ -346,3 +346,28 @@ fn activation_source(activation: Activation) -> &'static str {
         Activation::Tanh => include_str!("wgsl/activation_tanh.wgsl"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpt2_kernels::{Dtype, Layout};
+
+    #[test]
+    fn teams_are_whole_and_cover_every_group() {
+        for c in [5, 32, 160, 768, 1600, 4096] {
+            let json = format!(r#"{{"model_type":"gpt2","n_layer":1,"n_head":1,"n_embd":{c}}}"#);
+            let config = Config::from_json(&json).unwrap();
+            for dtype in Dtype::ALL {
+                let layout = Layout::new(&config.dims(), dtype).unwrap();
+                let block = &layout.blocks[0];
+                for matrix in [&block.c_attn, &block.c_proj, &block.c_fc, &block.mlp_c_proj, &layout.wte] {
+                    let s = MatvecShape::new(matrix);
+                    assert!(s.team % 4 == 0 && s.n_threads % s.team == 0 && s.n_threads <= MAX_THREADS, "{s:?}");
+                    let n_groups = matrix.n_rows_padded() / GROUP;
+                    assert!(s.n_workgroups == 1024 || s.n_workgroups * (s.n_threads / s.team) >= n_groups, "{s:?}");
+                    assert!((s.n_workgroups - 1) * (s.n_threads / s.team) < n_groups, "none is idle: {s:?}");
+                }
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod any;
 pub mod cpu;
+pub mod gpu;
 mod reference;
 
 pub use any::{Any, AnyCache};

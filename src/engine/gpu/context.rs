@@ -1,0 +1,243 @@
+//! The device with what it has told us: errors that arrive when nobody waits, and counts of what was asked of it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use wgpu::{Buffer, BufferUsages, CommandBuffer, Device, ErrorFilter, Queue, SubmissionIndex};
+
+use crate::error::{Error, Result};
+
+/// What an engine has asked of its device since it was made.
+///
+/// The command encoder, pass and command buffer that every submit needs are not counted as objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Compute dispatches.
+    pub n_dispatches: u64,
+    /// Calls of `queue.submit`.
+    pub n_submits: u64,
+    /// Buffers, bind groups, pipelines and shader modules created.
+    pub n_objects: u64,
+    /// Bytes copied back to the host.
+    pub read_bytes: u64,
+    /// Time spent recording passes up to their submit, milliseconds; 0 without a clock.
+    pub encode_ms: f64,
+}
+
+impl Counters {
+    /// What was added after `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            n_dispatches: self.n_dispatches - earlier.n_dispatches,
+            n_submits: self.n_submits - earlier.n_submits,
+            n_objects: self.n_objects - earlier.n_objects,
+            read_bytes: self.read_bytes - earlier.read_bytes,
+            encode_ms: self.encode_ms - earlier.encode_ms,
+        }
+    }
+}
+
+/// A device, its queue, and what this engine knows of both.
+pub(super) struct Context {
+    pub device: Device,
+    pub queue: Queue,
+    /// The first thing that went wrong; nothing computed after it can be trusted.
+    failure: Arc<Mutex<Option<Error>>>,
+    counters: Cell<Counters>,
+    /// Buffers for reading back that nobody uses now.
+    staging: RefCell<Vec<Buffer>>,
+    /// Milliseconds from any origin.
+    pub clock: Cell<Option<fn() -> f64>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    /// Takes over the device's error callbacks.
+    pub fn new(device: Device, queue: Queue) -> Rc<Self> {
+        let failure = Arc::new(Mutex::new(None));
+        let told = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            lock(&told).get_or_insert(runtime_error(&e));
+        }));
+        let told = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // whatever was wrong before, this is what the caller has to know
+            *lock(&told) = Some(Error::DeviceLost(format!("{reason:?}: {message}")));
+        });
+        Rc::new(Self {
+            device,
+            queue,
+            failure,
+            counters: Cell::default(),
+            staging: RefCell::default(),
+            clock: Cell::default(),
+        })
+    }
+
+    /// # Errors
+    /// The first error that the device has reported outside any call.
+    pub fn check(&self) -> Result<()> {
+        lock(&self.failure).clone().map_or(Ok(()), Err)
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters.get()
+    }
+
+    pub fn count(&self, add: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        add(&mut counters);
+        self.counters.set(counters);
+    }
+
+    pub fn now_ms(&self) -> f64 {
+        self.clock.get().map_or(0.0, |clock| clock())
+    }
+
+    /// A buffer of zeros.
+    pub fn buffer(&self, label: &str, n_bytes: u64, usage: BufferUsages) -> Buffer {
+        self.count(|c| c.n_objects += 1);
+        let size = n_bytes.max(16).next_multiple_of(16); // vec4s; and no binding may be empty
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// A buffer that shaders read and write.
+    pub fn storage(&self, label: &str, n_bytes: u64) -> Buffer {
+        self.buffer(label, n_bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
+    }
+
+    pub fn submit(&self, commands: CommandBuffer) -> SubmissionIndex {
+        self.count(|c| c.n_submits += 1);
+        self.queue.submit([commands])
+    }
+
+    /// Runs what creates objects, and waits for what the device has to say about them.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or [`Error::WebGpuNotAvailable`] with the device's message.
+    pub async fn checked<T>(&self, what: &str, n_bytes: u64, create: impl FnOnce() -> Result<T>) -> Result<T> {
+        let filters = [ErrorFilter::OutOfMemory, ErrorFilter::Internal, ErrorFilter::Validation];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let created = create();
+        // a stack: the last that was pushed is the first to be popped, and all of them before anybody waits
+        let mut said = Vec::new();
+        for scope in scopes.into_iter().rev() {
+            said.push(scope.pop());
+        }
+        let mut error = None;
+        for answer in said {
+            error = error.or(answer.await);
+        }
+        self.check()?;
+        match error {
+            None => created,
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.into(), n_bytes }),
+            Some(e) => Err(Error::WebGpuNotAvailable(format!("{what}: {e}"))),
+        }
+    }
+
+    /// A buffer of at least `n_bytes` to read back through; one that was used before, if there is one.
+    pub fn staging(self: &Rc<Self>, n_bytes: u64) -> Staging {
+        let mut free = self.staging.borrow_mut();
+        let fits = |b: &Buffer| (n_bytes..=4 * n_bytes.max(1024)).contains(&b.size());
+        let found = free.iter().position(fits).map(|i| free.swap_remove(i));
+        let buffer =
+            found.unwrap_or_else(|| self.buffer("staging", n_bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
+        Staging { context: self.clone(), buffer, is_mapped: false }
+    }
+}
+
+fn runtime_error(error: &wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what: "the GPU engine".into(), n_bytes: 0 },
+        // the device is still there, but what it computes is not what was asked: for the caller that is the same
+        error => Error::DeviceLost(format!("WebGPU reported: {error}")),
+    }
+}
+
+/// A buffer on loan for one read-back.
+pub(super) struct Staging {
+    context: Rc<Context>,
+    pub buffer: Buffer,
+    is_mapped: bool,
+}
+
+impl Staging {
+    /// Waits for the submit that filled the buffer. → its first `n_bytes`
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or whatever the device has reported by then.
+    pub async fn read(mut self, n_bytes: u64, after: SubmissionIndex) -> Result<Vec<u8>> {
+        let (context, buffer) = (self.context.clone(), self.buffer.clone());
+        context.check()?;
+        let answer = Arc::new(Mutex::new((None, None::<Waker>)));
+        let told = answer.clone();
+        self.is_mapped = true;
+        buffer.slice(..n_bytes).map_async(wgpu::MapMode::Read, move |result| {
+            let mut answer = lock(&told);
+            answer.0 = Some(result);
+            if let Some(waker) = answer.1.take() {
+                waker.wake();
+            }
+        });
+        wait_natively(&context, after)?;
+        let mapped = poll_fn(|cx| {
+            let mut answer = lock(&answer);
+            match answer.0.take() {
+                Some(result) => Poll::Ready(result),
+                None => {
+                    answer.1 = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        });
+        let mapped = mapped.await;
+        context.check()?;
+        let lost = |e: String| Error::DeviceLost(format!("reading back: {e}"));
+        mapped.map_err(|e| lost(e.to_string()))?;
+        context.count(|c| c.read_bytes += n_bytes);
+        let view = buffer.slice(..n_bytes).get_mapped_range().map_err(|e| lost(e.to_string()))?;
+        Ok(view.to_vec())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        /// Free buffers that are kept: enough for two texts decoded two tokens ahead.
+        const MAX_FREE: usize = 6;
+        if self.is_mapped {
+            self.buffer.unmap(); // also cancels a read that nobody waits for any more
+        }
+        let mut free = self.context.staging.borrow_mut();
+        match free.len() < MAX_FREE {
+            true => free.push(self.buffer.clone()),
+            false => self.buffer.destroy(),
+        }
+    }
+}
+
+/// In a page the browser runs the callbacks; natively somebody has to.
+#[cfg(not(target_arch = "wasm32"))]
+fn wait_natively(context: &Context, after: SubmissionIndex) -> Result<()> {
+    let wait = wgpu::PollType::Wait { submission_index: Some(after), timeout: None };
+    match context.device.poll(wait) {
+        Ok(_) => Ok(()),
+        Err(e) => context.check().and(Err(Error::DeviceLost(e.to_string()))),
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn wait_natively(_: &Context, _: SubmissionIndex) -> Result<()> {
+    Ok(())
+}

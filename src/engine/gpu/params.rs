@@ -1,0 +1,87 @@
+//! `Params` of `wgsl/params.wgsl`: what changes from pass to pass.
+
+use super::model::{MAX_SPLITS, MIN_SPLIT_KEYS};
+
+/// How the GPU chooses the next token from the newest token's logits; the default is greedy.
+///
+/// Only what needs nothing but the `k` best logits: penalties, and sampling without `top_k`, are the host's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choose {
+    /// How many of the best logits are kept and told, 1 to [`super::MAX_K`].
+    pub k: usize,
+    /// Whether to draw; `false` takes the best one, the lowest id among equals.
+    pub do_sample: bool,
+    /// Divides the logits; above 0.
+    pub temperature: f32,
+    /// As in [`crate::sampler::SamplingParams`], a share of the `k` that are left; 1 is off.
+    pub top_p: f32,
+    /// As in [`crate::sampler::SamplingParams`]; 0 is off.
+    pub min_p: f32,
+    /// Uniform in [0, 1); walks from the most likely down.
+    pub coin: f32,
+}
+
+impl Default for Choose {
+    fn default() -> Self {
+        Self { k: 1, do_sample: false, temperature: 1.0, top_p: 1.0, min_p: 0.0, coin: 0.0 }
+    }
+}
+
+/// Where a pass stands and what it ends with.
+#[derive(Clone, Copy)]
+pub(super) struct Params {
+    pub n_past: usize,
+    pub n_new: usize,
+    pub choose: Choose,
+}
+
+impl Params {
+    fn n_keys(&self) -> usize {
+        self.n_past + self.n_new
+    }
+
+    /// Keys in one piece of a decoding attention.
+    fn split_keys(&self) -> usize {
+        self.n_keys().div_ceil(MAX_SPLITS).next_multiple_of(MIN_SPLIT_KEYS)
+    }
+
+    /// Into how many pieces a decoding attention cuts the keys; at most [`MAX_SPLITS`].
+    pub fn n_splits(&self) -> usize {
+        self.n_keys().div_ceil(self.split_keys())
+    }
+
+    pub fn to_bytes(self) -> [u8; 48] {
+        let c = &self.choose;
+        let words = [
+            self.n_past as u32,
+            self.n_new as u32,
+            self.split_keys() as u32,
+            self.n_splits() as u32,
+            c.k as u32,
+            u32::from(c.do_sample),
+            (1.0 / c.temperature).to_bits(),
+            c.top_p.to_bits(),
+            c.min_p.to_bits(),
+            c.coin.to_bits(),
+        ];
+        let mut bytes = [0; 48];
+        for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_the_keys_and_none_is_empty() {
+        for n_keys in 1..3000 {
+            let p = Params { n_past: n_keys - 1, n_new: 1, choose: Choose::default() };
+            let (keys, n) = (p.split_keys(), p.n_splits());
+            assert!(n <= MAX_SPLITS && n * keys >= n_keys && (n - 1) * keys < n_keys, "{n_keys}: {n} of {keys}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+// What changes from pass to pass; written by the host before each one.
+struct Params {
+    n_past: u32,        // tokens that the cache holds already
+    n_new: u32,         // T, the tokens of this pass
+    split_keys: u32,    // decode: keys that one workgroup of the attention looks at
+    n_splits: u32,      // decode: how many such pieces there are
+    k: u32,             // choose: how many of the best logits are kept
+    do_sample: u32,     // choose: 0 takes the best one
+    inverse_temperature: f32,
+    top_p: f32,
+    min_p: f32,
+    coin: f32,          // uniform in [0, 1)
+}
+
+// Below every score that a model computes, and far enough from the end of f32 that differences stay finite.
+const LOWEST: f32 = -1e30;

@@ -1,0 +1,63 @@
+//! The GPU engine against transformers and against a naive oracle, on whatever adapter there is.
+
+mod ahead;
+mod exact;
+mod harness;
+mod load;
+mod oracle;
+
+use gpt2_kernels::Dtype;
+use gpt2_web::engine::gpu::Gpu;
+use gpt2_web::engine::{Engine, Rows};
+use gpt2_web::sampler::argmax;
+use harness::*;
+use pollster::block_on;
+
+const MODELS: [&str; 13] = [
+    "base",
+    "untied",
+    "f16",
+    "bf16",
+    "gelu",
+    "relu",
+    "silu",
+    "tanh",
+    "inverse_layer",
+    "unscaled",
+    "odd",
+    "sharded",
+    "one",
+];
+
+fn run(gpu: &Gpu, cache: &mut <Gpu as Engine>::Cache, ids: &[u32], rows: Rows) -> Vec<f32> {
+    block_on(gpu.forward(cache, ids, rows, false)).expect("forward").logits
+}
+
+#[test]
+fn fp32_equals_transformers() {
+    let mut worst = 0.0_f32;
+    for name in MODELS {
+        let folder = golden(&format!("models/{name}"));
+        let expected_json = json(&folder.join("expected.json"));
+        let logits =
+            tensors(&folder.join("expected.safetensors")).into_iter().find(|(n, _)| n == "logits").expect("logits").1;
+        let prompt = ids(&expected_json["ids"]);
+        let Some(gpu) = Packed::golden(name, Dtype::Fp32).gpu() else { return };
+        let found = run(&gpu, &mut gpu.new_cache(), &prompt, Rows::All);
+        worst = worst.max(assert_close(&format!("{name}, prefill"), &found, &logits, 1e-4));
+
+        // the same one token at a time
+        let mut cache = gpu.new_cache();
+        let found: Vec<f32> = prompt.iter().flat_map(|&id| run(&gpu, &mut cache, &[id], Rows::Last)).collect();
+        worst = worst.max(assert_close(&format!("{name}, decode"), &found, &logits, 1e-4));
+
+        let mut cache = gpu.new_cache();
+        let (mut next, mut greedy) = (prompt, Vec::new());
+        for _ in 0..expected_json["greedy"].as_array().expect("greedy").len() {
+            next = vec![argmax(&run(&gpu, &mut cache, &next, Rows::Last)).expect("argmax")];
+            greedy.extend_from_slice(&next);
+        }
+        assert_eq!(greedy, ids(&expected_json["greedy"]), "{name}");
+    }
+    eprintln!("fp32 against transformers: off by {worst:.1e} at most");
+}

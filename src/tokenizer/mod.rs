@@ -10,11 +10,13 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 use tokenizers::decoders::DecoderWrapper;
+use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
+use tokenizers::{AddedToken, Model as _, Tokenizer as HfTokenizer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 
 /// The number of a token in the vocabulary.
 pub type TokenId = u32;
@@ -68,7 +70,7 @@ impl Tokenizer {
             match line.split_once(' ') {
                 Some((a, b)) if !b.contains(' ') => pairs.push((a.to_string(), b.to_string())),
                 _ => {
-                    let found = format!("\"{}\" in line {}", crate::weights::excerpt(line), i + 1);
+                    let found = format!("\"{}\" in line {}", excerpt(line), i + 1);
                     return Err(Error::file("merges.txt", "two pieces separated by a space in each line", found));
                 }
             }
@@ -90,7 +92,8 @@ impl Tokenizer {
         Self::new(inner, "vocab.json")
     }
 
-    fn new(inner: HfTokenizer, file: &str) -> Result<Self> {
+    fn new(mut inner: HfTokenizer, file: &str) -> Result<Self> {
+        make_exact(&mut inner)?;
         let bytes_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let vocab = inner.get_vocab(true);
@@ -106,10 +109,13 @@ impl Tokenizer {
                 None => token.chars().map(|c| bytes_of.get(&c).copied()).collect(),
             };
             let Some(piece) = piece else {
-                let found = format!("token {id} \"{}\"", crate::weights::excerpt(&token));
+                let found = format!("token {id} \"{}\"", excerpt(&token));
                 return Err(Error::file(file, "tokens in GPT-2's byte alphabet", found));
             };
-            pieces[id as usize] = Some(piece);
+            if pieces[id as usize].replace(piece).is_some() {
+                let found = format!("id {id} for \"{}\" and for another", excerpt(&token));
+                return Err(Error::file(file, "an id of its own for each token", found));
+            }
         }
         let mut special: Vec<TokenId> = added.iter().filter(|(_, t)| t.special).map(|(&id, _)| id).collect();
         special.sort_unstable();
@@ -122,7 +128,8 @@ impl Tokenizer {
     /// [`Error::Checkpoint`] if the vocabulary lacks a byte that the text has.
     pub fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
         let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| Error::file("tokenizer", "tokens for any text", e.to_string()))?;
+        let encoding =
+            encoding.map_err(|e| Error::file("tokenizer", "a token for every byte of the text", e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -169,6 +176,33 @@ impl Tokenizer {
     }
 }
 
+/// Makes encoding a function of the text that leaves none of it out. The `tokenizers` crate skips what has no token in
+/// silence, unless it is to put an unknown token there: one that is in no byte-level vocabulary makes it an error.
+/// Dropout is for training.
+fn make_exact(inner: &mut HfTokenizer) -> Result<()> {
+    const UNKNOWN_TOKEN: &str = "for this byte";
+    fn is_byte_level(pre_tokenizer: &PreTokenizerWrapper) -> bool {
+        match pre_tokenizer {
+            PreTokenizerWrapper::ByteLevel(_) => true,
+            PreTokenizerWrapper::Sequence(steps) => steps.as_ref().iter().any(is_byte_level),
+            _ => false,
+        }
+    }
+    let ModelWrapper::BPE(bpe) = inner.get_model() else {
+        return Err(Error::unsupported("model.type (tokenizer.json)", "\"BPE\"", "another"));
+    };
+    let has_every_byte = inner.get_pre_tokenizer().is_some_and(is_byte_level)
+        && byte_alphabet().keys().all(|c| bpe.token_to_id(c.encode_utf8(&mut [0; 4])).is_some());
+    if bpe.dropout.is_none() && (has_every_byte || bpe.unk_token.is_some()) {
+        return Ok(()); // nearly always: a copy takes its time and memory
+    }
+    let mut exact = bpe.clone();
+    exact.dropout = None;
+    exact.unk_token.get_or_insert_with(|| UNKNOWN_TOKEN.to_string());
+    inner.with_model(exact);
+    Ok(())
+}
+
 /// Checks what the `tokenizers` crate takes for granted: it panics where a merge makes no token of the vocabulary.
 fn check_bpe(json: &[u8], file: &str) -> Result<()> {
     let json: Value = serde_json::from_slice(json).map_err(|e| Error::file(file, "JSON", e.to_string()))?;
@@ -206,7 +240,7 @@ fn check_merges(pairs: &[(String, String)], is_token: impl Fn(&str) -> bool, fil
     match pairs.iter().find(|(a, b)| ![a, b, &format!("{a}{b}")].iter().all(|token| is_token(token))) {
         None => Ok(()),
         Some((a, b)) => {
-            let found = format!("\"{}\"", crate::weights::excerpt(&format!("{a} {b}")));
+            let found = format!("\"{}\"", excerpt(&format!("{a} {b}")));
             Err(Error::file(file, "merges of tokens in the vocabulary that make one in it", found))
         }
     }
@@ -255,6 +289,21 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_without_a_token_is_an_error() {
+        let t = Tokenizer::from_vocab_and_merges(r#"{"a":0,"b":1}"#, "").unwrap();
+        assert_eq!(t.encode("abba").unwrap(), [0, 1, 1, 0]);
+        let error = t.encode("abc").unwrap_err().to_string();
+        assert!(error.contains("every byte"), "{error}");
+    }
+
+    #[test]
+    fn dropout_is_for_training() {
+        let json = r#"{"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+            "model":{"type":"BPE","dropout":1.0,"vocab":{"h":0,"e":1,"he":2},"merges":[["h","e"]]}}"#;
+        assert_eq!(Tokenizer::from_tokenizer_json(json.as_bytes()).unwrap().encode("he").unwrap(), [2]);
+    }
+
+    #[test]
     fn malformed_files_are_named() {
         for (error, word) in [
             (Tokenizer::from_vocab_and_merges("[]", "").unwrap_err(), "vocab.json"),
@@ -269,6 +318,7 @@ mod tests {
                 "\"a b\"",
             ),
             (Tokenizer::from_vocab_and_merges(r#"{"\u4e00":0}"#, "").unwrap_err(), "alphabet"),
+            (Tokenizer::from_vocab_and_merges(r#"{"a":0,"b":0}"#, "").unwrap_err(), "id 0 for"),
             (Tokenizer::from_tokenizer_json(b"{}").unwrap_err(), "tokenizer.json"),
         ] {
             assert!(error.to_string().contains(word), "{error}");

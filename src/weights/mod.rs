@@ -15,12 +15,3 @@ pub use dtype::Dtype;
 pub use header::{Header, TensorInfo};
 pub use stream::CheckpointStream;
 pub use tensors::Tensors;
-
-/// Most bytes that any error message quotes from a file.
-pub(crate) fn excerpt(text: &str) -> String {
-    const MAX_CHARS: usize = 80;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
-    }
-}

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use super::header::PREFIX_BYTES;
 use super::{Dtype, Header, TensorInfo, Tensors, names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::gpt2::Config;
 
 /// Takes the bytes of one or more safetensors files, in pieces of any size, and puts each tensor on the device as soon
@@ -168,7 +168,7 @@ impl CheckpointStream {
                     let expected = "only tensors that config.json accounts for";
                     Err(Error::tensor(
                         &self.file,
-                        super::excerpt(name),
+                        excerpt(name),
                         expected,
                         format!("{} {:?}", tensor.dtype, tensor.shape),
                     ))

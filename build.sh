@@ -20,6 +20,7 @@ usage() {
 ./build.sh test          set up, and run every test: native, in the browser, and the page end to end
 ./build.sh build         build the package into www/dist
 ./build.sh check         format, lints, types
+./build.sh fuzz [sec]    fuzz everything that reads a file of a checkpoint, so long each (default 60 seconds)
 ./build.sh bench         measure the engine in headless Chromium (see www/bench/bench.mjs for options)
 ./build.sh pack          leave the npm package in dist/
 ./build.sh help          this text
@@ -44,6 +45,14 @@ need_wasm_bindgen() { # the CLI must be of the very version that the crate is lo
   "${install[@]}" --locked || "${install[@]}"
 }
 
+need_cargo_fuzz() {
+  local version=0.13.2
+  [ "$(cargo-fuzz fuzz --version 2>/dev/null)" = "cargo-fuzz $version" ] && return
+  { command -v "${CXX:-c++}" >/dev/null; } || die "a C++ compiler is missing: libFuzzer, which fuzz/ is linked with, is built from source"
+  say "installing cargo-fuzz $version"
+  env -u CARGO_TARGET_DIR cargo install cargo-fuzz --version "$version" --force --root "$tools" --locked
+}
+
 need_node() {
   command -v node >/dev/null || die "Node.js 20 or later is missing: https://nodejs.org"
   [ "$(node -p 'process.versions.node.split(".")[0] >= 20')" = true ] || die "Node.js 20 or later is needed, found $(node --version)"
@@ -56,7 +65,7 @@ need_node() {
 own_sources() { # checkouts may share a target folder, and cargo compares times only: another's build must not pass for ours
   local mark="$CARGO_TARGET_DIR/checkout"
   [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return
-  find src tests kernels -name '*.rs' -exec touch {} +
+  find src tests kernels fuzz -name '*.rs' -exec touch {} +
   mkdir -p "$CARGO_TARGET_DIR"
   printf '%s\n' "$PWD" >"$mark"
 }
@@ -146,6 +155,25 @@ build() {
 
 # ---- commands
 
+run_fuzz() { # SECONDS [FLAG...]: so long for each target; the flags are libFuzzer's
+  local seconds="$1" target found
+  shift
+  need_rust
+  need_cargo_fuzz
+  own_sources
+  # coverage works on the stable compiler; only the sanitizers, of which safe code has little to fear, are nightly's
+  local fuzz=(env CARGO_TARGET_DIR="$CARGO_TARGET_DIR/fuzz" cargo fuzz)
+  "${fuzz[@]}" build --sanitizer none
+  for target in $("${fuzz[@]}" list); do
+    say "fuzzing $target for $seconds s"
+    found=$(mktemp -d) # what reached something new; only fuzz/corpus is kept, and it only grows by what was a bug
+    "${fuzz[@]}" run --sanitizer none "$target" "$found" "fuzz/corpus/$target" -- \
+      -max_total_time="$seconds" -dict=fuzz/dictionary.txt -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
+      -verbosity=0 -print_funcs=0 -print_final_stats=1 "$@" 2>&1 | grep -v '# Uses: \|ecommended dictionary'
+    rm -rf "$found"
+  done
+}
+
 run_check() {
   need_node
   need_rust
@@ -153,6 +181,7 @@ run_check() {
   cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
   say "cargo fmt"
   cargo fmt --check
+  cargo fmt --check --manifest-path fuzz/Cargo.toml
   say "cargo clippy"
   cargo clippy --locked --all-targets -- -D warnings
   cargo clippy --locked --lib --tests --target "$wasm_target" -- -D warnings
@@ -171,6 +200,7 @@ run_test() {
     say "SKIPPING the tests of tests/foreign.rs: the files that they read are not here (tests/README.md)"
   say "native tests"
   cargo test --locked --workspace
+  run_fuzz 10 -seed=1
   say "WebAssembly tests in headless Chromium"
   node www/test/webdriver.mjs "$CARGO_TARGET_DIR/webdriver.json"
   WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" \
@@ -213,6 +243,7 @@ case "${1:-help}" in
   test) run_test ;;
   build) build ;;
   check) run_check ;;
+  fuzz) run_fuzz "${2:-60}" ;;
   bench) shift; run_bench "$@" ;;
   pack) run_pack ;;
   help | -h | --help) usage ;;

@@ -88,12 +88,12 @@ impl Error {
 
     /// A field of the configuration that this crate does not support.
     pub fn unsupported(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Error::UnsupportedModel { field: field.into(), expected: expected.into(), found: found.into() }
+        Error::UnsupportedModel { field: field.into(), expected: expected.into(), found: bounded(found) }
     }
 
     /// A malformed file.
     pub fn file(file: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Error::Checkpoint { file: file.into(), tensor: None, expected: expected.into(), found: found.into() }
+        Error::Checkpoint { file: file.into(), tensor: None, expected: bounded(expected), found: bounded(found) }
     }
 
     /// A malformed or missing tensor.
@@ -105,19 +105,36 @@ impl Error {
     ) -> Self {
         Error::Checkpoint {
             file: file.into(),
-            tensor: Some(tensor.into()),
-            expected: expected.into(),
-            found: found.into(),
+            tensor: Some(bounded(tensor)),
+            expected: bounded(expected),
+            found: bounded(found),
         }
     }
 
     /// An unknown option or a value out of range.
     pub fn invalid_option(option: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Error::InvalidOption { option: option.into(), expected: expected.into(), found: found.into() }
+        Error::InvalidOption { option: bounded(option), expected: expected.into(), found: bounded(found) }
     }
 
     /// Logits that cannot be sampled from.
     pub fn invalid_logits(message: impl Into<String>) -> Self {
         Error::InvalidLogits(message.into())
+    }
+}
+
+/// A file's own words, as an error quotes them.
+pub(crate) fn excerpt(text: &str) -> String {
+    shortened(text, 80)
+}
+
+/// What an error keeps of any text that comes from outside: a hostile file must not fill a page, or a log, with it.
+fn bounded(text: impl Into<String>) -> String {
+    shortened(&text.into(), 240)
+}
+
+fn shortened(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! Text ↔ token ids: GPT-2's byte-level BPE on the `tokenizers` crate, and the way back without splitting a character.
 
 mod stop;
+mod untrusted;
 mod utf8;
 
 pub use stop::StopStrings;
@@ -8,13 +9,13 @@ pub use utf8::Utf8Stream;
 
 use std::collections::HashMap;
 
-use serde_json::Value;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
+use untrusted::{check_bpe, check_merges, check_steps, json_text, make_exact};
 
 /// The number of a token in the vocabulary.
 pub type TokenId = u32;
@@ -46,10 +47,10 @@ impl Tokenizer {
         check_bpe(json, FILE)?;
         let mut inner = HfTokenizer::from_bytes(json).map_err(|e| Error::file(FILE, "a tokenizer", e.to_string()))?;
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            let found = inner.get_decoder().and_then(|d| serde_json::to_value(d).ok());
-            let found = found.and_then(|d| d.get("type").cloned()).unwrap_or(Value::Null).to_string();
+            let found = inner.get_decoder().map_or("none".to_string(), json_text);
             return Err(Error::unsupported("decoder (tokenizer.json)", "\"ByteLevel\"", found));
         }
+        check_steps(&inner)?;
         // A prompt is never cut or padded in silence, whatever the file was trained with.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::file(FILE, "a tokenizer", e.to_string()))?;
@@ -68,7 +69,7 @@ impl Tokenizer {
             match line.split_once(' ') {
                 Some((a, b)) if !b.contains(' ') => pairs.push((a.to_string(), b.to_string())),
                 _ => {
-                    let found = format!("\"{}\" in line {}", crate::weights::excerpt(line), i + 1);
+                    let found = format!("\"{}\" in line {}", excerpt(line), i + 1);
                     return Err(Error::file("merges.txt", "two pieces separated by a space in each line", found));
                 }
             }
@@ -90,7 +91,8 @@ impl Tokenizer {
         Self::new(inner, "vocab.json")
     }
 
-    fn new(inner: HfTokenizer, file: &str) -> Result<Self> {
+    fn new(mut inner: HfTokenizer, file: &str) -> Result<Self> {
+        make_exact(&mut inner)?;
         let bytes_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let vocab = inner.get_vocab(true);
@@ -106,10 +108,13 @@ impl Tokenizer {
                 None => token.chars().map(|c| bytes_of.get(&c).copied()).collect(),
             };
             let Some(piece) = piece else {
-                let found = format!("token {id} \"{}\"", crate::weights::excerpt(&token));
+                let found = format!("token {id} \"{}\"", excerpt(&token));
                 return Err(Error::file(file, "tokens in GPT-2's byte alphabet", found));
             };
-            pieces[id as usize] = Some(piece);
+            if pieces[id as usize].replace(piece).is_some() {
+                let found = format!("id {id} for \"{}\" and for another", excerpt(&token));
+                return Err(Error::file(file, "an id of its own for each token", found));
+            }
         }
         let mut special: Vec<TokenId> = added.iter().filter(|(_, t)| t.special).map(|(&id, _)| id).collect();
         special.sort_unstable();
@@ -122,7 +127,8 @@ impl Tokenizer {
     /// [`Error::Checkpoint`] if the vocabulary lacks a byte that the text has.
     pub fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
         let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| Error::file("tokenizer", "tokens for any text", e.to_string()))?;
+        let encoding =
+            encoding.map_err(|e| Error::file("tokenizer", "a token for every byte of the text", e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -169,49 +175,6 @@ impl Tokenizer {
     }
 }
 
-/// Checks what the `tokenizers` crate takes for granted: it panics where a merge makes no token of the vocabulary.
-fn check_bpe(json: &[u8], file: &str) -> Result<()> {
-    let json: Value = serde_json::from_slice(json).map_err(|e| Error::file(file, "JSON", e.to_string()))?;
-    let model = &json["model"];
-    let kind = model["type"].as_str().unwrap_or("BPE"); // absent in old files
-    if kind != "BPE" {
-        return Err(Error::unsupported("model.type (tokenizer.json)", "\"BPE\"", format!("\"{kind}\"")));
-    }
-    for affix in ["continuing_subword_prefix", "end_of_word_suffix"] {
-        if let Some(found) = model[affix].as_str().filter(|s| !s.is_empty()) {
-            let field = format!("model.{affix} (tokenizer.json)");
-            return Err(Error::unsupported(field, "none, as in byte-level BPE", format!("\"{found}\"")));
-        }
-    }
-    if json["pre_tokenizer"].to_string().contains("\"FixedLength\"") {
-        return Err(Error::unsupported("pre_tokenizer (tokenizer.json)", "\"ByteLevel\"", "\"FixedLength\""));
-    }
-    let pair = |merge: &Value| match merge {
-        Value::String(line) => line.split_once(' ').map(|(a, b)| (a.to_string(), b.to_string())),
-        Value::Array(pair) => match pair.as_slice() {
-            [Value::String(a), Value::String(b)] => Some((a.clone(), b.clone())),
-            _ => None,
-        },
-        _ => None,
-    };
-    let merges: &[Value] = model["merges"].as_array().map_or(&[], Vec::as_slice);
-    let pairs: Option<Vec<_>> = merges.iter().map(pair).collect();
-    let Some(pairs) = pairs else {
-        return Err(Error::file(file, "two pieces in each of `model.merges`", "another form"));
-    };
-    check_merges(&pairs, |token| model["vocab"].get(token).is_some(), file)
-}
-
-fn check_merges(pairs: &[(String, String)], is_token: impl Fn(&str) -> bool, file: &str) -> Result<()> {
-    match pairs.iter().find(|(a, b)| ![a, b, &format!("{a}{b}")].iter().all(|token| is_token(token))) {
-        None => Ok(()),
-        Some((a, b)) => {
-            let found = format!("\"{}\"", crate::weights::excerpt(&format!("{a} {b}")));
-            Err(Error::file(file, "merges of tokens in the vocabulary that make one in it", found))
-        }
-    }
-}
-
 /// GPT-2 writes each byte as one printable character, so that a vocabulary is readable text: printable Latin-1 stands
 /// for itself, the other bytes for U+0100 and on, in order (`bytes_to_unicode` in OpenAI's encoder.py).
 fn byte_alphabet() -> HashMap<char, u8> {
@@ -255,6 +218,43 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_without_a_token_is_an_error() {
+        let t = Tokenizer::from_vocab_and_merges(r#"{"a":0,"b":1}"#, "").unwrap();
+        assert_eq!(t.encode("abba").unwrap(), [0, 1, 1, 0]);
+        let error = t.encode("abc").unwrap_err().to_string();
+        assert!(error.contains("every byte"), "{error}");
+    }
+
+    #[test]
+    fn dropout_is_for_training() {
+        let json = r#"{"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+            "model":{"type":"BPE","dropout":1.0,"vocab":{"h":0,"e":1,"he":2},"merges":[["h","e"]]}}"#;
+        assert_eq!(Tokenizer::from_tokenizer_json(json.as_bytes()).unwrap().encode("he").unwrap(), [2]);
+    }
+
+    #[test]
+    fn steps_that_could_panic_are_refused() {
+        let json = |key: &str, step: &str| {
+            format!(
+                r#"{{"{key}":{step},"decoder":{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}},
+                   "model":{{"type":"BPE","vocab":{{"a":0}},"merges":[]}}}}"#
+            )
+        };
+        for (key, step) in [
+            ("normalizer", r#"{"type":"Replace","pattern":{"Regex":"b?"},"content":"a"}"#),
+            (
+                "normalizer",
+                r#"{"type":"Sequence","normalizers":[{"type":"no such","pattern":{"Regex":"b?"},"content":"a"}]}"#,
+            ),
+            ("pre_tokenizer", r#"{"type":"FixedLength","length":0}"#),
+        ] {
+            let error = Tokenizer::from_tokenizer_json(json(key, step).as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+        }
+        assert!(Tokenizer::from_tokenizer_json(json("normalizer", r#"{"type":"NFC"}"#).as_bytes()).is_ok());
+    }
+
+    #[test]
     fn malformed_files_are_named() {
         for (error, word) in [
             (Tokenizer::from_vocab_and_merges("[]", "").unwrap_err(), "vocab.json"),
@@ -269,6 +269,7 @@ mod tests {
                 "\"a b\"",
             ),
             (Tokenizer::from_vocab_and_merges(r#"{"\u4e00":0}"#, "").unwrap_err(), "alphabet"),
+            (Tokenizer::from_vocab_and_merges(r#"{"a":0,"b":0}"#, "").unwrap_err(), "id 0 for"),
             (Tokenizer::from_tokenizer_json(b"{}").unwrap_err(), "tokenizer.json"),
         ] {
             assert!(error.to_string().contains(word), "{error}");

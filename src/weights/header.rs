@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
-use super::{Dtype, excerpt};
-use crate::error::{Error, Result};
+use super::Dtype;
+use crate::error::{Error, Result, excerpt};
 
 /// Bytes before the JSON: its length.
 pub const PREFIX_BYTES: usize = 8;
@@ -86,15 +86,11 @@ impl Header {
             }
             next = t.end;
         }
-        if let Some(file_bytes) = file_bytes {
-            let expected = PREFIX_BYTES as u64 + json.len() as u64 + next;
-            if file_bytes != expected {
-                return Err(Error::file(
-                    file,
-                    format!("{expected} bytes, by its header"),
-                    format!("{file_bytes} bytes"),
-                ));
-            }
+        // the ranges of formats that are not ours are the file's own word, up to 2⁶⁴
+        let expected = next.checked_add((PREFIX_BYTES + json.len()) as u64);
+        if let Some(file_bytes) = file_bytes.filter(|&n| Some(n) != expected) {
+            let expected = expected.map_or("more than can be counted".to_string(), |n| format!("{n} bytes"));
+            return Err(Error::file(file, format!("{expected}, by its header"), format!("{file_bytes} bytes")));
         }
         Ok(Self { tensors })
     }
@@ -181,5 +177,8 @@ mod tests {
         let error =
             Header::from_json(br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, "f", Some(5)).unwrap_err();
         assert!(error.to_string().contains("found 5 bytes"), "{error}");
+        // 2⁶⁴ − 1 bytes of a format that is not ours: the sum with the header's own length must not wrap round to 5
+        let json = br#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,18446744073709551615]}}"#;
+        assert!(Header::from_json(json, "f", Some(json.len() as u64 + 7)).is_err());
     }
 }

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::excerpt;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 
 /// The index file's name.
 pub const FILE: &str = "model.safetensors.index.json";
@@ -35,9 +34,13 @@ pub fn shard_names(json: &str) -> Result<Vec<String>> {
     Ok(shards)
 }
 
-/// An index must not send us to another folder or site.
+/// An index must not send us to another folder or site. No file system has longer names.
 fn is_plain_file_name(name: &str) -> bool {
-    name.ends_with(".safetensors") && !name.contains(['/', '\\', ':', '?', '#', '%']) && !name.starts_with('.')
+    const MAX_BYTES: usize = 255;
+    name.len() <= MAX_BYTES
+        && name.ends_with(".safetensors")
+        && !name.contains(['/', '\\', ':', '?', '#', '%'])
+        && !name.starts_with('.')
 }
 
 #[cfg(test)]

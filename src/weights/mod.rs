@@ -18,12 +18,3 @@ pub use header::{Header, TensorInfo};
 pub use packed::Packed;
 pub use stream::{CheckpointStream, Sink};
 pub use tensors::Tensors;
-
-/// Most bytes that any error message quotes from a file.
-pub(crate) fn excerpt(text: &str) -> String {
-    const MAX_CHARS: usize = 80;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
-    }
-}

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::header::PREFIX_BYTES;
 use super::{Dtype, Header, TensorInfo, names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::gpt2::Config;
 
 /// Where a checkpoint's tensors go: one after the other, in the file's order, each with a name and a shape that the
@@ -189,7 +189,7 @@ impl<S: Sink> CheckpointStream<S> {
                     let expected = "only tensors that config.json accounts for";
                     Err(Error::tensor(
                         &self.file,
-                        super::excerpt(name),
+                        excerpt(name),
                         expected,
                         format!("{} {:?}", tensor.dtype, tensor.shape),
                     ))

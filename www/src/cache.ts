@@ -1,32 +1,32 @@
 /** The cached models, for the page's thread. */
 
-import { cacheKey } from "./hub.js";
-import { resolve } from "./source.js";
+import { cacheKey, resolve } from "./source.js";
 import * as store from "./store.js";
 import type { CachedModel, CreateGeneratorOptions, ModelSource } from "./types.js";
 
-/** The same options as for loading; only those that say where a model is matter here. */
-type Location = CreateGeneratorOptions;
+/** The same options as for loading; only those that say where a model is, and `dtype`, matter here. */
+type Options = CreateGeneratorOptions;
 
-/** Models that are whole in the cache. */
+/** Models that are in the cache, whole or in part. */
 export async function listModels(): Promise<CachedModel[]> {
-  return (await store.listComplete()).map(({ model: _, ...entry }) => entry);
+  return (await store.list()).map(({ model: _, ...entry }) => entry);
 }
 
-/** Whether a model would load without the network. */
-export async function isCached(model: ModelSource, options: Location = {}): Promise<boolean> {
+/** Whether a model would load without the network, in a number format or, for `"auto"`, in any. */
+export async function isCached(model: ModelSource, options: Options = {}): Promise<boolean> {
   const source = resolve(model, options);
-  return source.kind === "files" || store.isComplete(cacheKey(source));
+  const { dtype = "auto" } = options;
+  return source.kind === "files" || store.isComplete(cacheKey(source), dtype === "auto" ? undefined : dtype);
 }
 
-/** Deletes what is kept of a model, of every revision unless one is named. */
-export async function deleteModel(model: ModelSource, options: Location = {}): Promise<void> {
+/** Deletes what is kept of a model, whole or in part, of every revision unless one is named. */
+export async function deleteModel(model: ModelSource, options: Options = {}): Promise<void> {
   const source = resolve(model, options);
   if (source.kind === "files") return;
   const is_wanted = (revision: string) => options.revision === undefined || revision === options.revision;
-  const named = (await store.listComplete()).filter((m) => m.name === source.name && is_wanted(m.revision));
+  const named = (await store.list()).filter((m) => m.name === source.name && is_wanted(m.revision));
   const keys = new Set(named.map((m) => m.model));
-  if (is_wanted(source.revision)) keys.add(cacheKey(source)); // also where it is not whole
+  if (is_wanted(source.revision)) keys.add(cacheKey(source)); // also where nothing of its weights is there yet
   for (const key of keys) await store.deleteAll(key);
 }
 

@@ -225,7 +225,7 @@ function wait(ms: number, signal: AbortSignal): Promise<void> {
 }
 
 /** Passes a whole file's chunks on and fails at their end if their SHA-256 is not the expected one. */
-export async function* checked(chunks: AsyncIterable<Uint8Array>, expected: string, name: string): AsyncGenerator<Uint8Array> {
+async function* checked(chunks: AsyncIterable<Uint8Array>, expected: string, name: string): AsyncGenerator<Uint8Array> {
   const hash = sha256.create();
   for await (const chunk of chunks) {
     hash.update(chunk);
@@ -233,6 +233,11 @@ export async function* checked(chunks: AsyncIterable<Uint8Array>, expected: stri
   }
   const found = bytesToHex(hash.digest());
   if (found !== expected) throw makeError("integrity", `${name}: expected SHA-256 ${expected}, found ${found}`, { file: name, expected, found });
+}
+
+/** As `checked`, where anything is to be checked. */
+export function verified(chunks: AsyncIterable<Uint8Array>, expected: string | null, name: string, verify: boolean): AsyncIterable<Uint8Array> {
+  return verify && expected !== null ? checked(chunks, expected, name) : chunks;
 }
 
 /** A stream's chunks, until the signal says stop. (Not every browser can iterate a stream.) */

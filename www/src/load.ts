@@ -2,10 +2,11 @@
 
 import { abortError, makeError } from "./errors.js";
 import { countDispatches } from "./dispatches.js";
-import { cacheKey, openHub, readBytes, readText, type Hub, type OpenFile } from "./hub.js";
+import { openHub, readBytes, readText, type Hub, type OpenFile } from "./hub.js";
 import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
+import { cacheKey } from "./source.js";
 import type { ProgressEvent } from "./types.js";
 import { Kernels } from "./kernels.js";
 import init, { Loader, packedName, shardNames, type Model } from "../wasm/gpt2_web.js";
@@ -36,6 +37,8 @@ export async function load(
       const { code, file } = error as { code?: string; file?: string };
       if (code === "checkpoint" && file) await hub.drop(file);
       throw error;
+    } finally {
+      await hub.close();
     }
   };
   // pages that are not served securely have no locks, and opaque origins may not ask for one; there the store notices
@@ -168,7 +171,9 @@ async function loadWeights(loader: Loader, hub: Hub, progress: Progress): Promis
   const json = await readText(index);
   const shards = shardNames(json);
   const { metadata } = JSON.parse(json) as { metadata?: { total_size?: unknown } };
-  if (typeof metadata?.total_size === "number") progress.expect(metadata.total_size);
+  const total_size = typeof metadata?.total_size === "number" ? metadata.total_size : null;
+  if (total_size !== null) progress.expect(total_size);
+  hub.prefetch(shards, total_size);
   for (const shard of shards) {
     const file = await open(hub, shard, progress);
     if (!file) throw missing(shard, "the shard that model.safetensors.index.json names");

@@ -47,3 +47,9 @@ function fromFiles(files: Iterable<File> | Record<string, Blob>): WireModel {
   if (entries.length === 0) throw invalidOption("model.files", "the files of a checkpoint", "none");
   return { kind: "files", name: "files", files: new Map(entries) };
 }
+
+/** The cache's key for a model: where it is from and which revision. */
+export function cacheKey(model: WireModel): string {
+  if (model.kind === "files") throw invalidOption("model", "a model with an address", "files");
+  return `${model.base}#${model.revision}`;
+}

@@ -1,12 +1,13 @@
 /**
- * The cache of downloaded checkpoints in IndexedDB.
+ * The cache of checkpoints in IndexedDB.
  *
  * A file is kept in chunks as they arrive, each in one transaction with the entry that counts it, so that a crash
- * leaves a file that can be gone on with. A file is marked whole after its last byte has been checked and a model after
- * its last file: what is listed is whole.
+ * leaves a file that can be gone on with. A file is marked whole after its last byte has been checked, and a model
+ * counts as whole from the transaction on that marks the last of what it needs: its small files, and its weights as the
+ * checkpoint has them or as they were packed.
  */
 
-import { openDB, type DBSchema, type IDBPDatabase } from "idb";
+import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import type { CachedModel } from "./types.js";
 
 /** What is kept of a file. */
@@ -26,11 +27,19 @@ export interface FileEntry {
   sha256: string | null;
 }
 
+/** What is kept of a model; there from its first file on. */
 interface ModelEntry {
   model: string;
   name: string;
   revision: string;
+  /** When it became whole or, until then, when it began. */
   saved_at: string;
+  /** Number formats whose packed weights are whole, beside all small files. */
+  dtypes: string[];
+  /** The checkpoint's own weights, if all of them are whole: packed ones of any format can be made of these. */
+  originals: string[];
+  /** What the checkpoint's own weights take in all, where that is known before they have come. */
+  weight_bytes: number | null;
 }
 
 interface Schema extends DBSchema {
@@ -39,20 +48,22 @@ interface Schema extends DBSchema {
   chunks: { key: [string, string, number]; value: Uint8Array<ArrayBuffer> };
 }
 
-const DATABASE = "gpt2-web";
-const LAYOUT_VERSION = 1;
+/** A transaction in which anything may change. */
+export type Change = IDBPTransaction<Schema, ["models", "files", "chunks"], "readwrite">;
 
-/** Bytes of one stored chunk: the most that is fetched again after a crash. */
-export const CHUNK_BYTES = 4 << 20;
+const DATABASE = "gpt2-web";
+const LAYOUT_VERSION = 2;
 
 let database: Promise<IDBPDatabase<Schema>> | undefined;
 
 function open(): Promise<IDBPDatabase<Schema>> {
   database ??= openDB<Schema>(DATABASE, LAYOUT_VERSION, {
-    upgrade(db) {
-      db.createObjectStore("models", { keyPath: "model" });
-      db.createObjectStore("files", { keyPath: ["model", "file"] });
-      db.createObjectStore("chunks");
+    async upgrade(db, from, _to, tx) {
+      if (from < 1) {
+        db.createObjectStore("models", { keyPath: "model" });
+        db.createObjectStore("files", { keyPath: ["model", "file"] });
+        db.createObjectStore("chunks");
+      } else await fromVersion1(tx as unknown as Change);
     },
     // another tab with a newer version waits for this one to let go
     blocking(_current, _blocked, event) {
@@ -66,8 +77,44 @@ function open(): Promise<IDBPDatabase<Schema>> {
   return database;
 }
 
+/** Version 1 had entries of whole models only. What belongs to none has no name to be listed under: it goes. */
+async function fromVersion1(tx: Change): Promise<void> {
+  const models = new Map((await tx.objectStore("models").getAll()).map((entry) => [entry.model, entry]));
+  for (const entry of models.values()) Object.assign(entry, { dtypes: [], originals: [], weight_bytes: null });
+  for (const { model, file } of await tx.objectStore("files").getAll()) {
+    const entry = models.get(model);
+    if (!entry) await forget(tx, model, file);
+    else if (isWeights(file)) entry.originals.push(file);
+  }
+  for (const entry of models.values()) await tx.objectStore("models").put(entry);
+}
+
 /** All keys that begin with `prefix`: arrays sort after every string and number. */
 const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]);
+
+/** Whether there was no room. */
+export const isFull = (error: unknown) => (error as Error).name === "QuotaExceededError";
+
+/** Whether a file holds weights as the checkpoint has them. */
+export const isWeights = (file: string) => file.endsWith(".safetensors");
+
+/** The parts of a packed file's name, such as `model.q8.v1.packed`; `null` for other files. */
+export function packedParts(file: string): { dtype: string; layout: string; version: number } | null {
+  const [, layout, dtype, version] = /^((?:.*\.)?([^.]+))\.v(\d+)\.packed$/.exec(file) ?? [];
+  return layout && dtype && version ? { dtype, layout, version: Number(version) } : null;
+}
+
+const isWhole = (entry: ModelEntry) => entry.dtypes.length > 0 || entry.originals.length > 0;
+
+/** Starts a transaction in which anything may change. */
+export async function change(): Promise<Change> {
+  return (await open()).transaction(["models", "files", "chunks"], "readwrite");
+}
+
+/** Sees a transaction's work and the transaction through; what fails in either is thrown. */
+export async function settle(tx: Change, work: Promise<unknown>): Promise<void> {
+  await Promise.all([work, tx.done]);
+}
 
 /** What is known of a file: whole, in part, known to be absent, or nothing (`undefined`). */
 export async function findFile(model: string, file: string): Promise<FileEntry | undefined> {
@@ -76,71 +123,44 @@ export async function findFile(model: string, file: string): Promise<FileEntry |
   return tx.store.get([model, file]);
 }
 
-/** The chunks that are kept of a file, in order. */
-export async function* readFile(entry: FileEntry): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  const db = await open();
-  for (let i = 0; i < entry.n_chunks; i++) {
-    const tx = db.transaction("chunks");
-    tx.done.catch(() => undefined); // a failure comes out of the read itself
-    const chunk = await tx.store.get([entry.model, entry.file, i]);
-    if (!chunk) throw new Error(`chunk ${i} of ${entry.n_chunks} of ${entry.file} is missing from the cache`);
-    yield chunk;
-  }
+/** What is known of each file of a model. */
+export async function filesOf(model: string): Promise<FileEntry[]> {
+  return (await open()).getAll("files", under(model));
 }
 
-/** Writes one file, chunk by chunk, from its beginning or from where an earlier visit left it. */
-export class FileWriter {
-  #entry: FileEntry;
-  /** Pieces that do not fill a chunk yet. */
-  #held: Uint8Array[] = [];
-  #held_bytes = 0;
+/** One chunk of what is kept of a file. */
+export async function readChunk(model: string, file: string, i: number): Promise<Uint8Array<ArrayBuffer>> {
+  const tx = (await open()).transaction("chunks");
+  tx.done.catch(() => undefined); // a failure comes out of the read itself
+  const chunk = await tx.store.get([model, file, i]);
+  if (!chunk) throw new Error(`chunk ${i} of ${file} is missing from the cache`);
+  return chunk;
+}
 
-  constructor(entry: Omit<FileEntry, "n_bytes" | "n_chunks" | "whole">, kept: FileEntry | undefined) {
-    this.#entry = { ...entry, n_bytes: kept?.n_bytes ?? 0, n_chunks: kept?.n_chunks ?? 0, whole: false };
-  }
+/** The chunks that are kept of a file, in order. */
+export async function* readFile({ model, file, n_chunks }: FileEntry): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for (let i = 0; i < n_chunks; i++) yield await readChunk(model, file, i);
+}
 
-  async write(bytes: Uint8Array): Promise<void> {
-    this.#held.push(bytes);
-    this.#held_bytes += bytes.byteLength;
-    if (this.#held_bytes >= CHUNK_BYTES) await this.flush();
-  }
+/** Makes an entry for a model that has none yet. */
+export async function begin(model: string, name: string, revision: string): Promise<void> {
+  const tx = await change();
+  const models = tx.objectStore("models");
+  const work = async () => {
+    if (await models.get(model)) return;
+    await models.put({ model, name, revision, saved_at: new Date().toISOString(), dtypes: [], originals: [], weight_bytes: null });
+  };
+  await settle(tx, work());
+}
 
-  /** Marks the file as whole. */
-  async finish(): Promise<void> {
-    await this.flush();
-    const entry = { ...this.#entry, whole: true };
-    const tx = await this.#begin();
-    await Promise.all([tx.objectStore("files").put(entry), tx.done]);
-    this.#entry = entry;
-  }
-
-  /** A transaction in which the file is as this writer left it: somebody may have deleted it, or write it as well. */
-  async #begin() {
-    const { model, file, n_chunks, n_bytes } = this.#entry;
-    const tx = (await open()).transaction(["files", "chunks"], "readwrite");
-    const now = await tx.objectStore("files").get([model, file]);
-    if ((now?.n_chunks ?? 0) === n_chunks && (now?.n_bytes ?? 0) === n_bytes) return tx;
-    tx.done.catch(() => undefined); // it is aborted on purpose
-    tx.abort();
-    throw new Error(`${file} was deleted, or is written by another tab`);
-  }
-
-  /** Keeps what has come so far. */
-  async flush(): Promise<void> {
-    if (this.#held_bytes === 0) return;
-    const chunk = new Uint8Array(this.#held_bytes);
-    let at = 0;
-    for (const piece of this.#held) {
-      chunk.set(piece, at);
-      at += piece.byteLength;
-    }
-    [this.#held, this.#held_bytes] = [[], 0];
-    const { model, file, n_chunks, n_bytes } = this.#entry;
-    const entry = { ...this.#entry, n_chunks: n_chunks + 1, n_bytes: (n_bytes ?? 0) + at };
-    const tx = await this.#begin();
-    await Promise.all([tx.objectStore("chunks").put(chunk, [model, file, n_chunks]), tx.objectStore("files").put(entry), tx.done]);
-    this.#entry = entry;
-  }
+/** Remembers what a checkpoint's own weights take in all. */
+export async function expectWeights(model: string, weight_bytes: number): Promise<void> {
+  const tx = await change();
+  const work = async () => {
+    const entry = await tx.objectStore("models").get(model);
+    if (entry) await tx.objectStore("models").put({ ...entry, weight_bytes });
+  };
+  await settle(tx, work());
 }
 
 /** Remembers that the server does not have an optional file, so that an offline visit need not ask. */
@@ -149,43 +169,67 @@ export async function markAbsent(model: string, file: string): Promise<void> {
   await (await open()).put("files", { model, file, ...nothing });
 }
 
-/** Forgets a file, whole or in part. */
-export async function deleteFile(model: string, file: string): Promise<void> {
-  const tx = (await open()).transaction(["files", "chunks"], "readwrite");
-  await Promise.all([tx.objectStore("files").delete([model, file]), tx.objectStore("chunks").delete(under(model, file)), tx.done]);
+/** Forgets a file, whole or in part, within a transaction that restates its model afterwards. */
+export async function forget(tx: Change, model: string, file: string): Promise<void> {
+  await Promise.all([tx.objectStore("files").delete([model, file]), tx.objectStore("chunks").delete(under(model, file))]);
 }
 
-/** Marks a model as whole: all its files are there. */
-export async function markComplete(model: string, name: string, revision: string): Promise<void> {
-  await (await open()).put("models", { model, name, revision, saved_at: new Date().toISOString() });
+/** Brings a model's entry in line with its files. One that was deleted meanwhile stays so. */
+export async function restate(tx: Change, model: string, originals?: string[]): Promise<void> {
+  const entry = await tx.objectStore("models").get(model);
+  if (!entry) return;
+  const files = await tx.objectStore("files").getAll(under(model));
+  const whole = new Set(files.filter((f) => f.whole && f.n_bytes !== null).map((f) => f.file));
+  const dtypes = new Set([...whole].flatMap((file) => packedParts(file)?.dtype ?? []));
+  const wanted = originals ?? entry.originals;
+  const now: ModelEntry = { ...entry, dtypes: [...dtypes].sort(), originals: wanted.every((file) => whole.has(file)) ? wanted : [] };
+  if (isWhole(now) && !isWhole(entry)) now.saved_at = new Date().toISOString();
+  await tx.objectStore("models").put(now);
 }
 
-/** Whether a model is whole in the cache. */
-export async function isComplete(model: string): Promise<boolean> {
-  return (await (await open()).getKey("models", model)) !== undefined;
+/** Forgets files, whole or in part. */
+export async function deleteFiles(model: string, files: string[]): Promise<void> {
+  const tx = await change();
+  const work = async () => {
+    for (const file of files) await forget(tx, model, file);
+    await restate(tx, model);
+  };
+  await settle(tx, work());
 }
 
-/** The models that are whole in the cache. */
-export async function listComplete(): Promise<(CachedModel & { model: string })[]> {
+/** Notes that a visit has read the model to its end, of these files of weights or, where there are none, of packed ones. */
+export async function markRead(model: string, originals: string[]): Promise<void> {
+  const tx = await change();
+  await settle(tx, restate(tx, model, originals.length > 0 ? originals : undefined));
+}
+
+/** Whether a model can be had without the network: in a number format, or at all. */
+export async function isComplete(model: string, dtype?: string): Promise<boolean> {
+  const entry = await (await open()).get("models", model);
+  if (!entry || dtype === undefined) return entry !== undefined && isWhole(entry);
+  return entry.dtypes.includes(dtype) || entry.originals.length > 0;
+}
+
+/** Every model of whose weights something is kept. */
+export async function list(): Promise<(CachedModel & { model: string })[]> {
   const db = await open();
-  const models = await db.getAll("models");
-  return Promise.all(
-    models.map(async ({ model, name, revision, saved_at }) => {
-      const files = (await db.getAll("files", under(model))).filter((f) => f.n_bytes !== null);
-      const bytes = files.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
-      return { model, name, revision, bytes, files: files.map((f) => f.file), saved_at };
-    }),
-  );
+  const listed = (await db.getAll("models")).map(async (entry) => {
+    const { model, name, revision, saved_at, dtypes, weight_bytes } = entry;
+    const files = (await db.getAll("files", under(model))).filter((f) => f.n_bytes !== null);
+    const sum = (count: (f: FileEntry) => number | null) => files.reduce((n, f) => n + (count(f) ?? 0), 0);
+    const [bytes, complete] = [sum((f) => f.n_bytes), isWhole(entry)];
+    const known = sum((f) => f.bytes ?? f.n_bytes);
+    const told = sum((f) => (isWeights(f.file) ? 0 : f.n_bytes)) + (weight_bytes ?? 0);
+    const total_bytes = complete ? bytes : Math.max(known, told);
+    const is_begun = files.some((f) => isWeights(f.file) || packedParts(f.file));
+    return complete || is_begun ? [{ model, name, revision, saved_at, complete, dtypes, bytes, total_bytes, files: files.map((f) => f.file) }] : [];
+  });
+  return (await Promise.all(listed)).flat();
 }
 
 /** Deletes everything that is kept of a model. */
 export async function deleteAll(model: string): Promise<void> {
-  const tx = (await open()).transaction(["models", "files", "chunks"], "readwrite");
-  // the entry goes first: what is listed is whole
-  await Promise.all([
-    tx.objectStore("models").delete(model),
-    tx.objectStore("files").delete(under(model)),
-    tx.objectStore("chunks").delete(under(model)),
-    tx.done,
-  ]);
+  const tx = await change();
+  // the entry goes first: what is listed as whole is whole
+  await settle(tx, Promise.all([tx.objectStore("models").delete(model), tx.objectStore("files").delete(under(model)), tx.objectStore("chunks").delete(under(model))]));
 }

@@ -209,7 +209,15 @@ export interface GeneratorStats {
 export interface CachedModel {
   name: string;
   revision: string;
+  /** Whether it loads without the network. One that does not is a download that goes on where it stopped. */
+  complete: boolean;
+  /** Number formats whose converted weights are kept; with none, a complete model has the checkpoint's own. */
+  dtypes: string[];
+  /** Bytes kept. */
   bytes: number;
+  /** What it will be when it is complete, as far as is known. */
+  total_bytes: number;
   files: string[];
+  /** When it became complete or, until then, when it began. */
   saved_at: string;
 }

@@ -21,8 +21,7 @@ function row(model: CachedModel): HTMLLIElement {
   name.textContent = model.name;
   const size = document.createElement("span");
   size.className = "hint figures";
-  const saved = new Date(model.saved_at).toLocaleDateString();
-  size.textContent = `${bytesText(model.bytes)} in ${countText(model.files.length, "file")}, revision ${model.revision}, kept since ${saved}`;
+  size.textContent = sizeText(model);
   const remove = document.createElement("button");
   remove.type = "button";
   remove.className = "link";
@@ -31,6 +30,14 @@ function row(model: CachedModel): HTMLLIElement {
   remove.addEventListener("click", () => void forget(model));
   item.append(name, size, remove);
   return item;
+}
+
+function sizeText({ complete, bytes, total_bytes, dtypes, revision, saved_at }: CachedModel): string {
+  const since = new Date(saved_at).toLocaleDateString();
+  const parts = complete
+    ? [`${bytesText(bytes)}${dtypes.length > 0 ? ` as ${dtypes.join(", ")}` : ""}`]
+    : [`partly downloaded, ${bytesText(bytes)} of ${bytesText(total_bytes)}, resumes where it stopped`];
+  return [...parts, `revision ${revision}`, `kept since ${since}`].join(", ");
 }
 
 async function forget(model: CachedModel): Promise<void> {

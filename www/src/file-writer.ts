@@ -1,0 +1,97 @@
+/** Writes a file of the cache, chunk by chunk. */
+
+import * as store from "./store.js";
+
+/** Bytes of one stored chunk: the most that is fetched again after a crash. */
+export const CHUNK_BYTES = 4 << 20;
+
+/** Writes one file from its beginning, or from where an earlier visit left it. */
+export class FileWriter {
+  #entry: store.FileEntry;
+  /** The next chunk, filled up to `#n_filled`. */
+  #chunk = new Uint8Array(0);
+  #n_filled = 0;
+  /** What went wrong: bytes were lost by it, so nothing can follow. */
+  #failure: unknown;
+
+  #makeRoom: () => Promise<boolean>;
+
+  /** `makeRoom` is called when the storage is full, and says whether it is worth another try. */
+  constructor(
+    entry: Omit<store.FileEntry, "n_bytes" | "n_chunks" | "whole">,
+    kept: store.FileEntry | undefined,
+    makeRoom = async () => false,
+  ) {
+    this.#makeRoom = makeRoom;
+    this.#entry = { ...entry, n_bytes: kept?.n_bytes ?? 0, n_chunks: kept?.n_chunks ?? 0, whole: false };
+  }
+
+  /** What is stored by now. */
+  get entry(): Readonly<store.FileEntry> {
+    return this.#entry;
+  }
+
+  /** Takes the next bytes: copied, so they may lie in memory that is shared or written to afterwards. */
+  async write(bytes: Uint8Array): Promise<void> {
+    if (this.#chunk.byteLength === 0) this.#chunk = new Uint8Array(CHUNK_BYTES);
+    for (let at = 0; at < bytes.byteLength; ) {
+      const piece = bytes.subarray(at, at + CHUNK_BYTES - this.#n_filled);
+      this.#chunk.set(piece, this.#n_filled);
+      this.#n_filled += piece.byteLength;
+      at += piece.byteLength;
+      if (this.#n_filled === CHUNK_BYTES) await this.flush();
+    }
+  }
+
+  /** Stores what has come so far. */
+  async flush(): Promise<void> {
+    if (this.#n_filled === 0) return;
+    const { model, file, n_chunks, n_bytes } = this.#entry;
+    // a view would be stored with all of the memory behind it
+    const chunk = this.#n_filled === CHUNK_BYTES ? this.#chunk : this.#chunk.slice(0, this.#n_filled);
+    const entry = { ...this.#entry, n_chunks: n_chunks + 1, n_bytes: (n_bytes ?? 0) + chunk.byteLength };
+    await this.#put(entry, (tx) => tx.objectStore("chunks").put(chunk, [model, file, n_chunks]));
+    this.#n_filled = 0;
+  }
+
+  /** Marks the file as whole and, in the same moment, forgets the files that it replaces. */
+  async finish(replaces: string[] = []): Promise<void> {
+    await this.flush();
+    const { model } = this.#entry;
+    await this.#put({ ...this.#entry, whole: true }, async (tx) => {
+      for (const file of replaces) await store.forget(tx, model, file);
+    });
+    this.#chunk = new Uint8Array(0);
+  }
+
+  /** Stores an entry, and what goes with it, in a transaction that finds the file as this writer left it. */
+  async #put(entry: store.FileEntry, more: (tx: store.Change) => Promise<unknown>): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    for (;;) {
+      try {
+        return await this.#tryPut(entry, more);
+      } catch (error) {
+        if (store.isFull(error) && (await this.#makeRoom())) continue;
+        this.#failure = error;
+        throw error;
+      }
+    }
+  }
+
+  async #tryPut(entry: store.FileEntry, more: (tx: store.Change) => Promise<unknown>): Promise<void> {
+    const tx = await store.change();
+    tx.done.catch(() => undefined); // a failure comes out of `settle`, also where that is not reached
+    const { model, file, n_chunks, n_bytes } = this.#entry;
+    const [now, known] = await Promise.all([tx.objectStore("files").get([model, file]), tx.objectStore("models").getKey(model)]);
+    if (known === undefined || (now?.n_chunks ?? 0) !== n_chunks || (now?.n_bytes ?? 0) !== n_bytes) {
+      tx.abort();
+      throw new Error(`${file} was deleted, or is written by another tab`);
+    }
+    const work = async () => {
+      await Promise.all([more(tx), tx.objectStore("files").put(entry)]);
+      if (entry.whole) await store.restate(tx, model);
+    };
+    await store.settle(tx, work());
+    this.#entry = entry;
+  }
+}

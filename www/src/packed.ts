@@ -1,0 +1,61 @@
+/** Keeping packed weights, in place of the files that they were made from. */
+
+import { abortError } from "./errors.js";
+import { FileWriter } from "./file-writer.js";
+import * as store from "./store.js";
+
+/** A packed file to be kept. */
+export interface Packed {
+  /** The cache's key of its model. */
+  model: string;
+  name: string;
+  bytes: number;
+  chunks: AsyncIterable<Uint8Array>;
+  /** What it was made from. */
+  replaces: string[];
+  /** Whether that has been dropped for want of room. */
+  was_full: boolean;
+  checked: boolean;
+  signal: AbortSignal;
+}
+
+/** Browsers take their time to give back the room of what is deleted: so often, and so long between, is tried again. */
+const [N_TRIES, WAIT_MS] = [8, 250];
+
+/**
+ * Writes the file, marks it as whole and, in the same moment, forgets what it replaces and what has an older layout. Where
+ * there is no room beside the files that it replaces, those go first. If it cannot be kept nothing of it is left behind.
+ */
+export async function keepPacked({ model, name, bytes, chunks, replaces, was_full, checked, signal }: Packed): Promise<void> {
+  const own = store.packedParts(name);
+  const isStale = ({ file, whole }: store.FileEntry) => {
+    const other = store.packedParts(file);
+    const is_older = other?.layout === own?.layout && (other?.version ?? 0) < (own?.version ?? 0);
+    return file === name || (other !== null && (!whole || is_older));
+  };
+  const files = await store.filesOf(model);
+  const replaced = files.filter((f) => replaces.includes(f.file));
+  const n_replaced = replaced.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
+  let n_tries = was_full || n_replaced >= bytes ? N_TRIES : 0;
+  const makeRoom = async () => {
+    if (n_tries === 0 || signal.aborted) return false;
+    n_tries -= 1;
+    await store.deleteFiles(model, replaced.map((f) => f.file));
+    await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+    return true;
+  };
+  try {
+    await store.deleteFiles(model, files.filter(isStale).map((f) => f.file));
+    const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, makeRoom);
+    for await (const chunk of chunks) {
+      if (signal.aborted) throw abortError();
+      await writer.write(chunk);
+    }
+    await writer.flush();
+    if (writer.entry.n_bytes !== bytes) throw new Error(`expected ${bytes} bytes, found ${writer.entry.n_bytes}`);
+    await writer.finish(replaces);
+  } catch (error) {
+    await store.deleteFiles(model, [name]).catch(() => undefined);
+    throw error;
+  }
+}

@@ -6,9 +6,11 @@ use burn::tensor::Device;
 use gpt2_kernels::Dtype;
 use serde::Deserialize;
 
+use crate::engine::gpu::{Loader, Plan};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::self_test;
+use crate::weights::Packed;
 use crate::weights::packed::{layout, out_of_memory};
 
 /// What the caller asks for.
@@ -77,8 +79,19 @@ impl AdapterInfo {
 pub enum Place {
     /// The kernels, on the CPU.
     Cpu,
-    /// Burn's device on the GPU, and what its self-test said.
-    Gpu(Device, String),
+    /// The GPU, and what its self-test said.
+    Gpu(Gpu, String),
+}
+
+/// A GPU that is open: the device that Burn runs on as well.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    /// For the reference.
+    pub burn: Device,
+    /// For the GPU engine.
+    pub device: wgpu::Device,
+    /// The device's queue.
+    pub queue: wgpu::Queue,
 }
 
 impl Place {
@@ -114,14 +127,8 @@ pub fn dtype_from_name(name: &str) -> Result<Option<Dtype>> {
 }
 
 /// The format of the weights on a device of that name: the one asked for, or what is fastest there at no visible loss.
-fn dtype_on(device: &str, dtype: Option<Dtype>) -> Result<Dtype> {
-    match (device, dtype) {
-        ("wasm", dtype) => Ok(dtype.unwrap_or(Dtype::Q8)),
-        (_, None | Some(Dtype::Fp32)) => Ok(Dtype::Fp32),
-        (_, Some(other)) => {
-            Err(Error::invalid_option("dtype", r#""auto" or "fp32" on WebGPU"#, format!("\"{}\"", other.name())))
-        }
-    }
+fn dtype_on(device: &str, dtype: Option<Dtype>) -> Dtype {
+    dtype.unwrap_or(if device == "wasm" { Dtype::Q8 } else { Dtype::Fp16 })
 }
 
 /// Whether `auto` may try this adapter. → why not
@@ -139,8 +146,7 @@ fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
 /// is not the GPU.
 ///
 /// # Errors
-/// [`Error::WebGpuNotAvailable`] if WebGPU is asked for by name and there is no adapter; [`Error::InvalidOption`] for a
-/// format that the device does not have.
+/// [`Error::WebGpuNotAvailable`] if WebGPU is asked for by name and there is no adapter.
 pub fn expected(
     request: Request,
     dtype: Option<Dtype>,
@@ -152,14 +158,14 @@ pub fn expected(
         (Request::WebGpu, Some(reason)) if adapter.is_none() => return Err(Error::WebGpuNotAvailable(reason)),
         (Request::Auto | Request::WebGpu, _) => ("webgpu", None),
     };
-    Ok((name, dtype_on(name, dtype)?, reason))
+    Ok((name, dtype_on(name, dtype), reason))
 }
 
 /// Opens a device for a model of this configuration: the one asked for, and no other without saying so.
 ///
 /// # Errors
 /// [`Error::WebGpuNotAvailable`] if WebGPU was asked for by name and cannot be had, cannot hold the model or computes
-/// wrong numbers; [`Error::InvalidOption`] for a format that the device does not have; [`Error::OutOfMemory`].
+/// wrong numbers; [`Error::OutOfMemory`].
 pub async fn open(
     request: Request,
     dtype: Option<Dtype>,
@@ -177,7 +183,7 @@ pub async fn open(
         },
         Request::WebGpu => return open_gpu(dtype, adapter, config).await,
     };
-    let dtype = dtype_on("wasm", dtype)?;
+    let dtype = dtype_on("wasm", dtype);
     check_memory(config, dtype)?;
     Ok(Chosen { place: Place::Cpu, dtype, adapter: None, fallback_reason })
 }
@@ -199,46 +205,39 @@ async fn open_gpu(dtype: Option<Dtype>, adapter: Option<&AdapterInfo>, config: &
     let Some(adapter) = adapter else {
         return Err(Error::WebGpuNotAvailable("this browser offers no WebGPU adapter".into()));
     };
-    let dtype = dtype_on("webgpu", dtype)?;
-    let (device, max_bytes) = gpu().await?;
-    if let Some(reason) = too_large(config, max_bytes) {
-        return Err(Error::WebGpuNotAvailable(reason));
-    }
-    let outcome = self_test::run_reference(&device, config.activation_function)
-        .await
-        .map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
-    Ok(Chosen { place: Place::Gpu(device, outcome), dtype, adapter: Some(adapter.summary()), fallback_reason: None })
+    let dtype = dtype_on("webgpu", dtype);
+    let gpu = gpu().await?;
+    let outcome = self_test_gpu(&gpu, config, dtype).await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
+    Ok(Chosen { place: Place::Gpu(gpu, outcome), dtype, adapter: Some(adapter.summary()), fallback_reason: None })
 }
 
-/// Bytes that one binding of the device may span.
-fn max_binding_bytes(setup: &burn_wgpu::WgpuSetup) -> u64 {
-    let limits: wgpu::Limits = setup.device.limits();
-    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
-}
-
-/// Whether a tensor of the model does not fit one binding of the device. → which
-fn too_large(config: &Config, max_bytes: u64) -> Option<String> {
-    crate::weights::names::expected_tensors(config).into_iter().find_map(|(name, shape)| {
-        let n_bytes = shape.iter().map(|&d| d as u64).product::<u64>() * 4;
-        (n_bytes > max_bytes)
-            .then(|| format!("tensor `{name}` takes {n_bytes} bytes and this GPU binds at most {max_bytes} at once"))
-    })
+/// The self-test's model on the GPU engine; and, before anything is downloaded, whether the device can bind this one.
+async fn self_test_gpu(gpu: &Gpu, config: &Config, dtype: Dtype) -> Result<String> {
+    Plan::new(&layout(config, dtype)?, &gpu.device.limits())?;
+    let test = self_test::config(config.activation_function)?;
+    let loader = Loader::new(gpu.device.clone(), gpu.queue.clone(), test.clone(), dtype).await?;
+    self_test::write(Packed::new(layout(&test, dtype)?, |offset, bytes| loader.write(offset, bytes)))?;
+    let engine = loader.finish().await?;
+    engine.warm_up().await?;
+    self_test::run(&engine, dtype).await
 }
 
 thread_local! {
     /// A process can set Burn's runtime up only once.
-    static GPU: RefCell<Option<(Device, u64)>> = const { RefCell::new(None) };
+    static GPU: RefCell<Option<Gpu>> = const { RefCell::new(None) };
 }
 
-/// Burn's GPU device, and how many bytes it binds at most.
-async fn gpu() -> Result<(Device, u64)> {
+/// The GPU, opened at the first call.
+///
+/// # Errors
+/// [`Error::WebGpuNotAvailable`] if there is none that works.
+pub async fn gpu() -> Result<Gpu> {
     if let Some(gpu) = GPU.with_borrow(Clone::clone) {
         return Ok(gpu);
     }
     let options = Device::wgpu_options();
-    let (device, setup) =
-        options.init_with_setup_async().await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
-    let gpu = (device, max_binding_bytes(&setup));
+    let (burn, setup) = options.init_with_setup_async().await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
+    let gpu = Gpu { burn, device: setup.device, queue: setup.queue };
     GPU.set(Some(gpu.clone()));
     Ok(gpu)
 }
@@ -274,14 +273,6 @@ mod tests {
     }
 
     #[test]
-    fn the_head_of_gpt2_is_beyond_the_default_binding() {
-        let config = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
-        let default = wgpu::Limits::default().max_storage_buffer_binding_size;
-        assert!(too_large(&config, default).unwrap().contains("wte.weight"));
-        assert!(too_large(&config, 1 << 30).is_none());
-    }
-
-    #[test]
     fn the_cpu_is_chosen_with_a_reason() {
         let config = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
         let open = |request, adapter: Option<&AdapterInfo>| pollster::block_on(open(request, None, adapter, &config));
@@ -294,10 +285,9 @@ mod tests {
         let software = adapter("google", "swiftshader", "");
         assert_eq!(expected(Request::Auto, None, Some(&software)).unwrap().0, "wasm");
         let apple = adapter("apple", "", "");
-        assert_eq!(expected(Request::Auto, None, Some(&apple)).unwrap(), ("webgpu", Dtype::Fp32, None));
+        assert_eq!(expected(Request::Auto, None, Some(&apple)).unwrap(), ("webgpu", Dtype::Fp16, None));
         assert_eq!(expected(Request::WebGpu, None, Some(&software)).unwrap().0, "webgpu");
         assert!(expected(Request::WebGpu, None, None).is_err());
-        assert!(expected(Request::WebGpu, Some(Dtype::Q4), Some(&apple)).unwrap_err().to_string().contains("dtype"));
         assert_eq!(expected(Request::Wasm, Some(Dtype::Q4), None).unwrap().1, Dtype::Q4);
         assert!(dtype_from_name("int8").is_err());
     }

@@ -58,8 +58,8 @@ async fn gpu() -> (Device, String) {
     gpt2_web::web::start(); // a test's module is not instantiated as the page's is
     let config = Config::from_json(MODELS[0].config).unwrap();
     let chosen = device::open(Request::WebGpu, None, Some(&AdapterInfo::default()), &config).await.unwrap();
-    let Place::Gpu(device, outcome) = chosen.place else { panic!("WebGPU was asked for by name") };
-    (device, outcome)
+    let Place::Gpu(gpu, outcome) = chosen.place else { panic!("WebGPU was asked for by name") };
+    (gpu.burn, outcome)
 }
 
 fn expected_logits(bytes: &[u8]) -> Vec<f32> {

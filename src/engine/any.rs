@@ -1,17 +1,18 @@
 //! Whichever engine the device asks for, behind one type: a page chooses at run time.
 
 use super::cpu::{CpuCache, Kernels};
-use super::{Cache, Cpu, Engine, Output, Reference, Rows};
+use super::gpu::{Gpu, GpuCache};
+use super::{Cache, Cpu, Engine, Output, Rows};
 use crate::error::{Error, Result};
-use crate::gpt2::{Config, KvCache};
+use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 
 /// One of the engines.
 pub enum Any<K> {
     /// The kernels.
     Cpu(Cpu<K>),
-    /// Burn.
-    Reference(Reference),
+    /// WGSL on WebGPU.
+    Gpu(Gpu),
 }
 
 /// A cache of that engine.
@@ -19,15 +20,15 @@ pub enum Any<K> {
 pub enum AnyCache<K: Kernels> {
     /// The kernels'.
     Cpu(CpuCache<K>),
-    /// Burn's.
-    Reference(KvCache),
+    /// The GPU's.
+    Gpu(GpuCache),
 }
 
 impl<K: Kernels> Clone for AnyCache<K> {
     fn clone(&self) -> Self {
         match self {
             Self::Cpu(cache) => Self::Cpu(cache.clone()),
-            Self::Reference(cache) => Self::Reference(cache.clone()),
+            Self::Gpu(cache) => Self::Gpu(cache.clone()),
         }
     }
 }
@@ -36,14 +37,14 @@ impl<K: Kernels> Cache for AnyCache<K> {
     fn n_tokens(&self) -> usize {
         match self {
             Self::Cpu(cache) => cache.n_tokens(),
-            Self::Reference(cache) => cache.n_tokens(),
+            Self::Gpu(cache) => cache.n_tokens(),
         }
     }
 
     fn truncate(&mut self, n_tokens: usize) {
         match self {
             Self::Cpu(cache) => cache.truncate(n_tokens),
-            Self::Reference(cache) => Cache::truncate(cache, n_tokens),
+            Self::Gpu(cache) => cache.truncate(n_tokens),
         }
     }
 }
@@ -54,14 +55,14 @@ impl<K: Kernels> Engine for Any<K> {
     fn config(&self) -> &Config {
         match self {
             Self::Cpu(engine) => engine.config(),
-            Self::Reference(engine) => engine.config(),
+            Self::Gpu(engine) => engine.config(),
         }
     }
 
     fn new_cache(&self) -> AnyCache<K> {
         match self {
             Self::Cpu(engine) => AnyCache::Cpu(engine.new_cache()),
-            Self::Reference(engine) => AnyCache::Reference(engine.new_cache()),
+            Self::Gpu(engine) => AnyCache::Gpu(engine.new_cache()),
         }
     }
 
@@ -74,9 +75,7 @@ impl<K: Kernels> Engine for Any<K> {
     ) -> Result<Output> {
         match (self, cache) {
             (Self::Cpu(engine), AnyCache::Cpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
-            (Self::Reference(engine), AnyCache::Reference(cache)) => {
-                engine.forward(cache, ids, rows, with_attentions).await
-            }
+            (Self::Gpu(engine), AnyCache::Gpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
             _ => Err(Error::InvalidState("this cache belongs to another engine".into())),
         }
     }

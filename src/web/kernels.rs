@@ -1,6 +1,6 @@
 //! The kernels in a WebAssembly module of their own, through the object of www/src/kernels.ts that runs it.
 
-use js_sys::Float32Array;
+use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use crate::engine::cpu::Kernels;
@@ -19,6 +19,9 @@ extern "C" {
     /// Writes to the image.
     #[wasm_bindgen(method)]
     pub fn write(this: &KernelModule, offset: usize, bytes: &[u8]);
+    /// A copy of a part of the image.
+    #[wasm_bindgen(method)]
+    pub fn read(this: &KernelModule, offset: usize, n_bytes: usize) -> Uint8Array;
     #[wasm_bindgen(method)]
     fn cache_new(this: &KernelModule) -> usize;
     #[wasm_bindgen(method)]
@@ -52,8 +55,11 @@ pub struct Module {
 }
 
 impl Module {
-    /// Makes room for a model. → the module, and bytes of the image
-    pub fn create(js: KernelModule, config: &crate::gpt2::Config, dtype: gpt2_kernels::Dtype) -> Result<(Self, usize)> {
+    /// Makes room for a model.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]
+    pub fn create(js: KernelModule, config: &crate::gpt2::Config, dtype: gpt2_kernels::Dtype) -> Result<Self> {
         let dims = config.dims();
         let flags = u32::from(dims.scale_attn_weights)
             | u32::from(dims.scale_attn_by_inverse_layer_idx) << 1
@@ -71,7 +77,7 @@ impl Module {
         ];
         match js.create(&numbers, dtype as u32) as usize {
             0 => Err(crate::weights::packed::out_of_memory(config, dtype)),
-            n_bytes => Ok((Self { js, n_layer: dims.n_layer }, n_bytes)),
+            _ => Ok(Self { js, n_layer: dims.n_layer }),
         }
     }
 }

@@ -8,15 +8,15 @@ use wasm_bindgen::prelude::*;
 
 use super::kernels::{KernelModule, Module};
 use super::model::Model;
-use super::{JsResult, to_js};
+use super::{JsResult, now_ms, to_js};
 use crate::device::{self, AdapterInfo, Chosen, Place, Request};
-use crate::engine::{Any, Cpu, Reference};
+use crate::engine::{Any, Cpu, gpu};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::options::GenerateOptions;
 use crate::self_test;
 use crate::tokenizer::Tokenizer;
-use crate::weights::{CheckpointStream, Packed, Sink, Tensors, index, packed};
+use crate::weights::{CheckpointStream, Packed, Sink, index, packed};
 
 /// Names of the shards in a `model.safetensors.index.json`.
 #[wasm_bindgen(js_name = shardNames)]
@@ -43,13 +43,35 @@ pub struct Loader {
 struct Target {
     chosen: Chosen,
     self_test: String,
-    engine: TargetEngine,
+    image: Image,
+    /// Packs a checkpoint, from its first byte on.
+    stream: Option<CheckpointStream<Box<dyn Sink>>>,
 }
 
-enum TargetEngine {
-    /// The kernels, and the stream that packs, from the checkpoint's first byte on.
-    Cpu(Rc<Module>, Option<CheckpointStream<Box<dyn Sink>>>),
-    Reference(CheckpointStream<Tensors>),
+/// The packed weights in the engine's memory.
+#[derive(Clone)]
+enum Image {
+    Cpu(Rc<Module>),
+    Gpu(Rc<gpu::Loader>),
+}
+
+impl Image {
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Cpu(module) => {
+                module.js.write(offset, bytes);
+                Ok(())
+            }
+            Self::Gpu(loader) => loader.write(offset, bytes),
+        }
+    }
+
+    /// What packs a checkpoint into it.
+    fn sink(&self, config: &Config, dtype: Dtype) -> Result<Box<dyn Sink>> {
+        let image = self.clone();
+        let write = move |offset: usize, bytes: &[u8]| image.write(offset, bytes);
+        Ok(Box::new(Packed::new(packed::layout(config, dtype)?, write)))
+    }
 }
 
 #[derive(Serialize)]
@@ -58,8 +80,6 @@ struct Expected<'a> {
     dtype: &'a str,
     fallback_reason: Option<String>,
     device_bytes: usize,
-    /// Whether the weights are kept packed.
-    is_packed: bool,
 }
 
 #[wasm_bindgen]
@@ -87,7 +107,7 @@ impl Loader {
     }
 
     /// What opening the device would choose, without opening it.
-    /// → `{device, dtype, fallback_reason, device_bytes, is_packed}`
+    /// → `{device, dtype, fallback_reason, device_bytes}`
     #[wasm_bindgen(js_name = expectedDevice)]
     pub fn expected_device(&self, request: &str, dtype: &str, adapter_json: Option<String>) -> JsResult<JsValue> {
         let adapter = adapter_info(adapter_json)?;
@@ -97,13 +117,11 @@ impl Loader {
             device::check_memory(&self.config, dtype)?;
         }
         let device_bytes = packed::layout(&self.config, dtype)?.n_bytes;
-        let is_packed = device == "wasm";
-        to_js(&Expected { device, dtype: dtype.name(), fallback_reason, device_bytes, is_packed })
+        to_js(&Expected { device, dtype: dtype.name(), fallback_reason, device_bytes })
     }
 
     /// Opens the device (`"auto"`, `"webgpu"`, `"wasm"`); `adapter_json` is what the browser tells of its adapter, if
-    /// it has one; `kernels` runs the model if it is to be the CPU.
-    /// → the format of the weights if they are kept packed, else undefined
+    /// it has one; `kernels` runs the model if it is to be the CPU. → the format of the weights
     #[wasm_bindgen(js_name = openDevice)]
     pub async fn open_device(
         &mut self,
@@ -111,31 +129,35 @@ impl Loader {
         dtype: &str,
         adapter_json: Option<String>,
         kernels: KernelModule,
-    ) -> JsResult<Option<String>> {
+    ) -> JsResult<String> {
         let adapter = adapter_info(adapter_json)?;
         let (request, dtype) = (Request::from_name(request)?, device::dtype_from_name(dtype)?);
         let chosen = device::open(request, dtype, adapter.as_ref(), &self.config).await?;
         let dtype = chosen.dtype;
-        let (engine, self_test) = match &chosen.place {
-            Place::Gpu(device, outcome) => {
-                let stream = CheckpointStream::new(self.config.clone(), Tensors::new(device.clone()));
-                (TargetEngine::Reference(stream), outcome.clone())
+        let (image, self_test) = match &chosen.place {
+            Place::Gpu(gpu, outcome) => {
+                let (device, queue) = (gpu.device.clone(), gpu.queue.clone());
+                let mut loader = gpu::Loader::new(device, queue, self.config.clone(), dtype).await?;
+                loader.compile().await?; // drivers go on compiling while the weights arrive
+                (Image::Gpu(Rc::new(loader)), outcome.clone())
             }
             Place::Cpu => {
-                let config = self_test::config()?;
-                let (module, _) = Module::create(kernels, &config, dtype)?;
-                let module = Rc::new(module);
-                self_test::write(sink(&module, &config, dtype)?)?;
+                let config = self_test::config(self.config.activation_function)?;
+                let module = Rc::new(Module::create(kernels, &config, dtype)?);
+                self_test::write(Image::Cpu(module.clone()).sink(&config, dtype)?)?;
                 let outcome = self_test::run(&Cpu::new(config, module.clone()), dtype).await?;
                 // the same module, with the model itself in the place of the test's
-                let js = Rc::try_unwrap(module).map_err(|_| Error::InvalidState("the kernels are in use".into()))?.js;
-                let (module, _) = Module::create(js, &self.config, dtype)?;
-                (TargetEngine::Cpu(Rc::new(module), None), outcome)
+                (Image::Cpu(Rc::new(Module::create(only(module)?.js, &self.config, dtype)?)), outcome)
             }
         };
-        let is_packed = matches!(engine, TargetEngine::Cpu(..));
-        self.target = Some(Target { chosen, self_test, engine });
-        Ok(is_packed.then(|| dtype.name().to_string()))
+        self.target = Some(Target { chosen, self_test, image, stream: None });
+        Ok(dtype.name().to_string())
+    }
+
+    /// `"webgpu"` or `"wasm"`, once it is open.
+    #[wasm_bindgen(getter)]
+    pub fn device(&self) -> JsResult<String> {
+        Ok(self.target.as_ref().ok_or_else(no_device)?.chosen.place.name().to_string())
     }
 
     /// Bytes of the packed weights.
@@ -145,56 +167,57 @@ impl Loader {
         Ok(packed::layout(&self.config, dtype)?.n_bytes as f64)
     }
 
+    /// Writes weights that are packed already.
+    #[wasm_bindgen(js_name = writePacked)]
+    pub fn write_packed(&self, offset: usize, bytes: &[u8]) -> JsResult<()> {
+        Ok(self.target.as_ref().ok_or_else(no_device)?.image.write(offset, bytes)?)
+    }
+
     /// Begins one safetensors file of `n_bytes`, where that is known.
     #[wasm_bindgen(js_name = beginFile)]
     pub fn begin_file(&mut self, name: &str, n_bytes: Option<f64>) -> JsResult<()> {
-        let n_bytes = n_bytes.map(|n| n as u64);
-        let target = self.target.as_mut().ok_or_else(no_device)?;
-        match &mut target.engine {
-            TargetEngine::Reference(stream) => stream.begin_file(name, n_bytes)?,
-            TargetEngine::Cpu(_, Some(stream)) => stream.begin_file(name, n_bytes)?,
-            TargetEngine::Cpu(module, stream) => {
-                let sink = sink(module, &self.config, target.chosen.dtype)?;
-                stream.insert(CheckpointStream::new(self.config.clone(), sink)).begin_file(name, n_bytes)?;
+        let Target { chosen, image, stream, .. } = self.target.as_mut().ok_or_else(no_device)?;
+        let stream = match stream {
+            Some(stream) => stream,
+            None => {
+                let sink = image.sink(&self.config, chosen.dtype)?;
+                stream.insert(CheckpointStream::new(self.config.clone(), sink))
             }
-        }
-        Ok(())
+        };
+        Ok(stream.begin_file(name, n_bytes.map(|n| n as u64))?)
     }
 
     /// Takes the next bytes of that file.
     pub fn write(&mut self, bytes: &[u8]) -> JsResult<()> {
-        match &mut self.target.as_mut().ok_or_else(no_device)?.engine {
-            TargetEngine::Reference(stream) => stream.write(bytes)?,
-            TargetEngine::Cpu(_, Some(stream)) => stream.write(bytes)?,
-            TargetEngine::Cpu(..) => return Err(no_device()),
-        }
-        Ok(())
+        let stream = self.target.as_mut().and_then(|target| target.stream.as_mut());
+        Ok(stream.ok_or_else(no_device)?.write(bytes)?)
     }
 
     /// Ends the checkpoint, or takes the packed weights as they have been written, and makes the model.
-    pub fn finish(self) -> JsResult<Model> {
-        let Some(Target { chosen, self_test, engine }) = self.target else { return Err(no_device()) };
+    pub async fn finish(self) -> JsResult<Model> {
+        let Some(Target { chosen, self_test, image, stream }) = self.target else { return Err(no_device()) };
         let Some(tokenizer) = self.tokenizer else {
             return Err(Error::file("tokenizer.json", "a tokenizer", "none").into());
         };
-        let engine = match engine {
-            TargetEngine::Reference(stream) => Any::Reference(Reference::new(self.config, stream.finish()?)?),
-            TargetEngine::Cpu(module, stream) => {
-                if let Some(stream) = stream {
-                    stream.finish()?;
-                }
-                Any::Cpu(Cpu::new(self.config, module))
+        if let Some(stream) = stream {
+            stream.finish()?;
+        }
+        let engine = match image {
+            Image::Cpu(module) => Any::Cpu(Cpu::new(self.config, module)),
+            Image::Gpu(loader) => {
+                let engine = only(loader)?.finish().await?;
+                engine.set_clock(now_ms);
+                engine.warm_up().await?; // the first token does not wait for a driver that compiles late
+                Any::Gpu(engine)
             }
         };
         Ok(Model::new(engine, tokenizer, self.defaults, chosen, self_test))
     }
 }
 
-/// What packs a checkpoint into the kernels' memory.
-fn sink(module: &Rc<Module>, config: &Config, dtype: Dtype) -> Result<Box<dyn Sink>> {
-    let module = module.clone();
-    let write = move |offset: usize, bytes: &[u8]| module.js.write(offset, bytes);
-    Ok(Box::new(Packed::new(packed::layout(config, dtype)?, write)))
+/// What nobody else holds any more.
+fn only<T>(shared: Rc<T>) -> Result<T> {
+    Rc::try_unwrap(shared).map_err(|_| Error::InvalidState("the loader is still in use".into()))
 }
 
 fn adapter_info(json: Option<String>) -> Result<Option<AdapterInfo>> {

@@ -86,3 +86,13 @@ fn to_js<T: Serialize>(value: &T) -> JsResult<JsValue> {
 fn take<T>(cell: &Cell<Option<T>>) -> JsResult<T> {
     cell.take().ok_or_else(|| Error::InvalidState("another call is still running".into()).into())
 }
+
+/// The page's clock, from a worker or a window.
+fn now_ms() -> f64 {
+    let global = js_sys::global();
+    let performance = match global.dyn_ref::<web_sys::WorkerGlobalScope>() {
+        Some(worker) => worker.performance(),
+        None => global.dyn_ref::<web_sys::Window>().and_then(web_sys::Window::performance),
+    };
+    performance.map_or_else(js_sys::Date::now, |performance| performance.now())
+}

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use js_sys::Uint8Array;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
@@ -66,9 +67,27 @@ impl Model {
             context_window: self.engine.config().n_positions,
             threads: match &*self.engine {
                 Any::Cpu(engine) => engine.kernels().js.threads(),
-                Any::Reference(_) => 1,
+                Any::Gpu(_) => 1,
             },
         })
+    }
+
+    /// A copy of a part of the packed weights; offset and length are multiples of 4.
+    #[wasm_bindgen(js_name = readPacked)]
+    pub async fn read_packed(&self, offset: usize, n_bytes: usize) -> JsResult<Uint8Array> {
+        Ok(match &*self.engine {
+            Any::Gpu(engine) => Uint8Array::from(engine.read(offset, n_bytes).await?.as_slice()),
+            Any::Cpu(engine) => engine.kernels().js.read(offset, n_bytes),
+        })
+    }
+
+    /// What has been asked of the GPU so far, `undefined` on the CPU.
+    /// → `{n_dispatches, n_submits, n_objects, read_bytes, encode_ms}`
+    pub fn counters(&self) -> JsResult<JsValue> {
+        match &*self.engine {
+            Any::Gpu(engine) => to_js(&engine.counters()),
+            Any::Cpu(_) => Ok(JsValue::UNDEFINED),
+        }
     }
 
     /// Text → token ids.

@@ -7,22 +7,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 
-use super::{Engine, JsResult, set, take, to_js};
+use super::{Engine, JsResult, now_ms, set, take, to_js};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::options::GenerateOptions;
 use crate::score;
 use crate::session::{self, Chunk, FinishReason, Step};
-
-/// The page's clock, from a worker or a window.
-fn now_ms() -> f64 {
-    let global = js_sys::global();
-    let performance = match global.dyn_ref::<web_sys::WorkerGlobalScope>() {
-        Some(worker) => worker.performance(),
-        None => global.dyn_ref::<web_sys::Window>().and_then(web_sys::Window::performance),
-    };
-    performance.map_or_else(js_sys::Date::now, |performance| performance.now())
-}
 
 fn json_object(text: &str) -> Result<Map<String, Value>> {
     serde_json::from_str(text).map_err(|e| Error::invalid_option("options", "an object", e.to_string()))

@@ -27,14 +27,14 @@ pub struct Packed<W> {
     write: W,
 }
 
-impl<W: FnMut(usize, &[u8])> Packed<W> {
+impl<W: FnMut(usize, &[u8]) -> Result<()>> Packed<W> {
     /// Nothing written yet; the image begins as zeros.
     pub fn new(layout: Layout, write: W) -> Self {
         Self { packer: Packer::new(layout), write }
     }
 }
 
-impl<W: FnMut(usize, &[u8])> Sink for Packed<W> {
+impl<W: FnMut(usize, &[u8]) -> Result<()>> Sink for Packed<W> {
     fn begin(&mut self, name: &str, _: &[usize]) -> Result<()> {
         match self.packer.begin(name) {
             true => Ok(()),
@@ -49,12 +49,26 @@ impl<W: FnMut(usize, &[u8])> Sink for Packed<W> {
         {
             return Err(Error::file("checkpoint", "finite numbers", x.to_string()));
         }
-        self.packer.values(values, &mut self.write);
-        Ok(())
+        let mut outcome = Ok(());
+        self.packer.values(values, &mut first_error(&mut self.write, &mut outcome));
+        outcome
     }
 
     fn end(&mut self) -> Result<()> {
-        self.packer.end(&mut self.write);
-        Ok(())
+        let mut outcome = Ok(());
+        self.packer.end(&mut first_error(&mut self.write, &mut outcome));
+        outcome
+    }
+}
+
+/// Writes until it fails.
+fn first_error(
+    mut write: impl FnMut(usize, &[u8]) -> Result<()>,
+    outcome: &mut Result<()>,
+) -> impl FnMut(usize, &[u8]) {
+    move |offset, bytes| {
+        if outcome.is_ok() {
+            *outcome = write(offset, bytes);
+        }
     }
 }

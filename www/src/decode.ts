@@ -3,7 +3,6 @@
 import { abortError } from "./errors.js";
 import type { Answers } from "./messages.js";
 import type { Latencies } from "./latencies.js";
-import { dispatchesSoFar } from "./dispatches.js";
 import type { Chunk, Score } from "./types.js";
 import type { Scorer, Session } from "../wasm/gpt2_web.js";
 
@@ -52,7 +51,7 @@ export async function generate(
         [text, finish_reason] = [text + held, "interrupt"];
         break;
       }
-      const n_before = dispatchesSoFar();
+      const before = latencies.counters();
       const step = (await session.step(pace.stride.n_tokens)) as Step;
       if (step.kind === "prefill") {
         pace.stride.took(step.ms);
@@ -60,7 +59,7 @@ export async function generate(
       }
       if (step.kind === "full") break;
       if (token_ids.length === 0) first_ms = performance.now();
-      else latencies.add(step.ms, dispatchesSoFar() - n_before);
+      else latencies.add(step.ms, before);
       const { chunk } = step;
       if (chunk.token_id !== null) token_ids.push(chunk.token_id);
       text += chunk.text;
@@ -121,7 +120,7 @@ export class Stride {
   /** Told how long so many tokens took. */
   took(ms: number): void {
     const fitting = Math.floor((this.n_tokens * 40) / Math.max(ms, 1));
-    this.n_tokens = Math.min(64, Math.max(1, fitting, this.n_tokens >> 1));
+    this.n_tokens = Math.min(256, Math.max(1, fitting, this.n_tokens >> 1));
   }
 }
 

@@ -19,7 +19,7 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
   const hub = openHub(source, { ...options, fetch, signal, warn: (message) => problems.push(message) });
   await startWasm(options.wasm_url);
 
-  let plan = { device: "wasm" as Estimate["device"], dtype: "fp32", fallback_reason: null as string | null, device_bytes: 0, is_packed: false };
+  let plan = { device: "wasm" as Estimate["device"], dtype: "fp32", fallback_reason: null as string | null, device_bytes: 0 };
   const files: Sizes[] = [];
   const need = async (file: string, expected: string): Promise<void> => {
     const size = await hub.size(file);
@@ -53,7 +53,7 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
     await need("merges.txt", "this file beside vocab.json");
   });
   await look(async () => {
-    const packed = plan.is_packed ? await hub.openPacked(packedName(plan.dtype)) : null;
+    const packed = await hub.openPacked(packedName(plan.dtype));
     if (packed?.bytes != null) return void files.push({ bytes: packed.bytes, cached: packed.bytes });
     const single = await hub.size("model.safetensors");
     if (single) return void files.push(single);
@@ -68,7 +68,7 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
   if (options.cache && quota > 0 && download_bytes > quota - usage) {
     problems.push(`storage: the download takes ${download_bytes} bytes and ${Math.max(0, quota - usage)} are free, so it will not be kept`);
   }
-  const { fallback_reason, is_packed: _, ...device } = plan;
+  const { fallback_reason, ...device } = plan;
   if (fallback_reason !== null && options.device !== "wasm") problems.push(`no GPU: ${fallback_reason}`);
   return { download_bytes, cached_bytes, storage: { usage, quota }, ...device, problems };
 }

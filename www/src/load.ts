@@ -1,7 +1,6 @@
 /** From a model's files to a model in memory, each byte passing through once. Runs in the worker. */
 
 import { abortError, makeError } from "./errors.js";
-import { countDispatches } from "./dispatches.js";
 import { openHub, readBytes, readText, type Hub, type OpenFile } from "./hub.js";
 import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
@@ -17,7 +16,6 @@ export interface Loaded {
   info: Answers["load"];
   /** Size of the WebAssembly memory. */
   bytes_held(): number;
-  is_gpu: boolean;
 }
 
 /** Loads a model. Of several tabs that load the same one, one downloads it and the others wait for its cache. */
@@ -71,23 +69,26 @@ async function loadAlone(
   if (!config) throw missing("config.json", "the model's configuration");
   const generation_config = await small("generation_config.json");
   const loader = new Loader(await readText(config), generation_config ? await readText(generation_config) : undefined);
-  let keep = async () => {};
+  /** Keeps the packed weights for the next visit, once they have proved whole. */
+  let keep = async (_: Model) => {};
   try {
     await loadTokenizer(loader, small);
     checkAbort();
     progress.phase("self-test");
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
-    const packed_dtype = await loader.openDevice(options.device, options.dtype, adapter, kernels);
+    const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
     checkAbort();
-    if (packed_dtype === undefined) await loadWeights(loader, hub, progress);
-    else keep = await loadPacked(loader, kernels, packedName(packed_dtype), hub, progress);
+    const write = loader.device === "wasm" ? kernels.write.bind(kernels) : loader.writePacked.bind(loader);
+    const files = await loadWeights(loader, name, write, hub, progress);
+    const n_bytes = loader.packedBytes();
+    if (files.length > 0) keep = (model) => hub.keepPacked(name, n_bytes, pieces(model, n_bytes), files);
   } catch (error) {
     loader.free();
     throw error;
   }
-  const model = loader.finish(); // takes the loader
+  const model = await loader.finish(); // takes the loader
   try {
-    await keep();
+    await keep(model);
     checkAbort();
     await hub.complete();
     const refused = await kernels.useThreads(options.threads);
@@ -97,13 +98,11 @@ async function loadAlone(
     throw error;
   }
   const info = model.info() as Omit<Answers["load"], "warnings">;
-  if (info.device === "webgpu") countDispatches();
   progress.finish();
   return {
     model,
     info: { ...info, warnings },
     bytes_held: () => memory.buffer.byteLength + kernels.memory.buffer.byteLength,
-    is_gpu: info.device === "webgpu",
   };
 }
 
@@ -129,38 +128,45 @@ function moduleFolder(wasm_url: string | null): URL {
 /** Bytes of packed weights that are moved at once. */
 const PIECE_BYTES = 4 << 20;
 
+/** The packed weights, piece by piece. */
+async function* pieces(model: Model, n_bytes: number): AsyncGenerator<Uint8Array> {
+  for (let offset = 0; offset < n_bytes; offset += PIECE_BYTES) {
+    yield await model.readPacked(offset, Math.min(PIECE_BYTES, n_bytes - offset));
+  }
+}
+
 /**
- * Fills the kernels' image: from what an earlier visit packed, or from the checkpoint, packed as it arrives.
- * → what keeps the packed weights for the next visit, once they have proved whole
+ * Fills the engine's memory: with what an earlier visit packed, or from the checkpoint, packed as it arrives.
+ * → names of the checkpoint's files, if it was they
  */
-async function loadPacked(loader: Loader, kernels: Kernels, name: string, hub: Hub, progress: Progress): Promise<() => Promise<void>> {
+async function loadWeights(
+  loader: Loader,
+  name: string,
+  write: (offset: number, bytes: Uint8Array) => void,
+  hub: Hub,
+  progress: Progress,
+): Promise<string[]> {
   const n_bytes = loader.packedBytes();
   const kept = await hub.openPacked(name);
-  if (kept?.bytes === n_bytes) {
-    progress.initiate(name);
-    progress.open(name, n_bytes);
-    let offset = 0;
-    for await (const chunk of kept.chunks) {
-      if (offset + chunk.byteLength <= n_bytes) kernels.write(offset, chunk);
-      offset += chunk.byteLength;
-      progress.advance(name, chunk.byteLength);
-    }
-    if (offset !== n_bytes) {
-      await hub.drop(name);
-      throw makeError("integrity", `${name}: expected ${n_bytes} bytes in the cache, found ${offset}; a retry fetches the model again`, { file: name });
-    }
-    progress.close(name);
-    return async () => {};
+  if (kept?.bytes !== n_bytes) return loadCheckpoint(loader, hub, progress);
+  progress.initiate(name);
+  progress.open(name, n_bytes);
+  let offset = 0;
+  for await (const chunk of kept.chunks) {
+    if (offset + chunk.byteLength <= n_bytes) write(offset, chunk);
+    offset += chunk.byteLength;
+    progress.advance(name, chunk.byteLength);
   }
-  const files = await loadWeights(loader, hub, progress);
-  async function* pieces() {
-    for (let offset = 0; offset < n_bytes; offset += PIECE_BYTES) yield kernels.read(offset, Math.min(PIECE_BYTES, n_bytes - offset));
+  if (offset !== n_bytes) {
+    await hub.drop(name);
+    throw makeError("integrity", `${name}: expected ${n_bytes} bytes in the cache, found ${offset}; a retry fetches the model again`, { file: name });
   }
-  return () => hub.keepPacked(name, n_bytes, pieces(), files);
+  progress.close(name);
+  return [];
 }
 
 /** Writes the checkpoint's weights to the loader. → names of their files */
-async function loadWeights(loader: Loader, hub: Hub, progress: Progress): Promise<string[]> {
+async function loadCheckpoint(loader: Loader, hub: Hub, progress: Progress): Promise<string[]> {
   const single = await open(hub, "model.safetensors", progress);
   if (single) {
     await write(loader, "model.safetensors", single, progress);

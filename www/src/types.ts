@@ -3,7 +3,7 @@
 /** Where to run: `"auto"` is a real GPU that passes the self-test, else the CPU (`"wasm"`). */
 export type Device = "auto" | "webgpu" | "wasm";
 
-/** Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp32"` on WebGPU, which has no other yet. */
+/** Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp16"` on WebGPU. */
 export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 
 /**
@@ -201,8 +201,14 @@ export interface GeneratorStats {
   tokens_per_second: number;
   /** Bytes of WebAssembly memory. */
   bytes_held: number;
-  /** WebGPU only. */
+  /** This one and those below: WebGPU only. */
   dispatches_per_token: number | null;
+  submits_per_token: number | null;
+  /** Buffers, bind groups, pipelines and shader modules created. */
+  objects_per_token: number | null;
+  read_bytes_per_token: number | null;
+  /** Time spent recording a token's pass. */
+  encode_ms_per_token: number | null;
 }
 
 /** A model in the cache. */

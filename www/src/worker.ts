@@ -6,7 +6,7 @@ import { estimate } from "./estimate.js";
 import { load, type Loaded } from "./load.js";
 import type { Fetch } from "./http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
-import { Latencies } from "./latencies.js";
+import { Latencies, type Counters } from "./latencies.js";
 import { ProxyFetch } from "./proxy-fetch.js";
 import type { Session } from "../wasm/gpt2_web.js";
 
@@ -28,10 +28,10 @@ const post = (message: FromWorker, transfer: Transferable[] = []) => scope.postM
 /** Requests that are running or waiting, by id: what cancels them, and whether they are to end softly. */
 const running = new Map<number, { controller: AbortController; interrupted: boolean }>();
 const proxy = new ProxyFetch(post);
-const latencies = new Latencies();
 const stride = new Stride();
 
 let loaded: Loaded | undefined;
+let latencies = new Latencies(() => undefined);
 /** Continuations by `generator.generate`, which share one text for the sake of its prefix. */
 let shared: Session | undefined;
 const sessions = new Map<number, Session>();
@@ -102,7 +102,9 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     const fetch: Fetch = request.options.custom_fetch ? proxy.fetch : (url, init) => scope.fetch(url, { ...init, cache });
     if (request.kind === "estimate") return estimate(request.model, request.options, fetch, pace.signal);
     loaded = await load(request.model, request.options, fetch, pace.signal, progress);
-    shared = loaded.model.session();
+    const { model } = loaded;
+    latencies = new Latencies(() => model.counters() as Counters);
+    shared = model.session();
     return loaded.info;
   }
   if (!loaded || !shared) throw new Error(`"${request.kind}" before a model is loaded`);
@@ -130,7 +132,7 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     case "decode":
       return model.decode(Uint32Array.from(request.ids));
     case "stats":
-      return latencies.stats(loaded.bytes_held(), loaded.is_gpu);
+      return latencies.stats(loaded.bytes_held());
     case "session-open": {
       const session = request.clone_of === null ? model.session() : find(request.clone_of).clone();
       sessions.set(next_session, session);

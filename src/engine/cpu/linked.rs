@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::forward::Scratch;
-use gpt2_kernels::pack::write_into;
 use gpt2_kernels::{Dtype, Model};
 
 use super::super::{Output, Rows};
@@ -35,7 +34,11 @@ impl Cpu<Linked> {
         read: impl FnOnce(&mut CheckpointStream<Box<dyn Sink + '_>>) -> Result<()>,
     ) -> Result<Self> {
         let mut model = Model::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
-        let packed = Packed::new(layout(&config, dtype)?, write_into(model.image_mut()));
+        let image = model.image_mut();
+        let packed = Packed::new(layout(&config, dtype)?, |offset, bytes| {
+            image[offset..offset + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        });
         let mut stream = CheckpointStream::new(config.clone(), Box::new(packed) as Box<dyn Sink>);
         read(&mut stream)?;
         stream.finish()?;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// What an engine has asked of its device since it was made.
 ///
 /// The command encoder, pass and command buffer that every submit needs are not counted as objects.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Counters {
     /// Compute dispatches.
     pub n_dispatches: u64,

@@ -108,6 +108,14 @@ impl Gpu {
         self.image.layout.n_bytes
     }
 
+    /// Reads a piece of the packed weights back, so that they can be kept; offset and length are multiples of 4.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] for a piece beyond the image, [`Error::DeviceLost`].
+    pub async fn read(&self, offset: usize, n_bytes: usize) -> Result<Vec<u8>> {
+        self.image.read(offset, n_bytes).await
+    }
+
     /// Measures the time that recording takes with this clock (milliseconds, any origin).
     pub fn set_clock(&self, clock: fn() -> f64) {
         self.context.clock.set(Some(clock));

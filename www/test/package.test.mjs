@@ -235,7 +235,10 @@ test("a folder served from localhost loads by URL, with progress, and again from
   assert.deepEqual([weights[0].status, weights.at(-1).status, weights.at(-1).total], ["initiate", "done", 3872544]);
   assert.ok(first.cached);
   assert.equal(first.models[0].name, "/models/whole");
-  assert.ok(first.models[0].bytes > 3872544);
+  // a byte for each of 1.9 million parameters, scales, the tokenizer; the checkpoint itself (two bytes each) is gone
+  assert.deepEqual([first.models[0].dtypes, first.models[0].complete], [["q8"], true]);
+  assert.ok(first.models[0].bytes > 1933760 && first.models[0].bytes < 3872544, `${first.models[0].bytes}`);
+  assert.ok(!first.models[0].files.includes("model.safetensors"));
 
   const n_before = served.requests.filter((url) => url.startsWith("/models/")).length;
   await own.context().route("**/models/**", (route) => route.abort());
@@ -272,7 +275,9 @@ test("an estimate tells the cost and the problems before anything large is fetch
   await run(async () => (await gpt2.createGenerator("/models/whole", { device: "wasm" })).dispose(), null, own);
   const warm = await estimate("/models/whole", { device: "wasm" });
   assert.deepEqual([warm.download_bytes, warm.problems], [0, []]);
-  assert.equal(warm.cached_bytes, cold.download_bytes);
+  assert.ok(warm.cached_bytes > cold.device_bytes && warm.cached_bytes < cold.download_bytes, "the packed weights and the small files");
+  const other = await estimate("/models/whole", { device: "wasm", dtype: "q4" });
+  assert.ok(other.download_bytes >= 3872544, "another format is made from the checkpoint, which is fetched again");
   served.hooks.intercept = undefined;
   await own.context().close();
 });

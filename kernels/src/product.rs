@@ -91,13 +91,7 @@ pub fn product(
     let x_scale = |t| F32x4::splat(if w.is_integer() { x.scale(t) } else { 1.0 });
     if x.n_tokens() == 1 {
         for g in groups {
-            let y = match w.dtype {
-                Dtype::Fp32 => dot_f32(w.group(g), x.f32s()),
-                Dtype::Fp16 => dot_f16(w.group(g), x.f32s()),
-                Dtype::Q8 => dot_q8(w.group(g), x.i16s()),
-                Dtype::Q4 => dot_q4(w.group(g), w.group_scales(g), x.i16s()),
-            };
-            put(g, 0, y.madd(w.scale(g) * x_scale(0), w.bias(g)));
+            put(g, 0, dot_one(w, x, g).madd(w.scale(g) * x_scale(0), w.bias(g)));
         }
         return;
     }
@@ -110,17 +104,36 @@ pub fn product(
         }
         let (bias, scale) = (w.bias(g), w.scale(g));
         for first in (0..x.n_tokens()).step_by(TILE) {
-            let tile = first / TILE;
-            let ys = match w.dtype {
-                Dtype::Fp32 => dot_f32s(cast_slice(w.group(g)), x.f32_tile(tile)),
-                Dtype::Fp16 => dot_f32s(&widened.f32s, x.f32_tile(tile)),
-                Dtype::Q8 => dot_i16s(&widened.i16s, x.i16_tile(tile)),
-                Dtype::Q4 => dot_i16_blocks(&widened.i16s, w.group_scales(g), x.i16_tile(tile)),
-            };
+            let ys = dot_tile(w, widened, x, g, first / TILE);
             for (t, y) in (first..x.n_tokens()).zip(ys) {
                 put(g, t, y.madd(scale * x_scale(t), bias));
             }
         }
+    }
+}
+
+/// A group of rows times the only token.
+///
+/// This and [`dot_tile`] are functions of their own, and too large for browsers to inline, because these allot registers
+/// function by function: in the midst of a whole pass too few are left, and the sums would live in memory.
+#[inline(never)]
+fn dot_one(w: &Weights, x: &Activations, g: usize) -> F32x4 {
+    match w.dtype {
+        Dtype::Fp32 => dot_f32(w.group(g), x.f32s()),
+        Dtype::Fp16 => dot_f16(w.group(g), x.f32s()),
+        Dtype::Q8 => dot_q8(w.group(g), x.i16s()),
+        Dtype::Q4 => dot_q4(w.group(g), w.group_scales(g), x.i16s()),
+    }
+}
+
+/// A group of rows, widened where it is not stored as f32, times a tile of tokens.
+#[inline(never)]
+fn dot_tile(w: &Weights, widened: &Widened, x: &Activations, g: usize, tile: usize) -> Tile {
+    match w.dtype {
+        Dtype::Fp32 => dot_f32s(cast_slice(w.group(g)), x.f32_tile(tile)),
+        Dtype::Fp16 => dot_f32s(&widened.f32s, x.f32_tile(tile)),
+        Dtype::Q8 => dot_i16s(&widened.i16s, x.i16_tile(tile)),
+        Dtype::Q4 => dot_i16_blocks(&widened.i16s, w.group_scales(g), x.i16_tile(tile)),
     }
 }
 
@@ -129,6 +142,7 @@ type Tile = [F32x4; TILE];
 
 // ---- one token, from the packed stream
 
+#[inline(always)]
 fn dot_f32(rows: &[[Chunk; GROUP]], x: &[[f32; 4]]) -> F32x4 {
     let rows: &[[[f32; 4]; GROUP]] = cast_slice(rows);
     let mut sums = [F32x4::splat(0.0); GROUP];
@@ -141,6 +155,7 @@ fn dot_f32(rows: &[[Chunk; GROUP]], x: &[[f32; 4]]) -> F32x4 {
     F32x4::sums(sums)
 }
 
+#[inline(always)]
 fn dot_f16(rows: &[[Chunk; GROUP]], x: &[[f32; 4]]) -> F32x4 {
     let mut sums = [F32x4::splat(0.0); GROUP];
     for (chunks, x) in rows.iter().zip(x.as_chunks::<2>().0) {
@@ -153,6 +168,7 @@ fn dot_f16(rows: &[[Chunk; GROUP]], x: &[[f32; 4]]) -> F32x4 {
     F32x4::sums(sums)
 }
 
+#[inline(always)]
 fn dot_q8(rows: &[[Chunk; GROUP]], x: &[[i16; 8]]) -> F32x4 {
     let mut sums = [I32x4::zero(); GROUP];
     for (chunks, x) in rows.iter().zip(x.as_chunks::<2>().0) {
@@ -165,6 +181,7 @@ fn dot_q8(rows: &[[Chunk; GROUP]], x: &[[i16; 8]]) -> F32x4 {
     F32x4::sums(sums.map(I32x4::to_f32))
 }
 
+#[inline(always)]
 fn dot_q4(rows: &[[Chunk; GROUP]], scales: &[[u16; GROUP]], x: &[[i16; 8]]) -> F32x4 {
     let mut sums = [F32x4::splat(0.0); GROUP];
     for ((chunks, scales), x) in rows.iter().zip(scales).zip(x.as_chunks::<4>().0) {
@@ -187,6 +204,7 @@ fn half_splat(half: u16) -> F32x4 {
 
 // ---- many tokens, from a widened group
 
+#[inline(always)]
 fn dot_f32s(rows: &[[[f32; 4]; GROUP]], x: &[[[f32; 4]; TILE]]) -> Tile {
     let mut sums = [[F32x4::splat(0.0); GROUP]; TILE];
     for (row, x) in rows.iter().zip(x) {
@@ -201,6 +219,7 @@ fn dot_f32s(rows: &[[[f32; 4]; GROUP]], x: &[[[f32; 4]; TILE]]) -> Tile {
     sums.map(F32x4::sums)
 }
 
+#[inline(always)]
 fn dot_i16s(rows: &[[[i16; 8]; GROUP]], x: &[[[i16; 8]; TILE]]) -> Tile {
     let mut sums = [[I32x4::zero(); GROUP]; TILE];
     for (row, x) in rows.iter().zip(x) {
@@ -216,6 +235,7 @@ fn dot_i16s(rows: &[[[i16; 8]; GROUP]], x: &[[[i16; 8]; TILE]]) -> Tile {
 }
 
 /// As [`dot_i16s`], with a scale per row and block.
+#[inline(always)]
 fn dot_i16_blocks(rows: &[[[i16; 8]; GROUP]], scales: &[[u16; GROUP]], x: &[[[i16; 8]; TILE]]) -> Tile {
     const N: usize = BLOCK / 8;
     let mut sums = [[F32x4::splat(0.0); GROUP]; TILE];

@@ -67,7 +67,7 @@ export class CachedHub implements Hub {
 
   prefetch(files: string[], bytes: number | null): void {
     if (!this.#works || !this.#has_room) return;
-    if (bytes !== null) void this.#try(() => this.#begin().then(() => store.expectWeights(this.#key, bytes)));
+    if (bytes !== null) void this.#try(() => this.#begin().then(() => store.noteWeightBytes(this.#key, bytes)));
     const ends: Promise<unknown>[] = [];
     files.forEach((file, i) => {
       // each begins when the one so many places before it is there
@@ -99,7 +99,8 @@ export class CachedHub implements Hub {
   }
 
   async complete(): Promise<void> {
-    await this.#try(() => store.markRead(this.#key, [...this.#opened].filter(store.isWeights)));
+    const originals = [...this.#opened].filter(store.isWeights);
+    if (originals.length > 0) await this.#try(() => store.noteOriginals(this.#key, originals));
   }
 
   async drop(file: string): Promise<void> {

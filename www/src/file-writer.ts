@@ -58,9 +58,7 @@ export class FileWriter {
   async finish(replaces: string[] = []): Promise<void> {
     await this.flush();
     const { model } = this.#entry;
-    await this.#put({ ...this.#entry, whole: true }, async (tx) => {
-      for (const file of replaces) await store.forget(tx, model, file);
-    });
+    await this.#put({ ...this.#entry, whole: true }, (tx) => Promise.all(replaces.map((file) => store.forget(tx, model, file))));
     this.#chunk = new Uint8Array(0);
   }
 
@@ -87,11 +85,7 @@ export class FileWriter {
       tx.abort();
       throw new Error(`${file} was deleted, or is written by another tab`);
     }
-    const work = async () => {
-      await Promise.all([more(tx), tx.objectStore("files").put(entry)]);
-      if (entry.whole) await store.restate(tx, model);
-    };
-    await store.settle(tx, work());
+    await store.settle(tx, Promise.all([more(tx), tx.objectStore("files").put(entry)]));
     this.#entry = entry;
   }
 }

@@ -2,9 +2,9 @@
  * The cache of checkpoints in IndexedDB.
  *
  * A file is kept in chunks as they arrive, each in one transaction with the entry that counts it, so that a crash
- * leaves a file that can be gone on with. A file is marked whole after its last byte has been checked, and a model
- * counts as whole from the transaction on that marks the last of what it needs: its small files, and its weights as the
- * checkpoint has them or as they were packed.
+ * leaves a file that can be gone on with. A file is marked whole after its last byte has been checked. Whether a model is
+ * whole is not stored but asked of its files, so that nothing which deletes some of them has to write, which a full
+ * storage would refuse: it needs its weights as the checkpoint has them, or as they were packed.
  */
 
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
@@ -32,11 +32,9 @@ interface ModelEntry {
   model: string;
   name: string;
   revision: string;
-  /** When it became whole or, until then, when it began. */
+  /** When it began. */
   saved_at: string;
-  /** Number formats whose packed weights are whole, beside all small files. */
-  dtypes: string[];
-  /** The checkpoint's own weights, if all of them are whole: packed ones of any format can be made of these. */
+  /** The checkpoint's own weights, once they were all read; some of them may be gone since. */
   originals: string[];
   /** What the checkpoint's own weights take in all, where that is known before they have come. */
   weight_bytes: number | null;
@@ -80,7 +78,7 @@ function open(): Promise<IDBPDatabase<Schema>> {
 /** Version 1 had entries of whole models only. What belongs to none has no name to be listed under: it goes. */
 async function fromVersion1(tx: Change): Promise<void> {
   const models = new Map((await tx.objectStore("models").getAll()).map((entry) => [entry.model, entry]));
-  for (const entry of models.values()) Object.assign(entry, { dtypes: [], originals: [], weight_bytes: null });
+  for (const entry of models.values()) Object.assign(entry, { originals: [], weight_bytes: null });
   for (const { model, file } of await tx.objectStore("files").getAll()) {
     const entry = models.get(model);
     if (!entry) await forget(tx, model, file);
@@ -104,7 +102,13 @@ export function packedParts(file: string): { dtype: string; layout: string; vers
   return layout && dtype && version ? { dtype, layout, version: Number(version) } : null;
 }
 
-const isWhole = (entry: ModelEntry) => entry.dtypes.length > 0 || entry.originals.length > 0;
+/** Which formats' packed weights are whole, and whether the checkpoint's own are: packed ones of any format can be made of these. */
+function weightsOf(entry: ModelEntry, files: FileEntry[]): { dtypes: string[]; has_originals: boolean } {
+  const whole = new Set(files.filter((f) => f.whole && f.n_bytes !== null).map((f) => f.file));
+  const dtypes = new Set([...whole].flatMap((file) => packedParts(file)?.dtype ?? []));
+  const has_originals = entry.originals.length > 0 && entry.originals.every((file) => whole.has(file));
+  return { dtypes: [...dtypes].sort(), has_originals };
+}
 
 /** Starts a transaction in which anything may change. */
 export async function change(): Promise<Change> {
@@ -148,17 +152,7 @@ export async function begin(model: string, name: string, revision: string): Prom
   const models = tx.objectStore("models");
   const work = async () => {
     if (await models.get(model)) return;
-    await models.put({ model, name, revision, saved_at: new Date().toISOString(), dtypes: [], originals: [], weight_bytes: null });
-  };
-  await settle(tx, work());
-}
-
-/** Remembers what a checkpoint's own weights take in all. */
-export async function expectWeights(model: string, weight_bytes: number): Promise<void> {
-  const tx = await change();
-  const work = async () => {
-    const entry = await tx.objectStore("models").get(model);
-    if (entry) await tx.objectStore("models").put({ ...entry, weight_bytes });
+    await models.put({ model, name, revision, saved_at: new Date().toISOString(), originals: [], weight_bytes: null });
   };
   await settle(tx, work());
 }
@@ -169,55 +163,56 @@ export async function markAbsent(model: string, file: string): Promise<void> {
   await (await open()).put("files", { model, file, ...nothing });
 }
 
-/** Forgets a file, whole or in part, within a transaction that restates its model afterwards. */
+/** Forgets a file, whole or in part, within a transaction. */
 export async function forget(tx: Change, model: string, file: string): Promise<void> {
   await Promise.all([tx.objectStore("files").delete([model, file]), tx.objectStore("chunks").delete(under(model, file))]);
-}
-
-/** Brings a model's entry in line with its files. One that was deleted meanwhile stays so. */
-export async function restate(tx: Change, model: string, originals?: string[]): Promise<void> {
-  const entry = await tx.objectStore("models").get(model);
-  if (!entry) return;
-  const files = await tx.objectStore("files").getAll(under(model));
-  const whole = new Set(files.filter((f) => f.whole && f.n_bytes !== null).map((f) => f.file));
-  const dtypes = new Set([...whole].flatMap((file) => packedParts(file)?.dtype ?? []));
-  const wanted = originals ?? entry.originals;
-  const now: ModelEntry = { ...entry, dtypes: [...dtypes].sort(), originals: wanted.every((file) => whole.has(file)) ? wanted : [] };
-  if (isWhole(now) && !isWhole(entry)) now.saved_at = new Date().toISOString();
-  await tx.objectStore("models").put(now);
 }
 
 /** Forgets files, whole or in part. */
 export async function deleteFiles(model: string, files: string[]): Promise<void> {
   const tx = await change();
-  const work = async () => {
-    for (const file of files) await forget(tx, model, file);
-    await restate(tx, model);
-  };
-  await settle(tx, work());
+  await settle(tx, Promise.all(files.map((file) => forget(tx, model, file))));
 }
 
-/** Notes that a visit has read the model to its end, of these files of weights or, where there are none, of packed ones. */
-export async function markRead(model: string, originals: string[]): Promise<void> {
+/** Notes that these files, which a visit has read to their end, are all of the checkpoint's own weights. */
+export async function noteOriginals(model: string, originals: string[]): Promise<void> {
+  await amend(model, { originals });
+}
+
+/** Notes what a checkpoint's own weights take in all. */
+export async function noteWeightBytes(model: string, weight_bytes: number): Promise<void> {
+  await amend(model, { weight_bytes });
+}
+
+/** Changes a model's entry; one that was deleted meanwhile stays so. */
+async function amend(model: string, fields: Partial<ModelEntry>): Promise<void> {
   const tx = await change();
-  await settle(tx, restate(tx, model, originals.length > 0 ? originals : undefined));
+  const models = tx.objectStore("models");
+  const work = async () => {
+    const entry = await models.get(model);
+    if (entry) await models.put({ ...entry, ...fields });
+  };
+  await settle(tx, work());
 }
 
 /** Whether a model can be had without the network: in a number format, or at all. */
 export async function isComplete(model: string, dtype?: string): Promise<boolean> {
   const entry = await (await open()).get("models", model);
-  if (!entry || dtype === undefined) return entry !== undefined && isWhole(entry);
-  return entry.dtypes.includes(dtype) || entry.originals.length > 0;
+  if (!entry) return false;
+  const { dtypes, has_originals } = weightsOf(entry, await filesOf(model));
+  return has_originals || (dtype === undefined ? dtypes.length > 0 : dtypes.includes(dtype));
 }
 
 /** Every model of whose weights something is kept. */
 export async function list(): Promise<(CachedModel & { model: string })[]> {
   const db = await open();
   const listed = (await db.getAll("models")).map(async (entry) => {
-    const { model, name, revision, saved_at, dtypes, weight_bytes } = entry;
-    const files = (await db.getAll("files", under(model))).filter((f) => f.n_bytes !== null);
+    const { model, name, revision, saved_at, weight_bytes } = entry;
+    const files = (await filesOf(model)).filter((f) => f.n_bytes !== null);
+    const { dtypes, has_originals } = weightsOf(entry, files);
+    const complete = has_originals || dtypes.length > 0;
     const sum = (count: (f: FileEntry) => number | null) => files.reduce((n, f) => n + (count(f) ?? 0), 0);
-    const [bytes, complete] = [sum((f) => f.n_bytes), isWhole(entry)];
+    const bytes = sum((f) => f.n_bytes);
     const known = sum((f) => f.bytes ?? f.n_bytes);
     const told = sum((f) => (isWeights(f.file) ? 0 : f.n_bytes)) + (weight_bytes ?? 0);
     const total_bytes = complete ? bytes : Math.max(known, told);

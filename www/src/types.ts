@@ -224,6 +224,6 @@ export interface CachedModel {
   /** What it will be when it is complete, as far as is known. */
   total_bytes: number;
   files: string[];
-  /** When it became complete or, until then, when it began. */
+  /** When the first of it was kept. */
   saved_at: string;
 }

@@ -220,13 +220,42 @@ test("two tabs load it once", async () => {
   assert.equal(server.answers.length, 1);
 });
 
-test("no room: loading goes on without the cache and says so", async () => {
+const limit = async (quotaSize) => {
   const session = await context.newCDPSession(page);
-  await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(served.url).origin, quotaSize: 6 << 20 });
+  await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(served.url).origin, quotaSize });
+};
+
+test("no room for the checkpoint: what was packed of it is kept", async () => {
+  await limit(6 << 20);
+  const { text, warnings } = await load();
+  assert.ok(text);
+  assert.match(warnings.join(), /not cached: the browser's storage is full/);
+  assert.equal(await page.evaluate(() => gpt2.isCached("/models/big", { dtype: "q8" })), true, warnings.join("\n"));
+  assert.equal((await load()).text, text);
+  assert.equal(server.answers.length, 1);
+});
+
+test("no room at all: loading goes on without the cache and says so", async () => {
+  await limit(1 << 20);
   const { text, warnings } = await load();
   assert.ok(text);
   assert.match(warnings.join(), /not cached: the browser's storage is full/);
   assert.equal(await page.evaluate(() => gpt2.isCached("/models/big")), false);
+});
+
+test("what is kept is what was converted; another format fetches the weights again", async () => {
+  const models = () => page.evaluate(() => gpt2.listModels());
+  const q8 = await load();
+  const [one] = await models();
+  assert.deepEqual([one.complete, one.dtypes], [true, ["q8"]]);
+  assert.ok(one.bytes < 4 << 20, `${one.bytes} bytes of ${server.bytes.length}`);
+  await load(page, { dtype: "fp32" });
+  assert.deepEqual([(await models())[0].dtypes, server.answers.length], [["fp32", "q8"], 2]);
+  assert.equal((await load()).text, q8.text);
+  await load(page, { dtype: "fp32" });
+  assert.equal(server.answers.length, 2, "now both are there");
+  const cached = (dtype) => page.evaluate((dtype) => gpt2.isCached("/models/big", { dtype }), dtype);
+  assert.deepEqual([await cached("auto"), await cached("q8"), await cached("fp32"), await cached("q4")], [true, true, true, false]);
 });
 
 test("deleting frees the space", async () => {

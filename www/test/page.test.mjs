@@ -4,6 +4,7 @@ import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { launch } from "./browser.mjs";
+import { safetensors } from "./flaky.mjs";
 import { WWW, site } from "./site.mjs";
 import { serve } from "../serve.mjs";
 
@@ -160,6 +161,31 @@ test("the storage panel lists what is kept and deletes it", async () => {
   await page.click("#load");
   await state("loading");
   await state("ready");
+});
+
+test("the storage panel lists a download that stopped, and deletes it", async () => {
+  const weights = safetensors([["transformer.h.0.attn.bias", { dtype: "U8", shape: [9_000_000], data: Buffer.alloc(9_000_000) }]]);
+  models.hooks.intercept = (request, response) => {
+    if (request.url !== "/models/whole/model.safetensors" || request.method === "HEAD") return false;
+    response.writeHead(200, { ETag: '"t"', "Content-Type": "application/octet-stream", "Content-Length": weights.length });
+    response.write(weights.subarray(0, 5_000_000)); // and no more
+    return true;
+  };
+  await page.fill("#model", `${models.url}models/whole/`);
+  await page.click("#load");
+  await state("loading");
+  const isBegun = () => page.evaluate(async () => (await (await import("/dist/index.js")).listModels()).some((model) => !model.complete && model.bytes > 4e6));
+  while (!(await isBegun())) await page.waitForTimeout(50);
+  await page.click("#cancel-load");
+  models.hooks.intercept = undefined;
+  await page.reload();
+  await state("ready");
+  await page.evaluate(() => (document.querySelector("#storage").open = true));
+  const row = page.locator("#stored-models li", { hasText: "models/whole" });
+  assert.match(await row.textContent(), /partly downloaded, 4\.\d MB of 9\.\d MB, resumes where it stopped/);
+  await shot("storage-part");
+  await row.getByRole("button").click();
+  await page.waitForFunction(() => document.querySelectorAll("#stored-models li").length === 1);
 });
 
 test("the elements write and complete", async () => {

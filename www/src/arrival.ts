@@ -2,6 +2,7 @@
 
 import type { FileWriter } from "./file-writer.js";
 import type { Remote } from "./http.js";
+import { release } from "./release.js";
 import { readChunk } from "./store.js";
 
 /** Does something with the cache, or throws if that can no longer be used. */
@@ -50,8 +51,11 @@ export class Arrival {
     const { model, file } = this.writer.entry;
     for (let i = 0; ; i++) {
       while (i >= this.writer.entry.n_chunks && !this.#is_over) await new Promise<void>((resolve) => (this.#wake = resolve));
-      if (i < this.writer.entry.n_chunks) yield await readChunk(model, file, i);
-      else if (this.failure === undefined) return;
+      if (i < this.writer.entry.n_chunks) {
+        const chunk = await readChunk(model, file, i);
+        yield chunk;
+        release(chunk);
+      } else if (this.failure === undefined) return;
       else throw this.failure;
     }
   }

@@ -8,6 +8,7 @@
  */
 
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+import { release } from "./release.js";
 import type { CachedModel } from "./types.js";
 
 /** What is kept of a file. */
@@ -143,7 +144,15 @@ export async function readChunk(model: string, file: string, i: number): Promise
 
 /** The chunks that are kept of a file, in order. */
 export async function* readFile({ model, file, n_chunks }: FileEntry): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  for (let i = 0; i < n_chunks; i++) yield await readChunk(model, file, i);
+  // the next one is on its way while this one is used
+  let next = n_chunks > 0 ? readChunk(model, file, 0) : undefined;
+  for (let i = 0; next; i++) {
+    const chunk = await next;
+    next = i + 1 < n_chunks ? readChunk(model, file, i + 1) : undefined;
+    next?.catch(() => undefined); // it is told when its turn comes
+    yield chunk;
+    release(chunk);
+  }
 }
 
 /** Makes an entry for a model that has none yet. */

@@ -97,6 +97,17 @@ need_browser() {
   export CHROMIUM CHROMEDRIVER
 }
 
+need_vulkan() { # tests/gpu wants an adapter; Mesa's software one will do
+  [ "$(uname)" = Linux ] && command -v apt-get >/dev/null || return 0
+  ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1 && return
+  say "installing Mesa's software Vulkan"
+  local sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo apt-get install -qy mesa-vulkan-drivers ||
+    { $sudo apt-get update -q && $sudo apt-get install -qy mesa-vulkan-drivers; } ||
+    say "Mesa cannot be installed: without a Vulkan adapter the tests of the GPU engine are skipped, or fail in CI"
+}
+
 # ---- building
 
 build_wasm() {
@@ -194,10 +205,11 @@ run_check() {
 
 run_test() {
   need_browser
+  need_vulkan
   run_pack
   run_check
   [ -n "${CI:-}" ] || [ -d "${GPT2_WEB_SHARED:-../shared}" ] ||
-    say "SKIPPING the tests of tests/foreign.rs: the files that they read are not here (tests/README.md)"
+    say "SKIPPING tests/foreign.rs and tests/quality.rs: the files that they read are not here (tests/README.md)"
   say "native tests"
   cargo test --locked --workspace
   run_fuzz 10 -seed=1

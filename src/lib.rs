@@ -3,15 +3,15 @@
 //! ```text
 //! text -tokenizer-> [TokenId] -engine (KV cache)-> logits -sampler-> TokenId -tokenizer-> bytes -utf8-> text
 //!         '------------ session: prefill once, then decode one token at a time ------------'
-//! session -> web.rs (wasm-bindgen) -> www/src/worker.ts ==messages== www/src/generator.ts -> elements, page
-//! checkpoint files -> www/src/hub.ts (fetch, IndexedDB) -> weights (safetensors -> f32) -> device, tensor by tensor
+//! session -> web (wasm-bindgen) -> www/src/worker.ts ==messages== www/src/generator.ts -> elements, page
+//! checkpoint files -> www/src/hub.ts (fetch, IndexedDB) -> weights (safetensors -> f32) -> packed -> engine
 //! ```
 //!
 //! To follow one prompt through the house, read in this order:
 //!
 //! 1. [`tokenizer`]: text to ids and back
 //! 2. [`gpt2`]: the model, like the paper
-//! 3. [`engine`]: what runs it
+//! 3. [`engine`]: what runs it: the reference, the CPU's kernels (`kernels/`), the GPU's WGSL
 //! 4. [`sampler`]: logits to one id
 //! 5. [`options`] and [`session`]: the loop
 //! 6. [`weights`]: where the tensors come from

@@ -127,6 +127,41 @@ impl Sampler {
         Ok(self.ranked.get(index).map_or(index as TokenId, |candidate| candidate.id))
     }
 
+    /// How many of the best logits decide, if no others can: 1 when greedy, else `top_k` and one more, which shows whether
+    /// there is a tie at the edge. `None` where the choice takes all of them. `vocab_size`: V.
+    pub fn n_best(&self, vocab_size: usize) -> Option<usize> {
+        let p = &self.params;
+        let is_plain = p.repetition_penalty == 1.0
+            && p.presence_penalty == 0.0
+            && p.frequency_penalty == 0.0
+            && p.no_repeat_ngram_size == 0;
+        match (is_plain, p.do_sample) {
+            (true, false) => Some(1),
+            (true, true) if (1..vocab_size).contains(&p.top_k) => Some(p.top_k + 1),
+            _ => None,
+        }
+    }
+
+    /// What [`Sampler::pick`] gives for logits whose [`Sampler::n_best`] best are these, all logits being finite.
+    ///
+    /// `best`: (id, logit), most likely first, ties by lower id. `coin` as there. `None` where they do not decide: there are
+    /// too few, or the last two are a tie, of which `top_k` keeps more than can be seen here.
+    pub fn pick_from_best(&mut self, best: &[(TokenId, f32)], coin: f64) -> Option<TokenId> {
+        let &(first, max) = best.first()?;
+        if !self.params.do_sample {
+            return Some(first);
+        }
+        let (kept, [next, ..]) = best.split_at_checked(self.params.top_k)? else { return None };
+        if kept.last()?.1 == next.1 {
+            return None;
+        }
+        self.ranked.clear();
+        self.ranked.extend(kept.iter().map(|&(id, score)| Candidate { id, score }));
+        let whole = self.ranked.iter().map(|c| f64::from(weight(c, max, self.params.temperature))).sum();
+        self.keep(max, whole);
+        self.ranked.get(walk(&self.weights, coin)).map(|candidate| candidate.id)
+    }
+
     /// What [`Sampler::pick`] draws from: (id, probability) of each token still allowed, most likely first; the
     /// probabilities sum to 1. Greedy, the softmax of the penalised logits, whose first token `pick` takes. For tests and
     /// inspection: unlike `pick` it may sort the whole vocabulary.
@@ -208,12 +243,11 @@ impl Sampler {
             weights.iter_mut().for_each(|w| *w = if *w >= p.min_p { *w } else { 0.0 });
             return Ok(());
         }
-        let weight = |candidate: &Candidate| exp_neg((candidate.score - max) / p.temperature);
-        let sum_of = |some: &[Candidate]| some.iter().map(|candidate| f64::from(weight(candidate))).sum::<f64>();
+        let sum_of = |some: &[Candidate]| some.iter().map(|c| f64::from(weight(c, max, p.temperature))).sum::<f64>();
         top(scores, if top_k == 0 { FIRST_GUESS } else { top_k }, block_maxima, ranked);
         // top_p is a share of the survivors of top_k if there is one, else of everything.
         let whole = if top_k == 0 { mass(scores, max, p.temperature) } else { sum_of(ranked) };
-        let target = if p.top_p < 1.0 { f64::from(p.top_p) * whole } else { f64::INFINITY };
+        let target = target(p, whole);
         if top_k == 0 && sum_of(ranked) < target {
             // The first guess was too small: halve the vocabulary towards the token at which the target is reached.
             ranked.clear();
@@ -232,8 +266,18 @@ impl Sampler {
             ranked.truncate(high);
             ranked.sort_unstable_by(by_score);
         }
+        self.keep(max, whole);
+        Ok(())
+    }
+
+    /// Fills `weights` from `ranked` and cuts both to what `top_p`, a share of `whole`, and `min_p` leave.
+    fn keep(&mut self, max: f32, whole: f64) {
+        let Self { params, ranked, weights, .. } = self;
+        let greedy = SamplingParams::default();
+        let p = if params.do_sample { &*params } else { &greedy };
+        let target = target(p, whole);
         weights.clear();
-        weights.extend(ranked.iter().map(weight));
+        weights.extend(ranked.iter().map(|candidate| weight(candidate, max, p.temperature)));
         let (mut n_kept, mut sum_before) = (0, 0.0);
         for &weight in &*weights {
             if n_kept > 0 && (sum_before >= target || weight < p.min_p) {
@@ -244,8 +288,17 @@ impl Sampler {
         }
         ranked.truncate(n_kept);
         weights.truncate(n_kept);
-        Ok(())
     }
+}
+
+/// Unnormalised: 1 for the score `max`.
+fn weight(candidate: &Candidate, max: f32, temperature: f32) -> f32 {
+    exp_neg((candidate.score - max) / temperature)
+}
+
+/// The weight at which `top_p` cuts.
+fn target(p: &SamplingParams, whole: f64) -> f64 {
+    if p.top_p < 1.0 { f64::from(p.top_p) * whole } else { f64::INFINITY }
 }
 
 /// How many tokens a `top_p` without `top_k` looks at first; text is rarely so open that the mass needs more.

@@ -2,6 +2,10 @@
 //!
 //! The caller pulls: each [`Session::step`] does a bounded piece of work and returns, so that a page can stay alive and
 //! cancel between any two of them.
+//!
+//! Where an engine can choose the next token itself, a step reads that choice and the few best logits while the pass after
+//! it runs already. The sampler here decides all the same: a pass that ran ahead of another token, or past the end of the
+//! text, is taken back.
 
 use std::rc::Rc;
 
@@ -9,7 +13,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
-use crate::engine::{Cache, Engine, Output, Rows};
+use crate::engine::{Cache, Choose, Engine, Output, Rows};
 use crate::error::{Error, Result};
 use crate::options::{ContextOverflow, GenerateOptions};
 use crate::sampler::{self, Sampler};
@@ -80,7 +84,7 @@ pub struct Session<E: Engine> {
     window_start: usize,
     /// Holds `ids[window_start..window_start + n_tokens]`; at most all of them.
     cache: E::Cache,
-    run: Option<Run>,
+    run: Option<Run<E>>,
 }
 
 impl<E: Engine> Clone for Session<E> {
@@ -98,7 +102,7 @@ impl<E: Engine> Clone for Session<E> {
 }
 
 /// A generation under way.
-struct Run {
+struct Run<E: Engine> {
     options: GenerateOptions,
     sampler: Sampler,
     rng: Xoshiro256PlusPlus,
@@ -108,6 +112,47 @@ struct Run {
     n_prompt: usize,
     /// How many tokens of the prompt were in the cache already.
     n_reused: usize,
+    /// How many of the best logits decide; `None` where it takes all of them, or something else is asked for as well.
+    n_best: Option<usize>,
+    /// The pass of the newest token, which the cache holds, if it has been submitted and its choice not been read.
+    ahead: Option<E::Pending>,
+}
+
+impl<E: Engine> Run<E> {
+    /// How the device is to choose the token that comes `n_later` after the next one. Coins are drawn from `rng` only when
+    /// the sampler picks, so that a pass that is taken back leaves no trace.
+    fn proposal(&self, k: usize, n_later: usize) -> Choose {
+        let (p, mut rng) = (&self.options.sampling, self.rng.clone());
+        for _ in 0..n_later {
+            flip(&mut rng);
+        }
+        Choose {
+            k,
+            top_k: p.top_k.min(k),
+            do_sample: p.do_sample,
+            temperature: if p.do_sample { p.temperature } else { 1.0 },
+            top_p: p.top_p,
+            min_p: p.min_p,
+            coin: flip(&mut rng) as f32,
+        }
+    }
+}
+
+/// 53 random bits: uniform in [0, 1).
+fn flip(rng: &mut Xoshiro256PlusPlus) -> f64 {
+    (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
+/// A cache in which passes run whose tokens are not known to be the text's: it goes back to what is, whatever happens.
+struct Unproven<'a, C: Cache> {
+    cache: &'a mut C,
+    n_proven: usize,
+}
+
+impl<C: Cache> Drop for Unproven<'_, C> {
+    fn drop(&mut self) {
+        self.cache.truncate(self.n_proven);
+    }
 }
 
 impl<E: Engine> Session<E> {
@@ -198,8 +243,12 @@ impl<E: Engine> Session<E> {
         let seed = *options.seed.get_or_insert(seed);
         // the last position is always run again: its logits choose the first token
         self.cache.truncate(n_window - 1);
+        let sampler = Sampler::new(options.sampling.clone());
+        let is_plain = !options.logprobs && !options.output_attentions;
         self.run = Some(Run {
-            sampler: Sampler::new(options.sampling.clone()),
+            n_best: if is_plain { sampler.n_best(self.engine.config().vocab_size) } else { None },
+            ahead: None,
+            sampler,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             utf8: Utf8Stream::default(),
             stops: StopStrings::new(options.stop.clone()),
@@ -225,19 +274,31 @@ impl<E: Engine> Session<E> {
     ///
     /// # Errors
     /// [`Error::InvalidState`] if no generation is under way, [`Error::InvalidLogits`] if the model's output is not
-    /// finite or all of it is masked, [`Error::DeviceLost`] if the device fails. An error ends the generation.
+    /// finite or all of it is masked, [`Error::DeviceLost`] if the device fails. An error ends the generation, except for
+    /// that last one: after [`Session::move_to`] the next step goes on where this one was to.
     pub async fn step(&mut self, max_tokens: usize) -> Result<Step> {
         let Some(mut run) = self.run.take() else {
             return Err(Error::InvalidState("no generation is under way".into()));
         };
-        let step = self.advance(&mut run, max_tokens.max(1)).await?;
-        if !matches!(step, Step::Full | Step::Token(_, Some(_))) {
-            self.run = Some(run);
+        let step = self.advance(&mut run, max_tokens.max(1)).await;
+        match step {
+            Ok(Step::Prefill { .. } | Step::Token(_, None)) => self.run = Some(run),
+            Err(Error::DeviceLost(_)) => self.run = Some(Run { ahead: None, ..run }),
+            Ok(Step::Full | Step::Token(_, Some(_))) | Err(_) => {}
         }
-        Ok(step)
+        step
     }
 
-    async fn advance(&mut self, run: &mut Run, max_tokens: usize) -> Result<Step> {
+    /// Takes text and generation to another engine with the same model, whose cache is filled again when it is needed.
+    pub fn move_to(&mut self, engine: Rc<E>, tokenizer: Rc<Tokenizer>) {
+        self.cache = engine.new_cache();
+        (self.engine, self.tokenizer) = (engine, tokenizer);
+        if let Some(run) = &mut self.run {
+            (run.ahead, run.n_reused) = (None, 0);
+        }
+    }
+
+    async fn advance(&mut self, run: &mut Run<E>, max_tokens: usize) -> Result<Step> {
         let n_ctx = self.engine.config().n_positions;
         let is_full = self.context_usage() >= n_ctx;
         if is_full && run.options.context_overflow == ContextOverflow::Slide {
@@ -246,16 +307,63 @@ impl<E: Engine> Session<E> {
             return Ok(Step::Full);
         }
 
-        let pending = &self.ids[self.window_start + self.cache.n_tokens()..];
-        if pending.len() > max_tokens {
-            let chunk = pending[..max_tokens].to_vec();
+        if self.rest().len() > max_tokens {
+            let chunk = self.rest()[..max_tokens].to_vec();
             self.engine.forward(&mut self.cache, &chunk, Rows::None, false).await?;
             let n_total = self.context_usage() - run.n_reused.min(self.context_usage());
             return Ok(Step::Prefill { n_done: self.cache.n_tokens().saturating_sub(run.n_reused), n_total });
         }
-        let pending = pending.to_vec();
-        let output = self.engine.forward(&mut self.cache, &pending, Rows::Last, run.options.output_attentions).await?;
-        self.choose(run, output, pending.len())
+        if let Some(token_id) = self.choose_ahead(run).await? {
+            return Ok(self.accept(run, token_id, &Output::default(), 1));
+        }
+        let rest = self.rest().to_vec();
+        let output = self.engine.forward(&mut self.cache, &rest, Rows::Last, run.options.output_attentions).await?;
+        let coin = flip(&mut run.rng);
+        let token_id = run.sampler.pick(&output.logits, &self.ids, run.n_prompt, coin)?;
+        Ok(self.accept(run, token_id, &output, rest.len()))
+    }
+
+    /// What of the text is not in the cache.
+    fn rest(&self) -> &[TokenId] {
+        &self.ids[self.window_start + self.cache.n_tokens()..]
+    }
+
+    /// The next token from the few best logits, with the pass after it on its way. `None` where it takes all logits: the
+    /// cache is then as it was before the pass.
+    async fn choose_ahead(&mut self, run: &mut Run<E>) -> Result<Option<TokenId>> {
+        let Some(n_best) = run.n_best else { return Ok(None) };
+        let n_text = self.context_usage();
+        let rest = &self.ids[self.window_start + self.cache.n_tokens()..];
+        let mut unproven = Unproven { n_proven: self.cache.n_tokens(), cache: &mut self.cache };
+        let pending = match run.ahead.take() {
+            Some(pending) => {
+                unproven.n_proven -= 1; // the pass of the newest token
+                pending
+            }
+            None => match self.engine.propose(unproven.cache, rest, &run.proposal(n_best, 0))? {
+                Some(pending) => pending,
+                None => return Ok(None),
+            },
+        };
+        let n_new = self.ids.len() + 1 - run.n_prompt;
+        let is_last = n_new >= run.options.max_new_tokens || n_text + 1 >= self.engine.config().n_positions;
+        let next = match is_last {
+            true => None,
+            false => self.engine.propose_next(unproven.cache, &pending, &run.proposal(n_best, 1))?,
+        };
+        let chosen = self.engine.chosen(pending).await?;
+        let mut rng = run.rng.clone();
+        let picked = match chosen.has_bad_logits {
+            true => None,
+            false => run.sampler.pick_from_best(&chosen.top, flip(&mut rng)),
+        };
+        let Some(token_id) = picked else { return Ok(None) };
+        run.rng = rng;
+        unproven.n_proven = n_text;
+        if token_id == chosen.id && next.is_some() {
+            (unproven.n_proven, run.ahead) = (n_text + 1, next);
+        }
+        Ok(Some(token_id))
     }
 
     /// Forgets the older half of the window; what is left has new positions, so it is run afresh.
@@ -264,11 +372,9 @@ impl<E: Engine> Session<E> {
         self.cache.truncate(0);
     }
 
-    fn choose(&mut self, run: &mut Run, output: Output, n_run: usize) -> Result<Step> {
+    /// Appends a token to the text. output: of the pass of `n_run` tokens that it was chosen from, as far as it was asked for
+    fn accept(&mut self, run: &mut Run<E>, token_id: TokenId, output: &Output, n_run: usize) -> Step {
         let logits = &output.logits;
-        // 53 random bits: uniform in [0, 1)
-        let coin = (run.rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
-        let token_id = run.sampler.pick(logits, &self.ids, run.n_prompt, coin)?;
         self.ids.push(token_id);
 
         let n_new = self.ids.len() - run.n_prompt;
@@ -297,9 +403,10 @@ impl<E: Engine> Session<E> {
             top_logprobs: logprobs.then(|| named_logprobs(&self.tokenizer, logits, run.options.top_logprobs)),
             attentions: output
                 .attentions
-                .map(|blocks| blocks.into_iter().map(|w| last_rows(&w, self.engine.config().n_head, n_run)).collect()),
+                .as_ref()
+                .map(|blocks| blocks.iter().map(|w| last_rows(w, self.engine.config().n_head, n_run)).collect()),
         };
-        Ok(Step::Token(Box::new(chunk), finish))
+        Step::Token(Box::new(chunk), finish)
     }
 
     /// A model may have more rows than its tokenizer has tokens (rows are often padded); such an id has no text.

@@ -441,3 +441,54 @@ fn an_option_out_of_range_is_named() {
         assert!(message.contains(name), "{message}");
     }
 }
+
+#[test]
+fn the_best_decide_as_all_logits_do() {
+    let mut state = 1u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f64 / (1u64 << 24) as f64
+    };
+    let mut n_undecided = 0;
+    for (top_k, top_p, min_p, temperature) in [
+        (1, 1.0, 0.0, 1.0),
+        (7, 0.9, 0.0, 0.7),
+        (40, 1.0, 0.02, 1.3),
+        (63, 0.5, 0.0, 3.0),
+        (20, 0.0, 0.0, 1.0),
+        (0, 1.0, 0.0, 1.0),
+    ] {
+        let do_sample = top_k > 0;
+        let mut sampler =
+            Sampler::new(SamplingParams { do_sample, top_k, top_p, min_p, temperature, ..Default::default() });
+        let n = sampler.n_best(100).expect("a plain choice");
+        assert_eq!(n, top_k + 1);
+        for round in 0..200 {
+            // coarse values, so that there are ties
+            let logits: Vec<f32> = (0..100).map(|_| ((uniform() * 100.0).floor() / 7.0) as f32 - 3.0).collect();
+            let mut best: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+            best.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let coin = if round == 0 { 0.0 } else { uniform() };
+            match sampler.pick_from_best(&best[..n], coin) {
+                Some(id) => assert_eq!(id, sampler.pick(&logits, &[], 0, coin).expect("pick")),
+                None => {
+                    assert_eq!(best[n - 1].1, best[n - 2].1);
+                    n_undecided += 1;
+                }
+            }
+        }
+    }
+    assert!(n_undecided > 10, "ties at the edge are told");
+    let wanted = SamplingParams { do_sample: true, top_k: 5, ..Default::default() };
+    assert_eq!(Sampler::new(wanted.clone()).n_best(5), None, "that is every token");
+    assert_eq!(Sampler::new(wanted.clone()).pick_from_best(&[(1, 2.0)], 0.5), None, "too few");
+    for needs_all in [
+        SamplingParams { top_k: 0, ..wanted.clone() },
+        SamplingParams { repetition_penalty: 1.1, ..wanted.clone() },
+        SamplingParams { presence_penalty: 0.1, ..wanted.clone() },
+        SamplingParams { frequency_penalty: 0.1, ..wanted.clone() },
+        SamplingParams { no_repeat_ngram_size: 2, ..Default::default() },
+    ] {
+        assert_eq!(Sampler::new(needs_all).n_best(100), None);
+    }
+}

@@ -1,8 +1,8 @@
 //! Whichever engine the device asks for, behind one type: a page chooses at run time.
 
 use super::cpu::{CpuCache, Kernels};
-use super::gpu::{Gpu, GpuCache};
-use super::{Cache, Cpu, Engine, Output, Rows};
+use super::gpu::{Gpu, GpuCache, Pending};
+use super::{Cache, Choose, Chosen, Cpu, Engine, Output, Rows};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
@@ -51,6 +51,7 @@ impl<K: Kernels> Cache for AnyCache<K> {
 
 impl<K: Kernels> Engine for Any<K> {
     type Cache = AnyCache<K>;
+    type Pending = Pending; // the CPU has none
 
     fn config(&self) -> &Config {
         match self {
@@ -77,6 +78,27 @@ impl<K: Kernels> Engine for Any<K> {
             (Self::Cpu(engine), AnyCache::Cpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
             (Self::Gpu(engine), AnyCache::Gpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
             _ => Err(Error::InvalidState("this cache belongs to another engine".into())),
+        }
+    }
+
+    fn propose(&self, cache: &mut AnyCache<K>, ids: &[TokenId], choose: &Choose) -> Result<Option<Pending>> {
+        match (self, cache) {
+            (Self::Gpu(engine), AnyCache::Gpu(cache)) => engine.propose(cache, ids, choose),
+            _ => Ok(None),
+        }
+    }
+
+    fn propose_next(&self, cache: &mut AnyCache<K>, last: &Pending, choose: &Choose) -> Result<Option<Pending>> {
+        match (self, cache) {
+            (Self::Gpu(engine), AnyCache::Gpu(cache)) => engine.propose_next(cache, last, choose),
+            _ => Ok(None),
+        }
+    }
+
+    async fn chosen(&self, pending: Pending) -> Result<Chosen> {
+        match self {
+            Self::Gpu(engine) => engine.chosen(pending).await,
+            Self::Cpu(_) => Err(Error::InvalidState("this pass belongs to another engine".into())),
         }
     }
 }

@@ -3,10 +3,12 @@
 mod any;
 pub mod cpu;
 pub mod gpu;
+mod propose;
 mod reference;
 
 pub use any::{Any, AnyCache};
 pub use cpu::Cpu;
+pub use propose::{Choose, Chosen};
 pub use reference::Reference;
 
 use crate::error::{Error, Result};
@@ -49,6 +51,8 @@ pub struct Output {
 pub trait Engine {
     /// The engine's KV cache.
     type Cache: Cache;
+    /// A pass whose choice has not been read yet; `Infallible` for an engine that only gives logits.
+    type Pending;
 
     /// The model's hyperparameters.
     fn config(&self) -> &Config;
@@ -67,6 +71,37 @@ pub trait Engine {
         rows: Rows,
         with_attentions: bool,
     ) -> Result<Output>;
+
+    /// Runs `ids` as [`Engine::forward`] does, but leaves the logits where they are, chooses the next token there, and
+    /// waits for nothing. `None`, and nothing done, if the engine cannot choose so.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    fn propose(&self, _cache: &mut Self::Cache, _ids: &[TokenId], _choose: &Choose) -> Result<Option<Self::Pending>> {
+        Ok(None)
+    }
+
+    /// Runs the token that `last` chose, whatever it is, and chooses the one after it. `None`, and nothing done, if that
+    /// choice is not at hand any more: another pass came in between.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    fn propose_next(
+        &self,
+        _cache: &mut Self::Cache,
+        _last: &Self::Pending,
+        _choose: &Choose,
+    ) -> Result<Option<Self::Pending>> {
+        Ok(None)
+    }
+
+    /// Waits for a pass. → what it chose
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or whatever the device has reported by then.
+    async fn chosen(&self, _pending: Self::Pending) -> Result<Chosen> {
+        Err(Error::InvalidState("this engine chooses nothing".into()))
+    }
 }
 
 /// The bounds every engine answers for before it touches memory.

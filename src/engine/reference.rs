@@ -1,5 +1,7 @@
 //! The reference engine: the model of [`crate::gpt2`] on whichever Burn device it is given.
 
+use std::convert::Infallible;
+
 use burn::tensor::{Device, Tensor};
 
 use super::{Cache, Engine, Output, Rows, check_bounds};
@@ -45,6 +47,7 @@ impl Cache for KvCache {
 
 impl Engine for Reference {
     type Cache = KvCache;
+    type Pending = Infallible;
 
     fn config(&self) -> &Config {
         &self.config

@@ -5,6 +5,7 @@ mod exact;
 mod harness;
 mod load;
 mod oracle;
+mod session;
 
 use gpt2_kernels::Dtype;
 use gpt2_web::engine::gpu::Gpu;

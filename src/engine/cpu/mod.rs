@@ -5,6 +5,7 @@
 
 mod linked;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::rc::Rc;
 
@@ -93,6 +94,7 @@ impl<K: Kernels> Cache for CpuCache<K> {
 
 impl<K: Kernels> Engine for Cpu<K> {
     type Cache = CpuCache<K>;
+    type Pending = Infallible;
 
     fn config(&self) -> &Config {
         &self.config

@@ -10,7 +10,7 @@
 //! by its own rule compares, and where the two differ (rounding at an edge), or where the text ends, it takes the passes
 //! ahead back with [`Cache::truncate`](crate::engine::Cache::truncate) and goes on with [`Input::Ids`].
 
-use super::{Choose, End, Gpu, GpuCache, Ids, MAX_K, Submitted};
+use super::{Choose, Chosen, End, Gpu, GpuCache, Ids, MAX_K, Submitted};
 use crate::engine::{Cache, check_bounds};
 use crate::error::{Error, Result};
 use crate::tokenizer::TokenId;
@@ -31,17 +31,6 @@ pub struct Pending {
     number: u64,
 }
 
-/// What a pass chose, and from what.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chosen {
-    /// The next token, as the device chose it.
-    pub id: TokenId,
-    /// The `k` best tokens and their logits, most likely first, ties by lower id; fewer if the vocabulary has fewer.
-    pub top: Vec<(TokenId, f32)>,
-    /// Whether some logit is NaN or infinite: neither `id` nor `top` means anything then.
-    pub has_bad_logits: bool,
-}
-
 impl Gpu {
     /// Submits the pass of `input` after what `cache` holds, which holds the input from here on; does not wait.
     ///
@@ -59,7 +48,7 @@ impl Gpu {
         let end = End::Choose(*choose);
         let pass = match input {
             Input::Chosen(last) => {
-                if last.number != self.n_ids_written.get() {
+                if !self.is_newest(last) {
                     return Err(Error::InvalidState(
                         "this choice is not on the device any more: another pass came after it".into(),
                     ));
@@ -83,6 +72,11 @@ impl Gpu {
             }
         };
         Ok(Pending { pass, k: choose.k, number: self.n_ids_written.get() })
+    }
+
+    /// Whether a pass's choice is still on the device.
+    pub(super) fn is_newest(&self, pending: &Pending) -> bool {
+        pending.number == self.n_ids_written.get()
     }
 
     /// Waits for a pass. → what it chose

@@ -29,13 +29,13 @@ use std::rc::Rc;
 
 use wgpu::SubmissionIndex;
 
-pub use ahead::{Chosen, Input, Pending};
+pub use ahead::{Input, Pending};
 pub use cache::GpuCache;
 pub use context::Counters;
 pub use image::Plan;
 pub use load::Loader;
 pub use model::MAX_K;
-pub use params::Choose;
+pub use super::{Choose, Chosen};
 
 use self::attentions::Attentions;
 use self::cache::CacheShape;
@@ -279,6 +279,7 @@ impl Gpu {
 
 impl Engine for Gpu {
     type Cache = GpuCache;
+    type Pending = Pending;
 
     fn config(&self) -> &Config {
         &self.config
@@ -329,5 +330,17 @@ impl Engine for Gpu {
         }
         self.context.check()?;
         Ok(Output { logits, attentions: weights.map(attentions::Collected::into_blocks) })
+    }
+
+    fn propose(&self, cache: &mut GpuCache, ids: &[TokenId], choose: &Choose) -> Result<Option<Pending>> {
+        if choose.k > MAX_K { Ok(None) } else { self.submit(cache, Input::Ids(ids), choose).map(Some) }
+    }
+
+    fn propose_next(&self, cache: &mut GpuCache, last: &Pending, choose: &Choose) -> Result<Option<Pending>> {
+        if !self.is_newest(last) { Ok(None) } else { self.submit(cache, Input::Chosen(last), choose).map(Some) }
+    }
+
+    async fn chosen(&self, pending: Pending) -> Result<Chosen> {
+        Gpu::chosen(self, pending).await // the one in ahead.rs
     }
 }

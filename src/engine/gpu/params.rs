@@ -1,31 +1,7 @@
 //! `Params` of `wgsl/params.wgsl`: what changes from pass to pass.
 
+use super::Choose;
 use super::model::{MAX_SPLITS, MIN_SPLIT_KEYS};
-
-/// How the GPU chooses the next token from the newest token's logits; the default is greedy.
-///
-/// Only what needs nothing but the `k` best logits: penalties, and sampling without `top_k`, are the host's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choose {
-    /// How many of the best logits are kept and told, 1 to [`super::MAX_K`].
-    pub k: usize,
-    /// Whether to draw; `false` takes the best one, the lowest id among equals.
-    pub do_sample: bool,
-    /// Divides the logits; above 0.
-    pub temperature: f32,
-    /// As in [`crate::sampler::SamplingParams`], a share of the `k` that are left; 1 is off.
-    pub top_p: f32,
-    /// As in [`crate::sampler::SamplingParams`]; 0 is off.
-    pub min_p: f32,
-    /// Uniform in [0, 1); walks from the most likely down.
-    pub coin: f32,
-}
-
-impl Default for Choose {
-    fn default() -> Self {
-        Self { k: 1, do_sample: false, temperature: 1.0, top_p: 1.0, min_p: 0.0, coin: 0.0 }
-    }
-}
 
 /// Where a pass stands and what it ends with.
 #[derive(Clone, Copy)]
@@ -63,6 +39,7 @@ impl Params {
             c.top_p.to_bits(),
             c.min_p.to_bits(),
             c.coin.to_bits(),
+            if c.top_k == 0 { c.k } else { c.top_k } as u32,
         ];
         let mut bytes = [0; 48];
         for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {

@@ -54,7 +54,7 @@ fn main(@builtin(local_invocation_index) i: u32) {
         }
         var rank = 0u;
         if (params.do_sample != 0u && n > 0u) {
-            rank = sampled(n);
+            rank = sampled(min(n, params.top_k));
         }
         // an id to go on with even where nothing could be ranked: the host sees `n_bad` and takes it back
         let id = min(ranked[rank].id, V - 1u);

@@ -4,12 +4,13 @@ struct Params {
     n_new: u32,         // T, the tokens of this pass
     split_keys: u32,    // decode: keys that one workgroup of the attention looks at
     n_splits: u32,      // decode: how many such pieces there are
-    k: u32,             // choose: how many of the best logits are kept
+    k: u32,             // choose: how many of the best logits are told
     do_sample: u32,     // choose: 0 takes the best one
     inverse_temperature: f32,
     top_p: f32,
     min_p: f32,
     coin: f32,          // uniform in [0, 1)
+    top_k: u32,         // choose: how many of these are drawn from
 }
 
 // Below every score that a model computes, and far enough from the end of f32 that differences stay finite.

@@ -36,6 +36,31 @@ pub enum Rows {
     All,
 }
 
+/// The parts of a pass, as a profile tells them apart. Each has its LayerNorm and the packing of its input with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Op {
+    /// x = wte[id] + wpe[n]
+    Embed,
+    /// `ln_1` and `attn.c_attn`
+    Qkv,
+    /// Storing keys and values, scores, softmax, values
+    Attention,
+    /// `attn.c_proj` and the residual
+    Proj,
+    /// `ln_2`, `mlp.c_fc` and the nonlinearity
+    Fc,
+    /// `mlp.c_proj` and the residual
+    Proj2,
+    /// `ln_f` and the head
+    Head,
+}
+
+impl Op {
+    /// Every part, in order.
+    pub const ALL: [Self; 7] = [Self::Embed, Self::Qkv, Self::Attention, Self::Proj, Self::Fc, Self::Proj2, Self::Head];
+}
+
 /// What the members share and write by turns; rows are padded to whole vectors.
 pub struct Scratch {
     /// The residual stream: [T, C'/4]
@@ -157,16 +182,20 @@ impl<'a> Pass<'a> {
         own.narrow.set_n_tokens(self.ids.len());
         own.wide.set_n_tokens(self.ids.len());
         self.embed(member);
-        self.meet::<F>();
+        self.meet::<F>(member, Op::Embed);
         for (layer, block) in self.model.layout().blocks.iter().enumerate() {
             self.block::<F>(member, own, layer, block);
         }
         self.head(member, own);
-        self.meet::<F>();
+        self.meet::<F>(member, Op::Head);
     }
 
-    fn meet<F: Futex>(&self) {
+    /// Waits until everybody is done with `op`.
+    fn meet<F: Futex>(&self, member: usize, op: Op) {
         self.barrier.wait::<F>(self.n_members);
+        if member == 0 {
+            F::done(op);
+        }
     }
 
     /// Columns padded to whole vectors, in vectors.
@@ -195,20 +224,20 @@ impl<'a> Pass<'a> {
         // c_attn
         self.norm(&block.ln_1, &mut own.narrow, block.c_attn.dtype, 0..self.ids.len());
         self.write(member, &block.c_attn, &own.narrow, &mut own.widened, self.qkv, |y, _| y);
-        self.meet::<F>();
+        self.meet::<F>(member, Op::Qkv);
         for head in share(dims.n_head, member, self.n_members) {
             self.attend(own, layer, head);
         }
-        self.meet::<F>();
+        self.meet::<F>(member, Op::Attention);
         // c_proj
         self.gather_heads(&mut own.narrow, block.c_proj.dtype);
         self.write(member, &block.c_proj, &own.narrow, &mut own.widened, self.x, |y, x| x + y);
-        self.meet::<F>();
+        self.meet::<F>(member, Op::Proj);
         // the MLP
         self.norm(&block.ln_2, &mut own.narrow, block.c_fc.dtype, 0..self.ids.len());
         let bend = |y, _| activate(dims.activation, y);
         self.write(member, &block.c_fc, &own.narrow, &mut own.widened, self.hidden, bend);
-        self.meet::<F>();
+        self.meet::<F>(member, Op::Fc);
         let lines = Self::lines(dims.n_inner);
         for t in 0..self.ids.len() {
             // SAFETY: nobody writes `hidden` before the next barrier
@@ -217,7 +246,7 @@ impl<'a> Pass<'a> {
             own.wide.set(t, block.mlp_c_proj.dtype, |vector| vector[..n].copy_from_slice(&hidden[..n]));
         }
         self.write(member, &block.mlp_c_proj, &own.wide, &mut own.widened, self.x, |y, x| x + y);
-        self.meet::<F>();
+        self.meet::<F>(member, Op::Proj2);
     }
 
     /// LayerNorm of rows of x; every member does all of them for itself, which costs less than to wait for another.

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`layout`] (where each tensor lies), [`format`](mod@format) (what its bytes mean), [`pack`] (how they get there),
 //! [`activations`] and [`product`] (y = W x), [`norm`], [`cache`] (keys and values), [`forward`] (one pass),
-//! [`team`] (several threads), [`model`] (all of it for a caller), `module` (the same as a WebAssembly module).
+//! [`team`] (several threads), [`model`] (all of it for a caller), [`noise`] (weights for benches), `module` (the same as a WebAssembly module).
 
 #![no_std]
 
@@ -20,6 +20,7 @@ pub mod layout;
 pub mod model;
 #[cfg(all(target_arch = "wasm32", feature = "module"))]
 mod module;
+pub mod noise;
 pub mod norm;
 pub mod pack;
 pub mod product;
@@ -27,6 +28,6 @@ pub mod simd;
 pub mod team;
 
 pub use format::Dtype;
-pub use forward::{MAX_TOKENS, Rows};
+pub use forward::{MAX_TOKENS, Op, Rows};
 pub use layout::{Activation, Dims, LAYOUT_VERSION, Layout};
 pub use model::{Model, Output};

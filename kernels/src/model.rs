@@ -148,7 +148,7 @@ impl Model {
 }
 
 /// Nobody to wait for.
-pub(crate) enum Alone {}
+enum Alone {}
 
 impl Futex for Alone {
     fn sleep(_: &core::sync::atomic::AtomicU32, _: u32) {}

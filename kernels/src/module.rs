@@ -230,12 +230,98 @@ extern "C" fn sweep() -> i32 {
     state().model.as_ref().map_or(0, |m| crate::simd::sweep(bytemuck::cast_slice(m.image())))
 }
 
+/// Fills the image with weights of no model, to measure with.
+#[unsafe(no_mangle)]
+extern "C" fn fill(seed: u32) {
+    if let Some(model) = &mut state().model {
+        crate::noise::fill(model, seed.into());
+    }
+}
+
+/// Where the leader's time goes, when somebody asks: one look at a flag after each op otherwise.
+mod profile {
+    use core::cell::UnsafeCell;
+
+    use super::LeaderOnly;
+    use crate::forward::Op;
+
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        /// `performance.now()`, safe as it takes and touches nothing
+        safe fn now() -> f64;
+    }
+
+    struct Profile {
+        is_on: bool,
+        last_ms: f64,
+        /// By [`Op`].
+        op_ms: [f64; Op::ALL.len()],
+    }
+
+    static PROFILE: LeaderOnly<Profile> =
+        LeaderOnly(UnsafeCell::new(Profile { is_on: false, last_ms: 0.0, op_ms: [0.0; Op::ALL.len()] }));
+
+    fn profile() -> &'static mut Profile {
+        // SAFETY: the leader alone calls what follows, and none of it calls another part of it meanwhile
+        unsafe { &mut *PROFILE.0.get() }
+    }
+
+    /// A pass begins.
+    pub fn begin() {
+        let profile = profile();
+        if profile.is_on {
+            profile.last_ms = now();
+        }
+    }
+
+    /// The time since the op before belongs to this one.
+    pub fn done(op: Op) {
+        let profile = profile();
+        if profile.is_on {
+            let now_ms = now();
+            profile.op_ms[op as usize] += now_ms - profile.last_ms;
+            profile.last_ms = now_ms;
+        }
+    }
+
+    /// Begins a profile, or ends it.
+    #[unsafe(no_mangle)]
+    extern "C" fn set_profile(is_on: u32) {
+        let profile = profile();
+        profile.is_on = is_on != 0;
+        if profile.is_on {
+            profile.op_ms = [0.0; Op::ALL.len()];
+        }
+    }
+
+    /// Where the milliseconds of each op lie, summed over layers and passes: f64, in the order of [`Op`].
+    #[unsafe(no_mangle)]
+    extern "C" fn op_ms() -> *const f64 {
+        profile().op_ms.as_ptr()
+    }
+}
+
 #[cfg(not(feature = "threads"))]
 mod team {
-    use super::Pass;
-    use crate::model::Alone;
+    use core::sync::atomic::AtomicU32;
+
+    use super::{Pass, profile};
+    use crate::forward::Op;
+    use crate::team::Futex;
+
+    /// Nobody to wait for.
+    enum Alone {}
+
+    impl Futex for Alone {
+        fn sleep(_: &AtomicU32, _: u32) {}
+        fn wake(_: &AtomicU32) {}
+        fn done(op: Op) {
+            profile::done(op);
+        }
+    }
 
     pub fn run(pass: &Pass) {
+        profile::begin();
         pass.run::<Alone>(0);
     }
 }
@@ -247,7 +333,8 @@ mod team {
 
     use alloc::boxed::Box;
 
-    use super::{Pass, state, vec};
+    use super::{Pass, profile, state, vec};
+    use crate::forward::Op;
     use crate::team::{Futex, wait_while};
 
     #[link(wasm_import_module = "env")]
@@ -269,6 +356,9 @@ mod team {
             // SAFETY: as above
             unsafe { wake(word.as_ptr()) }
         }
+        fn done(op: Op) {
+            profile::done(op);
+        }
     }
 
     /// Counts the passes; a member that sees it change finds its work in [`PASS`].
@@ -282,6 +372,7 @@ mod team {
 
     /// Has every member run the pass, the leader being number 0.
     pub fn run(pass: &Pass) {
+        profile::begin();
         let n_members = pass.n_members() as u32;
         N_MEMBERS.store(n_members, SeqCst);
         N_DONE.store(0, SeqCst);

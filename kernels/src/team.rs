@@ -6,6 +6,8 @@ use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use crate::forward::Op;
+
 /// The part of `0..n` that member `member` of `n_members` does.
 pub fn share(n: usize, member: usize, n_members: usize) -> Range<usize> {
     n * member / n_members..n * (member + 1) / n_members
@@ -54,12 +56,14 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
-/// How threads sleep and wake: the platform's futex.
+/// How threads sleep and wake: the platform's futex; and who hears how far they are.
 pub trait Futex {
     /// Sleeps until woken, unless `word` is not `expected` any more.
     fn sleep(word: &AtomicU32, expected: u32);
     /// Wakes all that sleep on `word`.
     fn wake(word: &AtomicU32);
+    /// Hears from member 0 that the whole team is done with an op, for those who measure; nothing by default.
+    fn done(_: Op) {}
 }
 
 /// Where the members of a team wait for one another.

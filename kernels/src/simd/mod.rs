@@ -9,7 +9,7 @@ mod portable;
 mod wasm;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use portable::{F32x4, I16x8, I32x4, widen_f16, widen_i8, widen_nibbles};
+pub use portable::{F32x4, I16x8, I32x4, sweep, widen_f16, widen_i8, widen_nibbles};
 #[cfg(target_arch = "wasm32")]
 pub use wasm::{F32x4, I16x8, I32x4, sweep, widen_f16, widen_i8, widen_nibbles};
 

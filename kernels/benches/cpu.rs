@@ -1,0 +1,73 @@
+//! The kernels natively, one thread, on GPT-2 124M's shapes: `cargo bench -p gpt2-kernels [-- FILTER]`, such as `q8/decode`.
+//!
+//! Random weights, on which speed does not depend. Decode and sweep count the bytes of the image (and, for decode, of the
+//! cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of the same memory.
+//! Prefill counts tokens. Other CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
+#![allow(missing_docs)] // criterion_main!
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use gpt2_kernels::noise::fill;
+use gpt2_kernels::simd::sweep;
+use gpt2_kernels::{Activation, Dims, Dtype, Model, Rows};
+
+const GPT2: Dims = Dims {
+    vocab_size: 50257,
+    n_positions: 1024,
+    n_embd: 768,
+    n_layer: 12,
+    n_head: 12,
+    n_inner: 3072,
+    activation: Activation::GeluNew,
+    layer_norm_epsilon: 1e-5,
+    scale_attn_weights: true,
+    scale_attn_by_inverse_layer_idx: false,
+    tie_word_embeddings: true,
+};
+
+fn bench(criterion: &mut Criterion) {
+    for dtype in Dtype::ALL {
+        let mut group = criterion.benchmark_group(dtype.name());
+        let mut model = Model::new(GPT2, dtype).expect("memory for the weights");
+        fill(&mut model, 1);
+        let mut scratch = model.scratch(1);
+        let ids: Vec<u32> = (0..512).map(|i| i * 7919 % 50257).collect();
+        // all but the positions, of which a token reads one row
+        let read_bytes = model.layout().n_bytes - model.layout().wpe.len();
+
+        group.throughput(Throughput::Bytes(read_bytes as u64));
+        group.bench_function("read sweep", |b| {
+            let chunks = &model.image().as_chunks().0[model.layout().wpe.len() / 16..];
+            b.iter(|| sweep(black_box(chunks)));
+        });
+        for n_past in [32, 512] {
+            let mut cache = model.new_cache();
+            model.forward_alone(&mut scratch, &mut cache, &ids[..n_past], Rows::None, false);
+            group.throughput(Throughput::Bytes((read_bytes + cache.n_bytes()) as u64));
+            group.bench_function(format!("decode after {n_past}"), |b| {
+                b.iter(|| {
+                    cache.truncate(n_past);
+                    model.forward_alone(&mut scratch, &mut cache, &ids[..1], Rows::Last, false)
+                });
+            });
+        }
+        for n_prompt in [32, 128, 512] {
+            group.throughput(Throughput::Elements(n_prompt as u64));
+            group.bench_function(format!("prefill {n_prompt}"), |b| {
+                b.iter(|| {
+                    let mut cache = model.new_cache();
+                    model.forward_alone(&mut scratch, &mut cache, &ids[..n_prompt], Rows::Last, false)
+                });
+            });
+        }
+    }
+}
+
+criterion_group! {
+    name = cpu;
+    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    targets = bench
+}
+criterion_main!(cpu);

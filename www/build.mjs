@@ -16,6 +16,10 @@ mkdirSync("dist/demo", { recursive: true });
 const common = { bundle: true, format: "esm", target: "es2022", minify: true, keepNames: true, sourcemap: true, legalComments: "none", logLevel: "warning" };
 await build({ ...common, entryPoints: ["src/index.ts", "src/elements.ts", "src/page.ts"], outdir: "dist", splitting: true, chunkNames: "chunk-[hash]" });
 await build({ ...common, entryPoints: ["src/worker.ts", "src/kernel-thread.ts"], outdir: "dist" });
+// the page's bench: nothing of it is in the npm package, as of no file named page*
+await build({ ...common, entryPoints: ["src/page-bench.ts", "src/page-bench-worker.ts"], outdir: "dist" });
+// for package users whose host cannot send headers; a classic script, to be copied beside their index.html
+await build({ ...common, entryPoints: ["src/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
 // a service worker's scope is its folder, so it lies beside index.html; it is a classic script
 await build({ ...common, entryPoints: ["src/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
@@ -29,4 +33,4 @@ execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "--noEmit", "
 const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && /\.(js|wasm|json|safetensors)$/.test(entry.name))
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
-writeFileSync("dist/offline.json", JSON.stringify(["index.html", "page.css", ...listed.sort()], null, 1) + "\n");
+writeFileSync("dist/offline.json", JSON.stringify(["index.html", "bench.html", "page.css", ...listed.sort()], null, 1) + "\n");

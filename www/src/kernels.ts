@@ -21,11 +21,17 @@ interface Exports {
   attentions(layer: number): number;
   n_attentions(layer: number): number;
   sweep(): number;
+  fill(seed: number): void;
+  set_profile(is_on: number): void;
+  op_ms(): number;
   // only of the modules with shared memory
   set_members(n_members: number): void;
   member_stack(): number;
   epoch(): number;
 }
+
+/** The parts of a pass (kernels/src/forward.rs: `Op`); each has its LayerNorm and the packing of its input with it. */
+export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
 
 /** All that 32 bits can address. */
 const MAX_PAGES = 65536;
@@ -113,6 +119,19 @@ export class Kernels {
     return performance.now() - start_ms;
   }
 
+  /** Fills the image with weights of no model, to measure with. */
+  fill(seed: number): void {
+    this.#exports.fill(seed);
+  }
+
+  /** Milliseconds that each of {@link OPS} takes in the passes that `run` makes, on this thread, waiting for the others included. */
+  profile(run: () => void): number[] {
+    this.#exports.set_profile(1);
+    run();
+    this.#exports.set_profile(0);
+    return [...new Float64Array(this.memory.buffer, this.#exports.op_ms() >>> 0, OPS.length)];
+  }
+
   /** Uses so many threads from now on; `"auto"`: as many as make a token fastest, measured. → why it is fewer, if so */
   async useThreads(threads: number | "auto"): Promise<string | null> {
     if (threads === 1) return null;
@@ -178,6 +197,7 @@ export function imports(memory: WebAssembly.Memory): WebAssembly.Imports {
     env: {
       memory,
       sleep: (word: number, expected: number) => void Atomics.wait(words(), word >>> 2, expected | 0),
+      now: () => performance.now(),
       wake: (word: number) => void Atomics.notify(words(), word >>> 2),
     },
   };

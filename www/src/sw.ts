@@ -1,10 +1,13 @@
 /**
- * The page's service worker: it opens without a network.
+ * The page's service worker: it opens without a network, and is cross-origin isolated (which the CPU engine's threads need)
+ * on hosts that do not send the headers themselves.
  *
  * Network first, so that a new deploy is seen at once; the cache answers where the network does not. Only the page's
  * own folder is kept: pages, scripts, styles, WebAssembly, and what `dist/offline.json` lists (which includes the demo
  * model). Other models are not: they are kept in IndexedDB by the library.
  */
+
+import { isolated } from "./isolate.js";
 
 /** What the page says to this worker. */
 export type ToServiceWorker = { kind: "keep"; urls: string[] };
@@ -108,6 +111,12 @@ async function answer(event: FetchEvent): Promise<Response> {
   return response;
 }
 
+/** Documents and workers are isolated; nothing else needs those headers. */
+function isolatedPart({ mode, destination }: Request): (response: Response) => Response {
+  const is_context = mode === "navigate" || destination === "worker";
+  return (response) => (is_context ? isolated(response) : response);
+}
+
 worker.addEventListener("install", (event) => {
   event.waitUntil(listed().then(refresh).then(() => worker.skipWaiting()));
 });
@@ -123,7 +132,7 @@ worker.addEventListener("activate", (event) => {
 
 worker.addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method === "GET" && ours(request.url) && !request.headers.has("range")) event.respondWith(answer(event));
+  if (request.method === "GET" && ours(request.url) && !request.headers.has("range")) event.respondWith(answer(event).then(isolatedPart(request)));
 });
 
 worker.addEventListener("message", (event) => {

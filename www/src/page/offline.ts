@@ -1,4 +1,7 @@
-/** Registers the service worker that keeps the page's own files, so that it opens without a network. */
+/**
+ * Registers the service worker that keeps the page's own files, so that it opens without a network, and that isolates it,
+ * so that the CPU engine may use threads.
+ */
 import { note } from "./dom.js";
 import type { ToServiceWorker } from "../sw.js";
 
@@ -15,6 +18,7 @@ function ownFiles(): string[] {
 export async function startOffline(): Promise<void> {
   if (!isSecureContext || !("serviceWorker" in navigator)) return;
   try {
+    const is_first = !navigator.serviceWorker.controller;
     const registered = await navigator.serviceWorker.register("./sw.js");
     const coming = registered.installing;
     coming?.addEventListener("statechange", () => {
@@ -22,6 +26,10 @@ export async function startOffline(): Promise<void> {
       if (coming.state === "redundant" && !registered.active) note("This page will not open offline: its files could not be kept.");
     });
     const registration = await navigator.serviceWorker.ready;
+    // from the next visit on, since a page that is open cannot become isolated
+    if (is_first && !crossOriginIsolated && navigator.hardwareConcurrency > 1) {
+      note("Reload this page once and the CPU can use several threads.");
+    }
     // Without a network there is nothing to bring up to date.
     if (!navigator.onLine) return;
     const message: ToServiceWorker = { kind: "keep", urls: ownFiles() };

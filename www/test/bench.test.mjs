@@ -1,0 +1,94 @@
+// The bench page: it measures tiny shapes with finite numbers, stops when told to, and fits a narrow window.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { launch } from "./browser.mjs";
+import { WWW } from "./site.mjs";
+import { serve } from "../serve.mjs";
+
+const TINY = "n_layer=2&n_embd=64&n_head=4&vocab_size=512";
+const SHOTS = process.env.GPT2_WEB_SCREENSHOTS; // a folder to leave pictures in
+let browser, page, served;
+const thrown = [];
+const state = (name) => page.waitForFunction((name) => document.documentElement.dataset.state === name, name, { timeout: 60_000 });
+const shot = async (name) => {
+  if (!SHOTS) return;
+  mkdirSync(SHOTS, { recursive: true });
+  await page.screenshot({ path: path.join(SHOTS, `${name}.png`), fullPage: true });
+};
+/** A table body as [[name, cell, …]]. */
+const table = (id) => page.$$eval(`#${id} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)));
+
+before(async () => {
+  served = await serve(WWW);
+  browser = await launch();
+  page = await (await browser.newContext()).newPage();
+  page.on("pageerror", (error) => thrown.push(String(error)));
+});
+after(async () => {
+  await browser?.close();
+  served?.server.close();
+  served?.server.closeAllConnections();
+  assert.deepEqual(thrown, [], "errors that nobody caught");
+});
+
+for (const [dtype, threads] of [["q8", 1], ["fp32", 2]]) {
+  test(`it measures ${dtype} on ${threads} thread(s)`, async () => {
+    await page.goto(`${served.url}bench.html?${TINY}&dtype=${dtype}&threads=${threads}`);
+    await page.click("#run");
+    await state("generating");
+    await state("ready");
+    assert.equal(await page.textContent("#status"), "Done.");
+    assert.match(await page.textContent("#setup-used"), new RegExp(`2 layers of width 64 · ${dtype} · .* MB · ${threads} thread`));
+    const speeds = await table("speeds");
+    assert.deepEqual(speeds.map(([name]) => name), ["read sweep", "prompt of 32", "prompt of 128", "prompt of 512", "token after 32", "token after 512"]);
+    for (const [name, ms, tokens, gb, share] of speeds) {
+      assert.ok(Number(ms) >= 0 && ms !== "", `${name}: ${ms} ms`);
+      if (name !== "read sweep") assert.ok(Number(tokens) > 0, `${name}: ${tokens} tokens/s`);
+      if (!name.startsWith("prompt")) assert.ok(Number(gb) > 0, `${name}: ${gb} GB/s`);
+      if (name.startsWith("token")) assert.match(share, /^\d+ %$/);
+    }
+    const parts = await table("profiles");
+    assert.deepEqual(parts.map(([name]) => name), ["qkv", "attention", "proj", "fc", "proj2", "head", "rest", "in all"]);
+    for (const [name, ...cells] of parts) {
+      assert.equal(cells.length, 3);
+      for (const cell of cells) assert.match(cell, /^\d+(\.\d+)?( \(\d+ %\))?$/, name);
+    }
+    // the parts are timed inside the passes: most of a pass is in them, but for waking a thread, which counts as rest
+    const percents = parts.slice(0, -2).map(([, cell]) => Number(/\((\d+) %\)/.exec(cell)[1]));
+    assert.ok(percents.reduce((sum, x) => sum + x, 0) > (threads === 1 ? 50 : 5), percents.join(" "));
+  });
+}
+
+test("it stops at once when told to, and starts again", async () => {
+  await page.goto(`${served.url}bench.html?${TINY}`);
+  for (let i = 0; i < 2; i++) {
+    await page.click("#run");
+    await state("generating");
+    await page.click("#cancel");
+    await state("ready");
+    assert.equal(await page.textContent("#status"), "Stopped.");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "run");
+  }
+});
+
+test("shapes that cannot be are refused in words", async () => {
+  await page.goto(`${served.url}bench.html?n_embd=65&n_head=4`);
+  await page.click("#run");
+  await state("failed");
+  assert.equal(await page.textContent("#status"), "n_embd: expected a multiple of n_head (4), found 65");
+});
+
+test("it fits a narrow window, in light and dark", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize({ width: 360, height: 800 });
+    await page.goto(`${served.url}bench.html?${TINY}`);
+    await page.click("#run");
+    await state("generating");
+    await state("ready");
+    await shot(`bench-${colorScheme}`);
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, colorScheme);
+  }
+});

@@ -23,6 +23,8 @@ export interface Speed {
   n_tokens: number;
   /** What it reads, where it is memory that limits it. */
   n_bytes: number | null;
+  /** What a sweep did meanwhile, on one thread, where that is a measure. */
+  sweep_bytes_per_ms: number | null;
 }
 
 /** Milliseconds of each part of one pass, or of all passes of one prompt. */
@@ -79,10 +81,13 @@ async function measure(setup: Setup): Promise<void> {
   const fillCache = (n: number) => forward(0, n, NONE);
 
   step("Reading the weights");
-  post({ kind: "speed", speed: { name: "read sweep", ms: timed(() => kernels.sweep()), n_tokens: 0, n_bytes: image_bytes } });
+  const sweep = () => void kernels.sweep();
+  const [sweep_ms] = timed(sweep) as [number];
+  post({ kind: "speed", speed: { name: "read sweep", ms: sweep_ms, n_tokens: 0, n_bytes: image_bytes, sweep_bytes_per_ms: null } });
   for (const n of PROMPTS) {
     step(`Reading a prompt of ${n} tokens`);
-    post({ kind: "speed", speed: { name: `prompt of ${n}`, ms: timed(() => prefill(n)), n_tokens: n, n_bytes: null } });
+    const [ms] = timed(() => prefill(n)) as [number];
+    post({ kind: "speed", speed: { name: `prompt of ${n}`, ms, n_tokens: n, n_bytes: null, sweep_bytes_per_ms: null } });
   }
   // of the positions, a token reads a single row
   const weight_bytes = image_bytes - 4 * n_positions * n_embd;
@@ -90,7 +95,8 @@ async function measure(setup: Setup): Promise<void> {
     step(`Writing after ${n} tokens`);
     fillCache(n);
     const n_bytes = weight_bytes + (n + 1) * cacheBytes(setup);
-    post({ kind: "speed", speed: { name: `token after ${n}`, ms: timed(() => decode(n)), n_tokens: 1, n_bytes } });
+    const [ms, sweep_ms] = timed(() => decode(n), sweep) as [number, number];
+    post({ kind: "speed", speed: { name: `token after ${n}`, ms, n_tokens: 1, n_bytes, sweep_bytes_per_ms: image_bytes / sweep_ms } });
   }
   for (const n of PASTS) {
     step(`Writing after ${n} tokens, part by part`);
@@ -111,21 +117,22 @@ function cacheBytes({ n_layer, n_head, n_embd, dtype }: Setup): number {
 /** How often and for how long, ms, something is measured: clocks are coarse, to a tenth of a millisecond. */
 const [N_SAMPLES, SAMPLE_MS] = [5, 100];
 
-/** Milliseconds that `run` takes: the median of some samples, after one run that warms up. */
-function timed(run: () => void): number {
-  run();
-  const samples: number[] = [];
-  for (let i = 0; i < N_SAMPLES; i++) {
+/** Milliseconds that each of `runs` takes: they take turns, and the best sample counts, as that was disturbed least. */
+function timed(...runs: (() => void)[]): number[] {
+  const best_ms = runs.map(() => Infinity);
+  for (const run of runs) run(); // warms up
+  for (let i = 0; i < N_SAMPLES * runs.length; i++) {
+    const which = i % runs.length;
     const start_ms = performance.now();
     let [n, elapsed_ms] = [0, 0];
     while (elapsed_ms < SAMPLE_MS) {
-      run();
+      runs[which]!();
       n += 1;
       elapsed_ms = performance.now() - start_ms;
     }
-    samples.push(elapsed_ms / n);
+    best_ms[which] = Math.min(best_ms[which]!, elapsed_ms / n);
   }
-  return samples.sort((a, b) => a - b)[N_SAMPLES >> 1]!;
+  return best_ms;
 }
 
 /** The parts of `run`, and what is none of them as "rest". */

@@ -59,7 +59,7 @@ function start(): void {
   status.textContent = "Measuring…";
   announce("Measuring");
 
-  const shown = { sweep: undefined as Speed | undefined, profiles: [] as Profile[] };
+  const shown: Profile[] = [];
   worker = new Worker(new URL("./page-bench-worker.js", import.meta.url), { type: "module", name: "gpt2-web bench" });
   worker.onerror = (event) => end("failed", event.message || "the worker could not be started");
   worker.onmessage = ({ data }: MessageEvent<FromBench>) => {
@@ -76,14 +76,13 @@ function start(): void {
         break;
       }
       case "speed":
-        shown.sweep ??= data.speed;
         results.hidden = false;
-        speeds.append(speedRow(data.speed, shown.sweep));
+        speeds.append(speedRow(data.speed));
         break;
       case "profile":
-        shown.profiles.push(data.profile);
+        shown.push(data.profile);
         breakdown.hidden = false;
-        showProfiles(shown.profiles);
+        showProfiles(shown);
         break;
       case "done":
         end("ready", "Done.");
@@ -121,12 +120,11 @@ function row(name: string, cells: string[]): HTMLTableRowElement {
 /** Three digits that count. */
 const number = (x: number) => x.toFixed(x < 10 ? 2 : x < 100 ? 1 : 0);
 
-function speedRow({ name, ms, n_tokens, n_bytes }: Speed, sweep: Speed): HTMLTableRowElement {
-  const per_ms = (n: number | null) => (n ? n / ms : null);
-  const gb = per_ms(n_bytes && n_bytes / 1e6);
-  const share = gb && (gb * sweep.ms) / (sweep.n_bytes! / 1e6);
-  const tokens = per_ms(n_tokens * 1000);
-  return row(name, [number(ms), tokens ? number(tokens) : "", gb ? number(gb) : "", share && n_tokens ? `${(100 * share).toFixed(0)} %` : ""]);
+function speedRow({ name, ms, n_tokens, n_bytes, sweep_bytes_per_ms }: Speed): HTMLTableRowElement {
+  const tokens = n_tokens ? number((1000 * n_tokens) / ms) : "";
+  const gb = n_bytes ? number(n_bytes / ms / 1e6) : "";
+  const share = n_bytes && sweep_bytes_per_ms ? `${((100 * n_bytes) / ms / sweep_bytes_per_ms).toFixed(0)} %` : "";
+  return row(name, [number(ms), tokens, gb, share]);
 }
 
 function showProfiles(all: Profile[]): void {

@@ -2,7 +2,8 @@
 //!
 //! Random weights, on which speed does not depend. Decode and sweep count the bytes of the image (and, for decode, of the
 //! cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of the same memory.
-//! Prefill counts tokens. Other CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
+//! Prefill counts tokens. Natively the vector operations are `simd/portable.rs`, of which the compiler makes what it can: this
+//! compares one version of a kernel with another, while the speed that visitors get is what bench.html measures. Other CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
 #![allow(missing_docs)] // criterion_main!
 
 use std::cell::LazyCell;

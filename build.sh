@@ -231,6 +231,7 @@ run_bench() {
   case "${1:-page}" in
     quality) GPT2_WEB_QUALITY_ALL=1 cargo test --locked --test quality -- --nocapture ;;
     cpu) shift; cargo bench --locked -p gpt2-kernels -- "$@" ;;
+    xl) shift; need_browser; run_pack; exec node www/bench/xl.mjs "$@" ;;
     peers) shift; need_browser; run_pack; exec node www/bench/peers.mjs "$@" ;;
     page) shift || true; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
     *) die "no such bench: $1 (page, cpu, peers, quality)" ;;
@@ -243,7 +244,7 @@ run_pack() {
   local staging
   staging=$(mktemp -d)
   cp -R www/package.json www/dist README.md CHANGELOG.md LICENSE "$staging"
-  rm -rf "$staging"/dist/page* "$staging"/dist/offline.json
+  rm -rf "$staging"/dist/page* "$staging"/dist/types/page* "$staging"/dist/offline.json
   (cd "$staging" && npm pack --silent) | tail -n 1
   mv "$staging"/*.tgz dist/
   rm -rf "$staging"

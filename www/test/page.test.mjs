@@ -41,7 +41,7 @@ test("the demo model is ready at once and says what it runs on", async () => {
   await page.goto(served.url);
   await state("ready");
   const status = await page.textContent("#status");
-  assert.match(status, /demo is loaded.*CPU.*fp32.*self-test passed/);
+  assert.match(status, /demo is loaded.*CPU.*q8.*self-test passed/);
   assert.match(await page.textContent("#fallback"), /software adapter/);
   assert.equal(await page.isVisible("#error"), false);
   await shot("ready");

@@ -16,7 +16,7 @@ import { chromium } from "playwright-core";
 import { serve } from "../serve.mjs";
 import { CHROMIUM, FLAGS } from "../test/browser.mjs";
 import { CHECKPOINT, WWW, runHarness, whyNoHarness } from "./harness.mjs";
-import { rendererMemory } from "./renderer.mjs";
+import { watchRenderers } from "./renderer.mjs";
 
 const { values } = parseArgs({
   allowNegative: true,
@@ -54,9 +54,11 @@ async function counted(folder) {
 async function visit(profile, dtype) {
   code.count.bytes = model.count.bytes = 0;
   const context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, args: FLAGS });
+  let memory;
   try {
     const page = context.pages()[0] ?? (await context.newPage());
     await page.goto(`${code.url}blank.html`);
+    memory = watchRenderers(profile);
     const { ready_ms, info } = await page.evaluate(
       async ({ entry, model, ...options }) => {
         const { createGenerator } = await import(entry);
@@ -67,12 +69,13 @@ async function visit(profile, dtype) {
     );
     await page.evaluate(() => generator.complete([464, 1468, 5822], { max_new_tokens: 1 }));
     const fetched = { code_bytes: code.count.bytes, model_bytes: model.count.bytes };
-    const memory = rendererMemory(profile);
+    const { peak_mb } = memory.read();
     await page.waitForTimeout(3000); // what was deleted is given back when the browser gets round to it
-    const settled_mb = rendererMemory(profile).now_mb;
+    const settled_mb = memory.read().now_mb;
     const stored_bytes = await page.evaluate(async () => (await navigator.storage.estimate()).usage);
-    return { ready_ms, info, ...fetched, peak_mb: memory.peak_mb, settled_mb, stored_bytes };
+    return { ready_ms, info, ...fetched, peak_mb, settled_mb, stored_bytes };
   } finally {
+    memory?.stop();
     await context.close();
   }
 }

@@ -5,29 +5,45 @@ const read = (pid, file) => {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "utf8");
   } catch {
-    return ""; // it has ended meanwhile
+    return ""; // it has ended meanwhile, or this is not Linux
   }
 };
 
-/** The largest renderer of the browser that runs on a profile. → `{ now_mb, peak_mb }`, NaN where nothing can be known */
-export function rendererMemory(profile) {
+const field = (pid, name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(read(pid, "status"))?.[1] ?? NaN);
+
+/** The renderer processes of the browser that runs on a profile. */
+function renderers(profile) {
   let pids = [];
   try {
     pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
   } catch {
-    return { now_mb: NaN, peak_mb: NaN };
+    return [];
   }
-  const all = pids.map((pid) => {
-    const status = read(pid, "status");
-    const field = (name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? NaN);
-    return { pid: Number(pid), parent: field("PPid"), command: read(pid, "cmdline"), now_mb: field("VmRSS") / 1024, peak_mb: field("VmHWM") / 1024 };
-  });
+  const all = pids.map((pid) => ({ pid, parent: String(field(pid, "PPid")), command: read(pid, "cmdline") }));
   const is_in = new Set(all.filter((p) => p.command.includes(`--user-data-dir=${profile}`)).map((p) => p.pid));
   for (let n = -1; n !== is_in.size; ) {
     n = is_in.size;
     for (const p of all) if (is_in.has(p.parent)) is_in.add(p.pid);
   }
-  const renderers = all.filter((p) => is_in.has(p.pid) && p.command.includes("--type=renderer")).sort((a, b) => b.peak_mb - a.peak_mb);
-  const { now_mb, peak_mb } = renderers[0] ?? { now_mb: NaN, peak_mb: NaN };
-  return { now_mb, peak_mb };
+  return all.filter((p) => is_in.has(p.pid) && p.command.includes("--type=renderer")).map((p) => p.pid);
+}
+
+/**
+ * Watches the renderers that a browser has now. `read()` gives `{ now_mb, peak_mb }` of the largest, NaN where nothing can
+ * be known. The peak is looked at again and again: a browser that counts its own memory sets it back.
+ */
+export function watchRenderers(profile) {
+  const peaks = new Map(renderers(profile).map((pid) => [pid, 0]));
+  const look = () => {
+    for (const [pid, peak] of peaks) peaks.set(pid, Math.max(peak, field(pid, "VmHWM") / 1024 || 0));
+  };
+  const timer = setInterval(look, 100);
+  return {
+    read() {
+      look();
+      const [pid, peak_mb] = [...peaks].sort(([, a], [, b]) => b - a)[0] ?? [0, NaN];
+      return { now_mb: field(pid, "VmRSS") / 1024, peak_mb };
+    },
+    stop: () => clearInterval(timer),
+  };
 }

@@ -22,6 +22,7 @@ usage() {
 ./build.sh check         format, lints, types
 ./build.sh fuzz [sec]    fuzz everything that reads a file of a checkpoint, so long each (default 60 seconds)
 ./build.sh bench         measure the engine in headless Chromium (see www/bench/bench.mjs for options)
+./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
 ./build.sh pack          leave the npm package in dist/
 ./build.sh help          this text
 TEXT
@@ -233,8 +234,9 @@ run_bench() {
     cpu) shift; cargo bench --locked -p gpt2-kernels -- "$@" ;;
     xl) shift; need_browser; run_pack; exec node www/bench/xl.mjs "$@" ;;
     peers) shift; need_browser; run_pack; exec node www/bench/peers.mjs "$@" ;;
+    load) shift; need_browser; build; exec node www/bench/load.mjs "$@" ;;
     page) shift || true; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
-    *) die "no such bench: $1 (page, cpu, peers, quality)" ;;
+    *) die "no such bench: $1 (page, load, cpu, peers, quality)" ;;
   esac
 }
 

@@ -3,46 +3,17 @@
 //   --only REGEX   which cases, e.g. '_q8_wasm_t1$' (the default is every CPU case with one thread)
 //   --reps N       repetitions of each measurement (3)
 //
-// The harness (peers' packages, random weights of 124M shapes, a driver for Chromium) is read from ../shared/peer-bench
-// or $GPT2_WEB_SHARED/peer-bench; its setup.sh must have been run with $PEERS_DATA set to where its files may lie.
-import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
-import os from "node:os";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
+// harness.mjs says where the harness is looked for.
 import { parseArgs } from "node:util";
+import { runHarness, whyNoHarness } from "./harness.mjs";
 
-const WWW = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const { values } = parseArgs({ options: { only: { type: "string", default: "_wasm_t1$" }, reps: { type: "string", default: "3" } } });
-
-const harness = path.join(process.env.GPT2_WEB_SHARED ?? path.join(WWW, "../../shared"), "peer-bench");
-if (!existsSync(path.join(harness, "driver.mjs"))) fail(`no harness in ${harness}: name the folder above it in GPT2_WEB_SHARED`);
-const data = process.env.PEERS_DATA;
-if (!data || !existsSync(path.join(data, "models/gpt2/model.safetensors"))) {
-  fail(`PEERS_DATA ${data ? `(${data}) has no models` : "is not set"}: run PEERS_DATA=FOLDER ${harness}/setup.sh (4 GB), and this with the same PEERS_DATA`);
-}
-
-function fail(message) {
-  console.error(message);
+const why = whyNoHarness();
+if (why) {
+  console.error(why);
   process.exit(1);
 }
-
-const folder = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-peers-"));
-try {
-  // the harness writes beside itself
-  cpSync(harness, path.join(folder, "harness"), { recursive: true });
-  mkdirSync(path.join(folder, "ours"));
-  const { version } = JSON.parse(readFileSync(path.join(WWW, "package.json"), "utf8"));
-  execFileSync("tar", ["-xzf", path.join(WWW, `../dist/gpt2-web-${version}.tgz`), "--strip-components=1", "-C", path.join(folder, "ours")]);
-  const env = { ...process.env, PEERS_DATA: data, PEERS_NODE: process.env.PEERS_NODE ?? path.join(data, "node"), PEERS_OURS: path.join(folder, "ours") };
-  const args = ["driver.mjs", "--model", "gpt2", "--reps", values.reps, "--only", values.only];
-  const { status } = spawnSync(process.execPath, args, { cwd: path.join(folder, "harness"), env, stdio: ["ignore", "inherit", "inherit"] });
-  if (status !== 0) fail(`the harness ended with ${status}`);
-  const results = path.join(folder, "harness/results");
-  report(readdirSync(results).filter((file) => file.includes("__")).map((file) => JSON.parse(readFileSync(path.join(results, file), "utf8"))));
-} finally {
-  rmSync(folder, { recursive: true, force: true });
-}
+report(runHarness({ ...values, has_ours: true }));
 
 /** A table of all cases, then ours over the best peer. */
 function report(cases) {

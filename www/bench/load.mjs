@@ -1,0 +1,139 @@
+// What loading takes, from a checkpoint on localhost: `./build.sh bench load [options]`.
+//
+//   --model FOLDER   the checkpoint (default: the peers' one, $PEERS_DATA/models/gpt2)
+//   --dtype LIST     number formats (q8)
+//   --device NAME    wasm or webgpu (wasm)
+//   --reps N         warm starts, of which the best counts (2)
+//   --no-peers       leave transformers.js and wllama out, which otherwise run beside us if harness.mjs finds them
+//
+// Cold: a new profile. Warm: a new browser process on the same one. Ready is counted from the start of the navigation,
+// memory after a first token; both as the peers' driver does.
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { chromium } from "playwright-core";
+import { serve } from "../serve.mjs";
+import { CHROMIUM, FLAGS } from "../test/browser.mjs";
+import { CHECKPOINT, WWW, runHarness, whyNoHarness } from "./harness.mjs";
+import { watchRenderers } from "./renderer.mjs";
+
+const { values } = parseArgs({
+  allowNegative: true,
+  options: {
+    model: { type: "string", default: CHECKPOINT },
+    dtype: { type: "string", default: "q8" },
+    device: { type: "string", default: "wasm" },
+    reps: { type: "string", default: "2" },
+    peers: { type: "boolean", default: true },
+  },
+});
+if (!values.model || !existsSync(path.join(values.model, "config.json"))) {
+  console.error(`no checkpoint in ${values.model ?? "--model, which is not given"}: name a folder with --model, or PEERS_DATA`);
+  process.exit(1);
+}
+const dtypes = values.dtype.split(",");
+
+/** Serves a folder and counts what of it goes over the wire. */
+async function counted(folder) {
+  const count = { bytes: 0 };
+  const { server, url } = await serve(path.resolve(folder), 0, (request, response) => {
+    response.setHeader("Access-Control-Allow-Origin", "*");
+    response.setHeader("Cross-Origin-Resource-Policy", "cross-origin");
+    const write = response.write.bind(response);
+    response.write = (chunk, ...rest) => ((count.bytes += chunk.length), write(chunk, ...rest));
+    if (request.url !== "/blank.html") return false;
+    response.writeHead(200, { "Content-Type": "text/html", "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" });
+    response.end("<!doctype html><title>bench</title>");
+    return true;
+  });
+  return { count, server, url };
+}
+
+/** One visit in a browser of its own. */
+async function visit(profile, dtype) {
+  code.count.bytes = model.count.bytes = 0;
+  const context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, args: FLAGS });
+  let memory;
+  try {
+    const page = context.pages()[0] ?? (await context.newPage());
+    await page.goto(`${code.url}blank.html`);
+    memory = watchRenderers(profile);
+    const { ready_ms, info } = await page.evaluate(
+      async ({ entry, model, ...options }) => {
+        const { createGenerator } = await import(entry);
+        window.generator = await createGenerator(model, options);
+        return { ready_ms: performance.now(), info: generator.info };
+      },
+      { entry: `${code.url}dist/index.js`, model: model.url, dtype, device: values.device, threads: 1 },
+    );
+    await page.evaluate(() => generator.complete([464, 1468, 5822], { max_new_tokens: 1 }));
+    const fetched = { code_bytes: code.count.bytes, model_bytes: model.count.bytes };
+    const { peak_mb } = memory.read();
+    await page.waitForTimeout(3000); // what was deleted is given back when the browser gets round to it
+    const settled_mb = memory.read().now_mb;
+    const stored_bytes = await page.evaluate(async () => (await navigator.storage.estimate()).usage);
+    return { ready_ms, info, ...fetched, peak_mb, settled_mb, stored_bytes };
+  } finally {
+    memory?.stop();
+    await context.close();
+  }
+}
+
+async function measure(dtype) {
+  const profile = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-load-"));
+  try {
+    const cold = await visit(profile, dtype);
+    const warm = [];
+    for (let i = 0; i < Number(values.reps); i++) warm.push(await visit(profile, dtype));
+    const best = warm.toSorted((a, b) => a.ready_ms - b.ready_ms)[0];
+    for (const warning of cold.info.warnings) console.log(`${dtype}: ${warning}`);
+    return { name: "gpt2-web", dtype, cold, warm: best };
+  } finally {
+    rmSync(profile, { recursive: true, force: true });
+  }
+}
+
+/** The peers' cases in the same form. Their driver counts the peak after the first token, and keeps no count of what is stored. */
+function measurePeers() {
+  const cases = runHarness({ only: `^(transformersjs|wllama)_(${dtypes.join("|")})_${values.device}.*_t1$`, reps: 0, has_ours: false });
+  for (const r of cases.filter((r) => r.error)) console.log(`${r.id}: ${r.error}`);
+  return cases.filter((r) => !r.error).map((r) => {
+    const renderers = r.procs_after_load.filter((p) => p.type === "renderer").sort((a, b) => b.peak_mb - a.peak_mb);
+    const { peak_mb = NaN, rss_mb = NaN } = renderers[0] ?? {};
+    const cold = { ready_ms: r.cold_ready_ms, model_bytes: r.model_bytes, code_bytes: r.code_bytes, peak_mb, settled_mb: rss_mb };
+    return { name: r.peer, dtype: r.dtype, cold, warm: { ready_ms: r.warm_ready_ms } };
+  });
+}
+
+const COLUMNS = [
+  ["cold, s", (r) => r.cold.ready_ms / 1000], ["warm, s", (r) => r.warm.ready_ms / 1000],
+  ["fetched, MB", (r) => (r.cold.model_bytes + r.cold.code_bytes) / 1e6], ["stored, MB", (r) => r.cold.stored_bytes / 1e6],
+  ["peak cold, MiB", (r) => r.cold.peak_mb], ["warm", (r) => r.warm.peak_mb],
+  ["ready cold, MiB", (r) => r.cold.settled_mb], ["warm", (r) => r.warm.settled_mb],
+];
+const shown = (x) => (Number.isFinite(x) ? x.toFixed(x < 10 ? 2 : x < 100 ? 1 : 0) : "-");
+const line = (cells) => console.log(`| ${cells.join(" | ")} |`);
+
+const [code, model] = [await counted(WWW), await counted(values.model)];
+try {
+  const ours = [];
+  for (const dtype of dtypes) ours.push(await measure(dtype));
+  const why = values.peers ? whyNoHarness() : "they are left out";
+  const peers = why ? [] : measurePeers();
+  console.log(`\n${os.cpus()[0].model}, load average ${os.loadavg()[0].toFixed(1)} at the end, one thread, ${ours[0].info?.device ?? values.device}`);
+  console.log("MiB: memory of the renderer process, its peak until the first token and what it is afterwards\n");
+  line(["", "dtype", ...COLUMNS.map(([name]) => name)]);
+  line(["", "", ...COLUMNS].map(() => "---"));
+  for (const r of [...ours, ...peers]) line([r.name, r.dtype, ...COLUMNS.map(([, value]) => shown(value(r)))]);
+  for (const r of ours) {
+    const rivals = peers.filter((p) => p.dtype === r.dtype);
+    if (rivals.length > 0) line(["ours / best peer", r.dtype, ...COLUMNS.map(([, value]) => shown(value(r) / Math.min(...rivals.map(value))))]);
+  }
+  if (why) console.log(`\nno peers: ${why}`);
+} finally {
+  for (const { server } of [code, model]) {
+    server.close();
+    server.closeAllConnections();
+  }
+}

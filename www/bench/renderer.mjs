@@ -1,0 +1,49 @@
+// What a browser's pages take of memory, as the system counts it (Linux only).
+import { readFileSync, readdirSync } from "node:fs";
+
+const read = (pid, file) => {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, "utf8");
+  } catch {
+    return ""; // it has ended meanwhile, or this is not Linux
+  }
+};
+
+const field = (pid, name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(read(pid, "status"))?.[1] ?? NaN);
+
+/** The renderer processes of the browser that runs on a profile. */
+function renderers(profile) {
+  let pids = [];
+  try {
+    pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  } catch {
+    return [];
+  }
+  const all = pids.map((pid) => ({ pid, parent: String(field(pid, "PPid")), command: read(pid, "cmdline") }));
+  const is_in = new Set(all.filter((p) => p.command.includes(`--user-data-dir=${profile}`)).map((p) => p.pid));
+  for (let n = -1; n !== is_in.size; ) {
+    n = is_in.size;
+    for (const p of all) if (is_in.has(p.parent)) is_in.add(p.pid);
+  }
+  return all.filter((p) => is_in.has(p.pid) && p.command.includes("--type=renderer")).map((p) => p.pid);
+}
+
+/**
+ * Watches the renderers that a browser has now. `read()` gives `{ now_mb, peak_mb }` of the largest, NaN where nothing can
+ * be known. The peak is looked at again and again: a browser that counts its own memory sets it back.
+ */
+export function watchRenderers(profile) {
+  const peaks = new Map(renderers(profile).map((pid) => [pid, 0]));
+  const look = () => {
+    for (const [pid, peak] of peaks) peaks.set(pid, Math.max(peak, field(pid, "VmHWM") / 1024 || 0));
+  };
+  const timer = setInterval(look, 100);
+  return {
+    read() {
+      look();
+      const [pid, peak_mb] = [...peaks].sort(([, a], [, b]) => b - a)[0] ?? [0, NaN];
+      return { now_mb: field(pid, "VmRSS") / 1024, peak_mb };
+    },
+    stop: () => clearInterval(timer),
+  };
+}

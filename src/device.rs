@@ -1,6 +1,6 @@
 //! WebGPU or CPU: the only place that chooses, and what it can say about the choice.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use burn::tensor::Device;
 use gpt2_kernels::Dtype;
@@ -83,11 +83,11 @@ pub enum Place {
     Gpu(Gpu, String),
 }
 
-/// A GPU that is open: the device that Burn runs on as well.
+/// A GPU that is open.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    /// For the reference.
-    pub burn: Device,
+    /// The same for the reference; only of the first device, for Burn's runtime is set up once.
+    pub burn: Option<Device>,
     /// For the GPU engine.
     pub device: wgpu::Device,
     /// The device's queue.
@@ -223,8 +223,14 @@ async fn self_test_gpu(gpu: &Gpu, config: &Config, dtype: Dtype) -> Result<Strin
 }
 
 thread_local! {
-    /// A process can set Burn's runtime up only once.
     static GPU: RefCell<Option<Gpu>> = const { RefCell::new(None) };
+    /// A process can set Burn's runtime up only once.
+    static IS_BURN_SET_UP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets go of a GPU that is lost: the next call of [`gpu`] opens another.
+pub fn forget_gpu() {
+    GPU.set(None);
 }
 
 /// The GPU, opened at the first call.
@@ -235,11 +241,28 @@ pub async fn gpu() -> Result<Gpu> {
     if let Some(gpu) = GPU.with_borrow(Clone::clone) {
         return Ok(gpu);
     }
-    let options = Device::wgpu_options();
-    let (burn, setup) = options.init_with_setup_async().await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
-    let gpu = Gpu { burn, device: setup.device, queue: setup.queue };
+    let gpu = match IS_BURN_SET_UP.get() {
+        false => {
+            let setup = Device::wgpu_options().init_with_setup_async().await;
+            let (burn, setup) = setup.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
+            IS_BURN_SET_UP.set(true);
+            Gpu { burn: Some(burn), device: setup.device, queue: setup.queue }
+        }
+        true => another_gpu().await.map_err(Error::WebGpuNotAvailable)?,
+    };
     GPU.set(Some(gpu.clone()));
     Ok(gpu)
+}
+
+/// A device beside Burn's, with all that the adapter offers.
+async fn another_gpu() -> std::result::Result<Gpu, String> {
+    let instance = wgpu::Instance::default();
+    let power_preference = wgpu::PowerPreference::HighPerformance;
+    let wanted = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+    let adapter = instance.request_adapter(&wanted).await.map_err(|e| e.to_string())?;
+    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+    let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| e.to_string())?;
+    Ok(Gpu { burn: None, device, queue })
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ async fn gpu() -> (Device, String) {
     let config = Config::from_json(MODELS[0].config).unwrap();
     let chosen = device::open(Request::WebGpu, None, Some(&AdapterInfo::default()), &config).await.unwrap();
     let Place::Gpu(gpu, outcome) = chosen.place else { panic!("WebGPU was asked for by name") };
-    (gpu.burn, outcome)
+    (gpu.burn.unwrap(), outcome)
 }
 
 fn expected_logits(bytes: &[u8]) -> Vec<f32> {

@@ -24,6 +24,12 @@ pub fn shard_names(index_json: &str) -> JsResult<Vec<String>> {
     Ok(index::shard_names(index_json)?)
 }
 
+/// Lets go of a GPU that is lost, so that the next loader opens another.
+#[wasm_bindgen(js_name = forgetGpu)]
+pub fn forget_gpu() {
+    device::forget_gpu();
+}
+
 /// Under which name packed weights of a format are kept; another layout has another name.
 #[wasm_bindgen(js_name = packedName)]
 pub fn packed_name(dtype: &str) -> String {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 pub use kernels::{KernelModule, Module};
-pub use loader::{Loader, packed_name, shard_names};
+pub use loader::{Loader, forget_gpu, packed_name, shard_names};
 pub use model::Model;
 pub use session::{Scorer, Session};
 

@@ -106,6 +106,12 @@ impl Model {
         Session::new(session, self.engine.config().clone(), self.defaults.clone())
     }
 
+    /// Takes a text, and a generation that is under way, to this model: the same one, loaded again.
+    #[wasm_bindgen(js_name = takeOver)]
+    pub fn take_over(&self, session: &Session) -> JsResult<()> {
+        session.with(|s| s.move_to(self.engine.clone(), self.tokenizer.clone()))
+    }
+
     /// A text to be scored.
     pub fn scorer(&self, ids: Vec<u32>) -> JsResult<Scorer> {
         let scorer = score::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?;

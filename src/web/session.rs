@@ -48,7 +48,8 @@ impl Session {
         Self { config, defaults, inner: Cell::new(Some(session)) }
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut session::Session<Engine>) -> T) -> JsResult<T> {
+    /// Uses it, unless another call does.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut session::Session<Engine>) -> T) -> JsResult<T> {
         let mut inner = take(&self.inner)?;
         let result = f(&mut inner);
         self.inner.set(Some(inner));

@@ -13,6 +13,8 @@ export interface Pace {
   signal: AbortSignal;
   /** Whether to end softly at the next token. */
   interrupted(): boolean;
+  /** Finds another device for the model and its texts after theirs was lost; throws where there is none. */
+  recover(lost: Error): Promise<void>;
 }
 
 type Step =
@@ -41,6 +43,7 @@ export async function generate(
   let [text, finish_reason] = ["", "length" as Answers["generate"]["finish_reason"]];
   const start_ms = performance.now();
   let first_ms = start_ms;
+  let has_recovered = false; // since the last step that went well: a device that cannot do one step is no use
   try {
     for (;;) {
       await breathe();
@@ -52,7 +55,16 @@ export async function generate(
         break;
       }
       const before = latencies.counters();
-      const step = (await session.step(pace.stride.n_tokens)) as Step;
+      let step: Step;
+      try {
+        step = (await session.step(pace.stride.n_tokens)) as Step;
+        has_recovered = false;
+      } catch (error) {
+        if (!isLost(error) || has_recovered) throw error;
+        await pace.recover(error); // text and random state are where they were
+        has_recovered = true;
+        continue;
+      }
       if (step.kind === "prefill") {
         pace.stride.took(step.ms);
         continue;
@@ -108,6 +120,11 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
     throw error;
   }
   return scorer.finish() as Score; // takes the scorer
+}
+
+/** Whether an error says that the device is gone. */
+export function isLost(error: unknown): error is Error {
+  return (error as { code?: string } | null)?.code === "device_lost";
 }
 
 /**

@@ -8,7 +8,7 @@ import { Progress } from "./progress.js";
 import { cacheKey } from "./source.js";
 import type { ProgressEvent } from "./types.js";
 import { Kernels } from "./kernels.js";
-import init, { Loader, packedName, shardNames, type Model } from "../wasm/gpt2_web.js";
+import init, { forgetGpu, Loader, packedName, shardNames, type Model } from "../wasm/gpt2_web.js";
 
 /** A model that is ready. */
 export interface Loaded {
@@ -44,6 +44,35 @@ export async function load(
   const has_locks = await navigator.locks?.query().then(() => true, () => false);
   if (source.kind !== "url" || !options.cache || !has_locks) return run();
   return navigator.locks.request(`gpt2-web ${cacheKey(source)}`, { signal }, run) as Promise<Loaded>;
+}
+
+/**
+ * Loads a model again whose GPU is lost: in the same format, on a GPU if there is still one, else on the CPU. The texts
+ * are for the caller to take over.
+ */
+export async function reload(
+  lost: Loaded,
+  reason: Error,
+  source: WireModel,
+  options: WireLoadOptions,
+  fetch: Fetch,
+  signal: AbortSignal,
+): Promise<Loaded> {
+  const again = (device: string) => load(source, { ...options, device, dtype: lost.info.dtype }, fetch, signal, () => undefined);
+  forgetGpu();
+  const loaded = await again(options.device).catch((error: unknown) => {
+    const { code } = error as { code?: string };
+    if (code !== "webgpu_not_available" && code !== "device_lost") throw error;
+    return again("wasm");
+  });
+  const { device, fallback_reason } = loaded.info;
+  const told = `the GPU was lost (${reason.message}); the model is loaded again, on ${device}`;
+  loaded.info = {
+    ...loaded.info,
+    fallback_reason: device === "webgpu" ? null : `the GPU was lost (${reason.message})${fallback_reason === null ? "" : `; ${fallback_reason}`}`,
+    warnings: [...new Set([...lost.info.warnings, ...loaded.info.warnings]), told],
+  };
+  return loaded;
 }
 
 async function loadAlone(

@@ -56,7 +56,8 @@ export type FromWorker =
 /** Answers, by request. */
 export interface Answers {
   load: Omit<GeneratorInfo, "model" | "revision">;
-  generate: Omit<GenerationResult, "recipe"> & { options: Record<string, unknown>; context_usage: number; prompt?: number[] };
+  /** `info`: what runs the model now, if its device was lost on the way. */
+  generate: Omit<GenerationResult, "recipe"> & { options: Record<string, unknown>; context_usage: number; prompt?: number[]; info?: Answers["load"] };
   /** Number of the new session. */
   "session-open": { session: number; context_usage: number };
   /** Context usage afterwards, tokens. */

@@ -1,11 +1,11 @@
 /** The worker: owns the WebAssembly module and the model, answers one request after the other. */
 
 import { abortError, makeError, toWire } from "./errors.js";
-import { generate, score, Stride, type Pace } from "./decode.js";
+import { generate, isLost, score, Stride, type Pace } from "./decode.js";
 import { estimate } from "./estimate.js";
-import { load, type Loaded } from "./load.js";
+import { load, reload, type Loaded } from "./load.js";
 import type { Fetch } from "./http.js";
-import type { FromWorker, ToWorker } from "./messages.js";
+import type { Answers, FromWorker, ToWorker } from "./messages.js";
 import { Latencies, type Counters } from "./latencies.js";
 import { ProxyFetch } from "./proxy-fetch.js";
 import type { Session } from "../wasm/gpt2_web.js";
@@ -31,6 +31,8 @@ const proxy = new ProxyFetch(post);
 const stride = new Stride();
 
 let loaded: Loaded | undefined;
+/** Loads the model again after its GPU was lost. */
+let again: ((lost: Loaded, reason: Error, signal: AbortSignal) => Promise<Loaded>) | undefined;
 let latencies = new Latencies(() => undefined);
 /** Continuations by `generator.generate`, which share one text for the sake of its prefix. */
 let shared: Session | undefined;
@@ -79,7 +81,7 @@ function enqueue(request: Request): void {
   const entry = { controller: new AbortController(), interrupted: false };
   running.set(request.id, entry);
   const { signal } = entry.controller;
-  const pace: Pace = { stride, signal, interrupted: () => entry.interrupted };
+  const pace: Pace = { stride, signal, interrupted: () => entry.interrupted, recover: (lost) => recover(lost, signal) };
   queue = queue.then(async () => {
     try {
       if (signal.aborted) throw abortError();
@@ -102,9 +104,9 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     const fetch: Fetch = request.options.custom_fetch ? proxy.fetch : (url, init) => scope.fetch(url, { ...init, cache });
     if (request.kind === "estimate") return estimate(request.model, request.options, fetch, pace.signal);
     loaded = await load(request.model, request.options, fetch, pace.signal, progress);
-    const { model } = loaded;
-    latencies = new Latencies(() => model.counters() as Counters);
-    shared = model.session();
+    again = (lost, reason, signal) => reload(lost, reason, request.model, request.options, fetch, signal);
+    latencies = new Latencies(() => loaded?.model.counters() as Counters);
+    shared = loaded.model.session();
     return loaded.info;
   }
   if (!loaded || !shared) throw new Error(`"${request.kind}" before a model is loaded`);
@@ -119,14 +121,20 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
         const session = find(request.session);
         session.append(ids);
         const prompt = Array.from(session.ids()); // a recipe begins where the text does
-        return { ...(await generate(session, request.options, pace, emit, latencies, () => session.rewind(ids.length))), prompt };
+        return told({ ...(await generate(session, request.options, pace, emit, latencies, () => session.rewind(ids.length))), prompt });
       }
       const { prefix_reuse } = shared.checkOptions(request.options) as { prefix_reuse: boolean };
       shared.replace(ids, prefix_reuse);
-      return generate(shared, request.options, pace, emit, latencies, () => undefined);
+      return told(await generate(shared, request.options, pace, emit, latencies, () => undefined));
     }
-    case "score":
-      return score(model.scorer(model.encode(request.text)), pace);
+    case "score": {
+      const run = ({ model }: Loaded) => score(model.scorer(model.encode(request.text)), pace);
+      return run(loaded).catch(async (error: unknown) => {
+        if (!isLost(error)) throw error;
+        await pace.recover(error);
+        return run(loaded as Loaded); // from the beginning: nothing of it has been told
+      });
+    }
     case "encode":
       return Array.from(model.encode(request.text));
     case "decode":
@@ -150,6 +158,24 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     default:
       throw new Error(`unknown request ${JSON.stringify(request satisfies never)}`);
   }
+}
+
+/** Whether `info` is not what the page was told at loading. */
+let has_moved = false;
+
+/** Moves the model and every text to another device after theirs was lost. */
+async function recover(lost: Error, signal: AbortSignal): Promise<void> {
+  if (!loaded || !again) throw lost;
+  const gone = loaded;
+  const fresh = await again(gone, lost, signal);
+  for (const session of [...sessions.values(), ...(shared ? [shared] : [])]) fresh.model.takeOver(session);
+  [loaded, has_moved] = [fresh, true];
+  gone.model.free();
+}
+
+/** An answer, with what runs the model now if that has changed. */
+function told(answer: Answers["generate"]): Answers["generate"] {
+  return has_moved && loaded ? { ...answer, info: loaded.info } : answer;
 }
 
 function find(number: number): Session {

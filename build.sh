@@ -192,13 +192,13 @@ run_check() {
   own_sources
   cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
   say "cargo fmt"
-  cargo fmt --check
+  cargo fmt --all --check
   cargo fmt --check --manifest-path fuzz/Cargo.toml
   say "cargo clippy"
-  cargo clippy --locked --all-targets -- -D warnings
+  cargo clippy --locked --workspace --all-targets -- -D warnings
   cargo clippy --locked --lib --tests --target "$wasm_target" -- -D warnings
   say "cargo doc"
-  RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+  RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --lib
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
   say "tsc"
   (cd www && npx tsc)

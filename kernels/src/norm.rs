@@ -33,7 +33,7 @@ pub fn activate(activation: Activation, x: F32x4) -> F32x4 {
     match activation {
         // 0.5 x (1 + tanh(u)) = x · sigmoid(2u), with u = √(2/π) (x + 0.044715 x³)
         Activation::GeluNew => {
-            let u2 = F32x4::splat(1.595_769_1) * x * (x * x).madd(F32x4::splat(0.044_715), one);
+            let u2 = F32x4::splat(1.595_769_2) * x * (x * x).madd(F32x4::splat(0.044_715), one);
             x * sigmoid(u2)
         }
         Activation::Gelu => x * F32x4::splat(0.5) * (one + erf(x * F32x4::splat(core::f32::consts::FRAC_1_SQRT_2))),

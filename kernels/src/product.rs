@@ -198,7 +198,7 @@ fn dot_q4(rows: &[[Chunk; GROUP]], scales: &[[u16; GROUP]], x: &[[i16; 8]]) -> F
 /// A normal half or zero as f32 in every lane.
 #[inline(always)]
 fn half_splat(half: u16) -> F32x4 {
-    let bits = (u32::from(half as i16 as i32 as u32) << 13) & 0x8fff_e000;
+    let bits = ((half as i16 as i32 as u32) << 13) & 0x8fff_e000;
     F32x4::splat(f32::from_bits(bits) * F16_SCALE)
 }
 

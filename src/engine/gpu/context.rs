@@ -47,7 +47,7 @@ pub(super) struct Context {
     /// The first thing that went wrong; nothing computed after it can be trusted.
     failure: Arc<Mutex<Option<Error>>>,
     counters: Cell<Counters>,
-    /// Buffers for reading back that nobody uses now.
+    /// Buffers for reading back that nobody uses now, the one that was used last at the end.
     staging: RefCell<Vec<Buffer>>,
     /// Milliseconds from any origin.
     pub clock: Cell<Option<fn() -> f64>>,
@@ -149,9 +149,10 @@ impl Context {
 
     /// A buffer of at least `n_bytes` to read back through; one that was used before, if there is one.
     pub fn staging(self: &Rc<Self>, n_bytes: u64) -> Staging {
+        let n_bytes = n_bytes.max(1024); // choices share their buffers, whatever their k
         let mut free = self.staging.borrow_mut();
-        let fits = |b: &Buffer| (n_bytes..=4 * n_bytes.max(1024)).contains(&b.size());
-        let found = free.iter().position(fits).map(|i| free.swap_remove(i));
+        let fits = |b: &Buffer| (n_bytes..=4 * n_bytes).contains(&b.size());
+        let found = free.iter().position(fits).map(|i| free.remove(i));
         let buffer =
             found.unwrap_or_else(|| self.buffer("staging", n_bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
         Staging { context: self.clone(), buffer, is_mapped: false }
@@ -220,10 +221,10 @@ impl Drop for Staging {
             self.buffer.unmap(); // also cancels a read that nobody waits for any more
         }
         let mut free = self.context.staging.borrow_mut();
-        match free.len() < MAX_FREE {
-            true => free.push(self.buffer.clone()),
-            false => self.buffer.destroy(),
+        if free.len() == MAX_FREE {
+            free.remove(0).destroy(); // the one that nobody has wanted for longest
         }
+        free.push(self.buffer.clone());
     }
 }
 

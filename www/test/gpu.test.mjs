@@ -1,0 +1,168 @@
+// The GPU engine in a browser, seen from outside: a worker whose WebGPU is watched tells what a token costs, and loses its
+// device when it is asked to. SwiftShader is right and slow, so all tests share one generator.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch } from "./browser.mjs";
+import { site } from "./site.mjs";
+
+let browser, page, served;
+
+/** Runs in the worker before the package does: counts calls, and keeps the device to destroy it. */
+function watch() {
+  const counts = { read_bytes: 0 };
+  let device;
+  let submits_left = 0;
+  let is_gone = false;
+  const wrap = (type, name, around) => {
+    const original = type.prototype[name];
+    counts[name] ??= 0;
+    type.prototype[name] = function (...given) {
+      counts[name] += 1;
+      const call = () => original.apply(this, given);
+      return around ? around(call, given, this) : call();
+    };
+  };
+  wrap(GPU, "requestAdapter", (call) => (is_gone ? Promise.resolve(null) : call()));
+  wrap(GPUAdapter, "requestDevice", async (call) => (device = await call()));
+  for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"]) wrap(GPUDevice, name);
+  for (const name of ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"]) wrap(GPUComputePassEncoder, name);
+  wrap(GPUBuffer, "mapAsync", (call, [, offset = 0, size], buffer) => {
+    counts.read_bytes += size ?? buffer.size - offset;
+    return call();
+  });
+  wrap(GPUQueue, "submit", (call) => {
+    call();
+    if (submits_left > 0 && --submits_left === 0) device.destroy();
+  });
+  const channel = new BroadcastChannel("watch");
+  channel.onmessage = ({ data }) => {
+    if (data.destroy_after !== undefined) submits_left = data.destroy_after;
+    if (data.is_gone !== undefined) is_gone = data.is_gone;
+    channel.postMessage({ counts: { ...counts } });
+  };
+}
+
+before(async () => {
+  served = await site();
+  browser = await launch();
+  page = await (await browser.newContext()).newPage();
+  await page.goto(served.url);
+  await page.evaluate(async (watch) => {
+    const gpt2 = await import("/package/dist/index.js");
+    const module = (text) => URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+    const imports = [module(`(${watch})()`), new URL("/package/dist/worker.js", location.href).href];
+    const worker = new Worker(module(imports.map((url) => `import ${JSON.stringify(url)};`).join("\n")), { type: "module" });
+    const channel = new BroadcastChannel("watch");
+    /** Tells the watcher something. → the counts so far */
+    window.tell = (message) =>
+      new Promise((resolve) => {
+        channel.onmessage = ({ data }) => resolve(data.counts);
+        channel.postMessage(message);
+      });
+    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker });
+  }, watch.toString());
+}, { timeout: 300_000 });
+after(async () => {
+  await browser?.close();
+  served?.close();
+});
+
+const PROMPT = "Once upon a time there was a little girl";
+const GREEDY = { do_sample: false, eos_token_id: null };
+const SAMPLED = { top_k: 50, top_p: 0.95, temperature: 1.1, seed: 5, eos_token_id: null };
+
+/** Writes, and tells what that took of the GPU. */
+const write = (options, message = {}) =>
+  page.evaluate(
+    async ({ prompt, options, message }) => {
+      const before = await tell(message);
+      const { text, token_ids, info } = await generator.complete(prompt, options);
+      const after = await tell({});
+      return { text, token_ids, info, used: Object.fromEntries(Object.keys(after).map((name) => [name, after[name] - before[name]])) };
+    },
+    { prompt: PROMPT, options, message },
+  );
+
+test("a token is one submit of few dispatches, creates nothing and reads back little", { timeout: 300_000 }, async () => {
+  const n_layer = 4;
+  for (const options of [GREEDY, SAMPLED]) {
+    await write({ ...options, max_new_tokens: 16 }); // the cache has room from here on
+    const short = await write({ ...options, max_new_tokens: 4 });
+    const long = await write({ ...options, max_new_tokens: 16 });
+    const per_12 = (name) => long.used[name] - short.used[name];
+    // where host and device differ (rounding) a pass is run again
+    const n_passes = options === GREEDY ? 12 : 14;
+    assert.ok(per_12("submit") <= n_passes && per_12("submit") >= 12, `${per_12("submit")} submits`);
+    assert.ok(per_12("dispatchWorkgroups") <= n_passes * (2 + 5 * n_layer + 2), `${per_12("dispatchWorkgroups")} dispatches`);
+    for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"]) {
+      assert.equal(long.used[name], 0, name);
+    }
+    assert.ok(per_12("read_bytes") <= 12 * 1024, `${per_12("read_bytes")} bytes`);
+    console.log(`per token: ${per_12("submit") / 12} submits, ${per_12("dispatchWorkgroups") / 12} dispatches, ${per_12("read_bytes") / 12} bytes read`);
+  }
+  const stats = await page.evaluate(() => generator.stats());
+  console.log(`encode_ms_per_token ${stats.encode_ms_per_token.toFixed(3)}`);
+  assert.ok(stats.encode_ms_per_token < 5);
+  assert.ok(stats.submits_per_token <= 1.1 && stats.read_bytes_per_token <= 1024 && stats.objects_per_token === 0);
+});
+
+test("an abort in mid-sentence is heard, and the next text is whole", { timeout: 300_000 }, async () => {
+  const expected = await write({ ...GREEDY, max_new_tokens: 6 });
+  const n_seen = await page.evaluate(
+    async ({ prompt, options }) => {
+      const controller = new AbortController();
+      let n = 0;
+      try {
+        for await (const _ of generator.generate(prompt, { ...options, max_new_tokens: 100, signal: controller.signal })) if (++n === 3) controller.abort();
+      } catch (error) {
+        return error.name === "AbortError" ? n : error.name;
+      }
+    },
+    { prompt: PROMPT, options: GREEDY },
+  );
+  assert.equal(n_seen, 3);
+  assert.equal((await write({ ...GREEDY, max_new_tokens: 6 })).text, expected.text);
+});
+
+test("a device destroyed in mid-sentence: the same stream goes on", { timeout: 300_000 }, async () => {
+  const options = { ...SAMPLED, max_new_tokens: 12 };
+  const undisturbed = await write(options);
+  // a text that is older than the loss
+  await page.evaluate(async (options) => {
+    window.session = generator.session();
+    await session.append("The old king");
+    window.session_text = (await session.clone().generate("", options).result).text;
+  }, options);
+  const disturbed = await write(options, { destroy_after: 6 });
+  assert.deepEqual(disturbed.token_ids, undisturbed.token_ids);
+  assert.equal(disturbed.text, undisturbed.text);
+  assert.equal(disturbed.used.requestDevice, 1);
+  assert.deepEqual([undisturbed.info, disturbed.info.device, disturbed.info.fallback_reason], [undefined, "webgpu", null]);
+  assert.match(disturbed.info.warnings.join(), /GPU was lost .* loaded again, on webgpu/);
+  const older = await page.evaluate(async (options) => [window.session_text, (await session.generate("", options).result).text], options);
+  assert.equal(older[1], older[0]);
+});
+
+test("where there is no other GPU the CPU goes on, and it is said", { timeout: 300_000 }, async () => {
+  const options = { ...GREEDY, max_new_tokens: 10 };
+  const undisturbed = await write(options);
+  const disturbed = await write(options, { destroy_after: 5, is_gone: true });
+  assert.equal(disturbed.text, undisturbed.text);
+  assert.equal(disturbed.info.device, "wasm");
+  assert.match(disturbed.info.fallback_reason, /GPU was lost/);
+  assert.equal((await write(options)).text, undisturbed.text);
+});
+
+test("dispose ends the worker, and with it everything on the GPU", async () => {
+  const found = await page.evaluate(async () => {
+    let n = 0;
+    const { terminate } = Worker.prototype;
+    Worker.prototype.terminate = function () {
+      n += 1;
+      terminate.call(this);
+    };
+    await generator.dispose();
+    return [n, await generator.stats().catch((error) => error.code)];
+  });
+  assert.deepEqual(found, [1, "disposed"]);
+});

@@ -76,6 +76,7 @@ impl AdapterInfo {
 
 /// Where a model is going to run.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one of them
 pub enum Place {
     /// The kernels, on the CPU.
     Cpu,

@@ -29,13 +29,13 @@ use std::rc::Rc;
 
 use wgpu::SubmissionIndex;
 
+pub use super::{Choose, Chosen};
 pub use ahead::{Input, Pending};
 pub use cache::GpuCache;
 pub use context::Counters;
 pub use image::Plan;
 pub use load::Loader;
 pub use model::MAX_K;
-pub use super::{Choose, Chosen};
 
 use self::attentions::Attentions;
 use self::cache::CacheShape;

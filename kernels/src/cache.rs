@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::layout::Dims;
-use crate::simd::{F32x4, I16x8, I32x4, widen_i8};
+use crate::simd::{F32x4, I16x8, I32x4, each_nearest, widen_i8};
 
 /// Tokens in one page; even, since values are stored in pairs of tokens.
 pub const PAGE: usize = 64;
@@ -85,9 +85,12 @@ fn quantise<'a>(x: &[f32], into: impl Iterator<Item = &'a mut u8>) -> f32 {
     let largest = x.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
     let nothing: f32 = x.iter().map(|x| x * 0.0).sum();
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    for (into, x) in into.zip(x) {
-        *into = libm::rintf(x * inverse).clamp(-127.0, 127.0) as i8 as u8;
-    }
+    let mut into = into;
+    each_nearest(x, inverse, |_, q| {
+        if let Some(into) = into.next() {
+            *into = q.clamp(-127, 127) as i8 as u8;
+        }
+    });
     largest / 127.0 + nothing
 }
 
@@ -110,10 +113,10 @@ impl Head {
         }
     }
 
-    /// Adds Σ weight · v over the first tokens. weights: one for each; pairs: room; out: [D'/4]
-    pub fn add_values(&self, weights: &[f32], pairs: &mut Vec<[i16; 2]>, out: &mut [[f32; 4]]) {
+    /// Adds Σ weight · v over the first tokens. weights: one for each; out: [D'/4]
+    pub fn add_values(&self, weights: &[f32], out: &mut [[f32; 4]]) {
         for (page, weights) in self.pages.iter().zip(weights.chunks(PAGE)) {
-            add_page_values(page, weights, pairs, out);
+            add_page_values(page, weights, out);
         }
     }
 }
@@ -208,14 +211,13 @@ impl Query {
         const Q_MAX: f32 = 32767.0;
         let inverse = if largest > 0.0 { Q_MAX / largest } else { 0.0 };
         let i16s: &mut [i16] = bytemuck::cast_slice_mut(&mut self.i16s);
-        for (into, q) in i16s.iter_mut().zip(f32s.iter()) {
-            *into = libm::rintf(q * inverse) as i16;
-        }
+        each_nearest(f32s, inverse, |i, q| i16s[i] = q as i16);
         self.scale = largest / Q_MAX + f32s.iter().map(|q| q * 0.0).sum::<f32>();
     }
 }
 
-/// Scores of the page's first tokens, one for each of `scores`.
+/// Scores of the page's first tokens, one for each of `scores`. (Not inlined: see `product::dot_one`.)
+#[inline(never)]
 fn page_scores(page: &HeadPage, q: &Query, scores: &mut [f32]) {
     match page {
         HeadPage::F32 { keys, .. } => {
@@ -245,8 +247,9 @@ fn page_scores(page: &HeadPage, q: &Query, scores: &mut [f32]) {
     }
 }
 
-/// Adds Σ weight · v over the page's first tokens, one for each of `weights`.
-fn add_page_values(page: &HeadPage, weights: &[f32], pairs: &mut Vec<[i16; 2]>, out: &mut [[f32; 4]]) {
+/// Adds Σ weight · v over the page's first tokens, one for each of `weights`. (Not inlined: see `product::dot_one`.)
+#[inline(never)]
+fn add_page_values(page: &HeadPage, weights: &[f32], out: &mut [[f32; 4]]) {
     match page {
         HeadPage::F32 { values, .. } => {
             for (&weight, value) in weights.iter().zip(values.chunks_exact(out.len())) {
@@ -259,16 +262,18 @@ fn add_page_values(page: &HeadPage, weights: &[f32], pairs: &mut Vec<[i16; 2]>, 
         HeadPage::I8 { values, value_scales, .. } => {
             // the values' scales go into the weights, and these become i16: a lane adds PAGE products below 2³¹
             const W_MAX: f32 = 32767.0;
-            let scaled = || weights.iter().zip(value_scales).map(|(w, s)| w * s);
-            let largest = scaled().fold(0.0, f32::max);
-            let nothing: f32 = scaled().map(|w| w * 0.0).sum();
-            let inverse = if largest > 0.0 { W_MAX / largest } else { 0.0 };
-            pairs.clear();
-            pairs.resize(weights.len().div_ceil(2), [0; 2]);
-            let flat: &mut [i16] = pairs.as_flattened_mut();
-            for (into, w) in flat.iter_mut().zip(scaled()) {
-                *into = libm::rintf(w * inverse) as i16;
+            let mut scaled = [0.0; PAGE];
+            let (mut largest, mut nothing) = (0.0_f32, 0.0);
+            for ((scaled, w), s) in scaled.iter_mut().zip(weights).zip(value_scales) {
+                *scaled = w * s;
+                largest = largest.max(*scaled);
+                nothing += *scaled * 0.0;
             }
+            let inverse = if largest > 0.0 { W_MAX / largest } else { 0.0 };
+            let mut pairs = [[0_i16; 2]; PAGE / 2];
+            let flat = pairs.as_flattened_mut();
+            each_nearest(&scaled[..weights.len()], inverse, |i, w| flat[i] = w as i16);
+            let pairs = &pairs[..weights.len().div_ceil(2)];
             let scale = F32x4::splat(largest / W_MAX + nothing);
             let n = out.len() / 2; // 16-byte pieces of a pair
             for (piece, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {

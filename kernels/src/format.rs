@@ -13,7 +13,7 @@
 use half::f16;
 
 use crate::layout::{BLOCK, GROUP};
-use crate::simd::Chunk;
+use crate::simd::{Chunk, F32x4, each_nearest};
 
 /// How the numbers of a matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +96,7 @@ pub fn pack_row(
             // of a row of subnormals the inverse is beyond f32: such a row is nothing
             let inverse = if inverse.is_finite() { inverse } else { 0.0 };
             for (chunk, piece) in chunks.zip(pieces) {
-                for (byte, x) in chunk.iter_mut().zip(piece) {
-                    *byte = libm::rintf(x * inverse).clamp(-127.0, 127.0) as i8 as u8;
-                }
+                each_nearest(piece, inverse, |i, q| chunk[i] = q.clamp(-127, 127) as i8 as u8);
             }
             if inverse == 0.0 { 0.0 } else { largest / 127.0 }
         }
@@ -112,9 +110,10 @@ pub fn pack_row(
                 }
                 let block_scale = best_block_scale(&block);
                 scales[row] = block_scale.to_bits();
+                let mut nibbles = [0; BLOCK];
+                each_nearest(&block, inverse_of(block_scale), |i, q| nibbles[i] = (q.clamp(-8, 7) + 8) as u8);
                 for (i, byte) in chunk.iter_mut().enumerate() {
-                    let [low, high] = [block[i], block[BLOCK / 2 + i]].map(|x| nibble(x, block_scale.to_f32()));
-                    *byte = (low + 8) as u8 | ((high + 8) as u8) << 4;
+                    *byte = nibbles[i] | nibbles[BLOCK / 2 + i] << 4;
                 }
             }
             scale
@@ -163,8 +162,9 @@ fn normal_half(x: f32) -> f16 {
     if h.to_f32().abs() < f16::MIN_POSITIVE.to_f32() { f16::ZERO } else { h }
 }
 
-fn nibble(x: f32, scale: f32) -> i8 {
-    if scale == 0.0 { 0 } else { libm::rintf(x / scale).clamp(-8.0, 7.0) as i8 }
+/// What a block's values are multiplied by to be counted in steps of this scale.
+fn inverse_of(scale: f16) -> f32 {
+    if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() }
 }
 
 /// The scale with the least squared error of those tried around "the largest magnitude becomes -8" (which uses all 16
@@ -174,10 +174,13 @@ fn best_block_scale(block: &[f32; BLOCK]) -> f16 {
     let mut best = (f32::INFINITY, f16::ZERO);
     for divisor in [-8.0, -8.5, -7.5, -9.0, 7.0, 7.5, 6.5, 8.0] {
         let scale = normal_half(largest / divisor);
-        let error = block.iter().fold(0.0, |sum, &x| {
-            let e = x - scale.to_f32() * f32::from(nibble(x, scale.to_f32()));
-            sum + e * e
+        let (step, inverse) = (F32x4::splat(scale.to_f32()), F32x4::splat(inverse_of(scale)));
+        let squares = block.as_chunks().0.iter().map(F32x4::load).fold(F32x4::splat(0.0), |sum, x| {
+            let q = (x * inverse).nearest().max(F32x4::splat(-8.0)).min(F32x4::splat(7.0));
+            let e = x - step * q;
+            e.madd(e, sum)
         });
+        let error = squares.lanes().into_iter().sum();
         if error < best.0 {
             best = (error, scale);
         }

@@ -83,7 +83,6 @@ struct Own {
     widened: Widened,
     query: Query,
     scores: Vec<f32>,
-    pairs: Vec<[i16; 2]>,
 }
 
 impl Scratch {
@@ -97,7 +96,6 @@ impl Scratch {
             widened: Widened::default(),
             query: Query::new(c / n_head),
             scores: Vec::new(),
-            pairs: Vec::new(),
         };
         Self {
             x: lines(c),
@@ -316,7 +314,7 @@ impl<'a> Pass<'a> {
             // SAFETY: each head's output is its own
             let out = unsafe { self.heads.get_mut(at..at + d_lines) };
             out.fill([0.0; 4]);
-            cache.add_values(&own.scores, &mut own.pairs, out);
+            cache.add_values(&own.scores, out);
         }
     }
 
@@ -359,7 +357,8 @@ fn embedding(wte: &Matrix, image: &[u8], id: usize, out: &mut [f32]) {
     unpack_row(wte.dtype, cast_slice(quants), &[], scales.get(id).copied().unwrap_or(1.0), row, out);
 }
 
-/// Softmax in place.
+/// Softmax in place. (Not inlined: see `product::dot_one`.)
+#[inline(never)]
 fn softmax(x: &mut [f32]) {
     // subtract the maximum so exp() cannot overflow
     let max = F32x4::splat(x.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x)));

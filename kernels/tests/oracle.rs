@@ -291,7 +291,7 @@ fn attention_over_the_cache_equals_the_oracle() {
                 }
                 let weights: Vec<f32> = (0..n_keys).map(|_| rng.normal().abs() / n_keys as f32).collect();
                 let mut out = vec![[0.0; 4]; padded_dim(d) / 4];
-                head.add_values(&weights, &mut Vec::new(), &mut out);
+                head.add_values(&weights, &mut out);
                 for (i, found) in out.as_flattened()[..d].iter().enumerate() {
                     let expected: f32 = weights.iter().zip(&v).map(|(w, v)| w * v[i]).sum();
                     let bound: f32 =

@@ -33,3 +33,18 @@ impl F32x4 {
         p * n.to_i32().power_of_two()
     }
 }
+
+/// Hands the nearest whole number of each x · scale to `put(index, number)`; NaN gives 0.
+#[inline(always)]
+pub fn each_nearest(x: &[f32], scale: f32, mut put: impl FnMut(usize, i32)) {
+    let (lanes, rest) = x.as_chunks::<4>();
+    let nearest = |x: F32x4| (x * F32x4::splat(scale)).nearest().lanes();
+    for (i, x) in lanes.iter().enumerate() {
+        for (j, q) in nearest(F32x4::load(x)).into_iter().enumerate() {
+            put(4 * i + j, q as i32);
+        }
+    }
+    for (i, &x) in rest.iter().enumerate() {
+        put(4 * lanes.len() + i, nearest(F32x4::splat(x))[0] as i32);
+    }
+}

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 
-/// One of the engines.
+/// One of the engines; there is one in a page, so their sizes are no matter.
+#[allow(clippy::large_enum_variant)]
 pub enum Any<K> {
     /// The kernels.
     Cpu(Cpu<K>),

@@ -191,7 +191,8 @@ export class Generator {
     });
   }
 
-  #result({ options, context_usage: _, prompt: whole, ...answer }: Answers["generate"], given: string | number[]): GenerationResult {
+  #result({ options, context_usage: _, prompt: whole, info, ...answer }: Answers["generate"], given: string | number[]): GenerationResult {
+    Object.assign(this.info, info); // where a device was lost on the way, something else runs the model now
     const { model, revision, device, dtype } = this.info;
     const recipe = { model, revision, device, dtype, prompt: whole ?? given, ...options };
     return { ...answer, recipe };

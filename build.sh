@@ -21,7 +21,8 @@ usage() {
 ./build.sh build         build the package into www/dist
 ./build.sh check         format, lints, types
 ./build.sh fuzz [sec]    fuzz everything that reads a file of a checkpoint, so long each (default 60 seconds)
-./build.sh bench         measure the engine in headless Chromium (see www/bench/bench.mjs for options)
+./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
+                         cpu (the kernels, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
 ./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
 ./build.sh pack          leave the npm package in dist/
 ./build.sh help          this text
@@ -196,7 +197,7 @@ run_check() {
   cargo fmt --check --manifest-path fuzz/Cargo.toml
   say "cargo clippy"
   cargo clippy --locked --workspace --all-targets -- -D warnings
-  cargo clippy --locked --lib --tests --target "$wasm_target" -- -D warnings
+  cargo clippy --locked --lib --test web --target "$wasm_target" -- -D warnings
   say "cargo doc"
   RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --lib
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
@@ -232,11 +233,12 @@ run_bench() {
   case "${1:-page}" in
     quality) GPT2_WEB_QUALITY_ALL=1 cargo test --locked --test quality -- --nocapture ;;
     cpu) shift; cargo bench --locked -p gpt2-kernels -- "$@" ;;
+    gpu) shift; cargo bench --locked --profile dev --bench gpu -- "$@" ;;
     xl) shift; need_browser; run_pack; exec node www/bench/xl.mjs "$@" ;;
     peers) shift; need_browser; run_pack; exec node www/bench/peers.mjs "$@" ;;
     load) shift; need_browser; build; exec node www/bench/load.mjs "$@" ;;
     page) shift || true; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
-    *) die "no such bench: $1 (page, load, cpu, peers, quality)" ;;
+    *) die "no such bench: $1 (page, load, peers, xl, cpu, gpu, quality)" ;;
   esac
 }
 

@@ -104,6 +104,7 @@ async fn expected(activation: Activation) -> Result<Expected> {
     let mut expected: Expected = serde_json::from_str(EXPECTED)
         .map_err(|e| Error::file("expected.json", "the self-test's answers", e.to_string()))?;
     if activation != Activation::GeluNew {
+        #[allow(clippy::redundant_closure)] // the function alone is not general enough in its lifetimes
         let engine = Cpu::load(config(activation)?, Dtype::Fp32, |stream| read_into(stream))?;
         let mut cache = engine.new_cache();
         expected.logits_last = engine.forward(&mut cache, &expected.ids, Rows::Last, false).await?.logits;
@@ -162,6 +163,7 @@ mod tests {
             assert!(pollster::block_on(run_reference(&Device::flex(), activation)).unwrap().starts_with("passed"));
         }
         for dtype in Dtype::ALL {
+            #[allow(clippy::redundant_closure)] // as above
             let engine = Cpu::load(config(Gelu).unwrap(), dtype, |stream| read_into(stream));
             let outcome = pollster::block_on(run(&engine.unwrap(), dtype)).unwrap();
             println!("{}: {outcome}", dtype.name());

@@ -230,7 +230,7 @@ impl<S: Sink> CheckpointStream<S> {
         let name = names::canonical(&rest[0].name);
         match purpose {
             Use::PassBy => {}
-            Use::Compare(dtype) => self.head_hash = Some(fingerprint(self.head_hash, &part.to_f32(dtype, taken))),
+            Use::Compare(dtype) => self.head_hash = Some(fingerprint(self.head_hash, &part.numbers(dtype, taken))),
             Use::Keep(dtype) => {
                 let in_file = |error: Error| match error {
                     Error::Checkpoint { tensor: None, expected, found, .. } => {
@@ -238,7 +238,7 @@ impl<S: Sink> CheckpointStream<S> {
                     }
                     other => other,
                 };
-                let values = part.to_f32(dtype, taken);
+                let values = part.numbers(dtype, taken);
                 if self.config.tie_word_embeddings && name == "wte.weight" {
                     self.wte_hash = Some(fingerprint(self.wte_hash, &values));
                 }
@@ -289,7 +289,7 @@ struct Part(Vec<u8>);
 
 impl Part {
     /// The numbers that are whole with these bytes.
-    fn to_f32(&mut self, dtype: Dtype, mut bytes: &[u8]) -> Vec<f32> {
+    fn numbers(&mut self, dtype: Dtype, mut bytes: &[u8]) -> Vec<f32> {
         let mut values = Vec::with_capacity(bytes.len() / dtype.n_bytes() + 1);
         if !self.0.is_empty() {
             bytes = fill(&mut self.0, bytes, dtype.n_bytes());

@@ -362,7 +362,10 @@ mod tests {
                 let block = &layout.blocks[0];
                 for matrix in [&block.c_attn, &block.c_proj, &block.c_fc, &block.mlp_c_proj, &layout.wte] {
                     let s = MatvecShape::new(matrix);
-                    assert!(s.team % 4 == 0 && s.n_threads % s.team == 0 && s.n_threads <= MAX_THREADS, "{s:?}");
+                    assert!(
+                        s.team.is_multiple_of(4) && s.n_threads.is_multiple_of(s.team) && s.n_threads <= MAX_THREADS,
+                        "{s:?}"
+                    );
                     let n_groups = matrix.n_rows_padded() / GROUP;
                     assert!(s.n_workgroups == 1024 || s.n_workgroups * (s.n_threads / s.team) >= n_groups, "{s:?}");
                     assert!((s.n_workgroups - 1) * (s.n_threads / s.team) < n_groups, "none is idle: {s:?}");

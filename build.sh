@@ -199,7 +199,7 @@ run_check() {
   cargo clippy --locked --workspace --all-targets -- -D warnings
   cargo clippy --locked --lib --test web --target "$wasm_target" -- -D warnings
   say "cargo doc"
-  RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --lib
+  RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
   say "tsc"
   (cd www && npx tsc)

@@ -215,6 +215,8 @@ run_test() {
   say "native tests"
   cargo test --locked --workspace
   run_fuzz 10 -seed=1
+  # a test on the software GPU compiles every pipeline first, which takes the runner's 20 seconds and more
+  export WASM_BINDGEN_TEST_TIMEOUT=300
   say "WebAssembly tests in headless Chromium"
   node www/test/webdriver.mjs "$CARGO_TARGET_DIR/webdriver.json"
   WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" \

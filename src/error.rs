@@ -62,6 +62,9 @@ pub enum Error {
     /// The model's output cannot be sampled from: NaN, infinite, or nothing left after masking.
     #[error("logits cannot be sampled from: {0}")]
     InvalidLogits(String),
+    /// The caller wants this ended; text and cache are as before the call.
+    #[error("interrupted")]
+    Interrupted,
     /// A call that cannot be made now, such as a second `next` while the first is running.
     #[error("invalid state: {0}")]
     InvalidState(String),
@@ -82,6 +85,7 @@ impl Error {
             Error::DeviceLost(_) => "device_lost",
             Error::OutOfMemory { .. } => "out_of_memory",
             Error::InvalidLogits(_) => "invalid_logits",
+            Error::Interrupted => "interrupted",
             Error::InvalidState(_) => "invalid_state",
         }
     }

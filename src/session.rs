@@ -1,7 +1,7 @@
 //! The loop: prefill the prompt once, then decode one token at a time.
 //!
-//! The caller pulls: each [`Session::step`] does a bounded piece of work and returns, so that a page can stay alive and
-//! cancel between any two of them.
+//! The caller pulls: each [`Session::step`] does a bounded piece of work and returns, so that a page can cancel between
+//! any two of them. An engine for which a piece takes long lets the page live, and be heard, in its midst.
 //!
 //! Where an engine can choose the next token itself, a step reads that choice and the few best logits while the pass after
 //! it runs already. The sampler here decides all the same: a pass that ran ahead of another token, or past the end of the
@@ -269,13 +269,13 @@ impl<E: Engine> Session<E> {
         self.run.as_ref().map_or(0, |run| run.n_prompt)
     }
 
-    /// Does the next piece of work: runs at most `max_tokens` of the prompt (at least one), or chooses a token. How many
-    /// tokens can be run before somebody who cancels has to wait is for the caller to measure.
+    /// Does the next piece of work: runs at most `max_tokens` of the prompt (at least one), or chooses a token.
     ///
     /// # Errors
     /// [`Error::InvalidState`] if no generation is under way, [`Error::InvalidLogits`] if the model's output is not
-    /// finite or all of it is masked, [`Error::DeviceLost`] if the device fails. An error ends the generation, except for
-    /// that last one: after [`Session::move_to`] the next step goes on where this one was to.
+    /// finite or all of it is masked, [`Error::DeviceLost`] if the device fails, [`Error::Interrupted`] if the engine has
+    /// been told to stop. An error ends the generation, except for the last two: the next step (after
+    /// [`Session::move_to`], if the device is lost) goes on where this one was to.
     pub async fn step(&mut self, max_tokens: usize) -> Result<Step> {
         let Some(mut run) = self.run.take() else {
             return Err(Error::InvalidState("no generation is under way".into()));
@@ -283,7 +283,7 @@ impl<E: Engine> Session<E> {
         let step = self.advance(&mut run, max_tokens.max(1)).await;
         match step {
             Ok(Step::Prefill { .. } | Step::Token(_, None)) => self.run = Some(run),
-            Err(Error::DeviceLost(_)) => self.run = Some(Run { ahead: None, ..run }),
+            Err(Error::DeviceLost(_) | Error::Interrupted) => self.run = Some(Run { ahead: None, ..run }),
             Ok(Step::Full | Step::Token(_, Some(_))) | Err(_) => {}
         }
         step

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::format::Dtype;
 use crate::layout::BLOCK;
-use crate::simd::{F32x4, I32x4};
+use crate::simd::{F32x4, arrange_for_nibbles, magnitude, nearest_i16};
 
 /// Tokens that are multiplied together: eight sums, four rows and the rest fit sixteen registers.
 pub const TILE: usize = 2;
@@ -14,8 +14,9 @@ pub const TILE: usize = 2;
 /// [`TILE`] tokens, whose vectors take turns along k.
 ///
 /// For q8 and q4 each vector x is held as round(x / s) with s = max|x| / q_max. No sum of a lane may leave an i32: a
-/// lane of the product adds K'/4 terms of at most 127 · q_max, so q_max = min(32767, (2³¹ - 1) / (127 · K'/4)), which is
-/// 22016 or more up to K = 3072: the error of the activations is a hundredth of that of 8-bit weights.
+/// lane of the product adds K'/4 terms of at most 127 · q_max, so q_max = min(127 · 257, (2³¹ - 1) / (127 · K'/4)), which is
+/// 22016 or more up to K = 3072: the error of the activations is a hundredth of that of 8-bit weights. (127 · 257 is the
+/// largest number that two signed bytes can say.)
 #[derive(Default)]
 pub struct Activations {
     n_tokens: usize,
@@ -25,6 +26,8 @@ pub struct Activations {
     i16s: Vec<[i16; 8]>,
     /// s, [T]
     scales: Vec<f32>,
+    /// Of the only vector, for q4: -8 Σ x over each block, [K'/32]
+    block_offsets: Vec<i32>,
     /// The vector that is being written: [K']
     vector: Vec<[f32; 8]>,
 }
@@ -39,6 +42,7 @@ impl Activations {
             f32s: vec![[0.0; 4]; room * width / 4],
             i16s: vec![[0; 8]; room * width / 8],
             scales: vec![0.0; room],
+            block_offsets: vec![0; width / BLOCK],
             vector: vec![[0.0; 8]; width / 8],
         }
     }
@@ -59,9 +63,14 @@ impl Activations {
         &self.f32s[..2 * self.vector.len()]
     }
 
-    /// The only vector, in units of [`Self::scale`]: [K'/8]
+    /// The only vector, in units of [`Self::scale`]; for q4 as [`crate::simd::dot_nibbles`] wants it: [K'/8]
     pub fn i16s(&self) -> &[[i16; 8]] {
         &self.i16s[..self.vector.len()]
+    }
+
+    /// What [`crate::simd::dot_nibbles`] has too much for each block: [K'/32]
+    pub fn block_offsets(&self) -> &[i32] {
+        &self.block_offsets
     }
 
     /// Tile `i`: [K'/4, TILE]
@@ -97,26 +106,31 @@ impl Activations {
             Dtype::Q8 | Dtype::Q4 => {
                 let into = self.i16s[first..].iter_mut().step_by(tile);
                 self.scales[t] = quantise(&self.vector, into);
+                if dtype == Dtype::Q4 && tile == 1 {
+                    self.arrange();
+                }
             }
+        }
+    }
+
+    /// Makes the only vector what [`crate::simd::dot_nibbles`] wants.
+    fn arrange(&mut self) {
+        let n = self.vector.len();
+        for (block, offset) in self.i16s[..n].as_chunks_mut::<4>().0.iter_mut().zip(&mut self.block_offsets) {
+            *offset = -8 * block.as_flattened().iter().map(|&x| i32::from(x)).sum::<i32>();
+            *block = arrange_for_nibbles(*block);
         }
     }
 }
 
 /// Writes round(x / s). x: [K'/8] → s
 fn quantise<'a>(x: &[[f32; 8]], into: impl Iterator<Item = &'a mut [i16; 8]>) -> f32 {
-    let (mut largest, mut nothing) = (F32x4::splat(0.0), F32x4::splat(0.0));
-    for x in x.as_flattened().as_chunks().0.iter().map(F32x4::load) {
-        largest = largest.max(x.abs());
-        nothing = x.madd(F32x4::splat(0.0), nothing);
-    }
-    let largest = largest.lanes().into_iter().fold(0.0, f32::max);
-    let q_max = (i32::MAX as usize / (127 * x.len() * 2)).min(32767) as f32;
+    let (largest, nothing) = magnitude(x.as_flattened());
+    let q_max = (i32::MAX as usize / (127 * x.len() * 2)).min(127 * 257) as f32;
     let inverse = F32x4::splat(if largest > 0.0 { q_max / largest } else { 0.0 });
-    let whole = |x: &[f32; 4]| -> I32x4 { (F32x4::load(x) * inverse).nearest().to_i32() };
     for (into, x) in into.zip(x) {
-        let [low, high] = x.as_chunks::<4>().0 else { continue };
-        whole(low).narrow(whole(high)).store(into);
+        nearest_i16(x, inverse).store(into);
     }
-    // 0 · x is NaN where x is not finite, and then so are the scale and the logits, which says it
-    largest / q_max + nothing.lanes().iter().sum::<f32>()
+    // where x is not finite, neither are the scale and the logits, which says it
+    largest / q_max + nothing
 }

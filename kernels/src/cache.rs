@@ -7,10 +7,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::layout::Dims;
-use crate::simd::{F32x4, I16x8, I32x4, each_nearest, widen_i8};
+use crate::simd::{F32x4, I16x8, I32x4, magnitude, nearest_i16, widen_i8};
 
-/// Tokens in one page; even, since values are stored in pairs of tokens.
-pub const PAGE: usize = 64;
+/// Tokens in one page; even, since values are stored in pairs of tokens. Reading begins anew at each page, which costs some
+/// percent of a token at 64, and a short text takes a whole one.
+pub const PAGE: usize = 128;
 
 /// One page of one head: its keys and values.
 #[derive(Clone)]
@@ -61,15 +62,15 @@ impl HeadPage {
         match self {
             Self::F32 { keys, values } => {
                 for (into, from) in [(keys, k), (values, v)] {
-                    let into: &mut [f32] = bytemuck::cast_slice_mut(&mut into[slot * d / 4..][..d / 4]);
+                    let into = into[slot * d / 4..][..d / 4].as_flattened_mut();
                     into[..from.len()].copy_from_slice(from);
                 }
             }
             Self::I8 { keys, key_scales, values, value_scales } => {
-                let keys: &mut [u8] = bytemuck::cast_slice_mut(&mut keys[slot * d / 16..][..d / 16]);
-                key_scales[slot] = quantise(k, keys.iter_mut());
-                let pair: &mut [u8] = bytemuck::cast_slice_mut(&mut values[slot / 2 * d / 8..][..d / 8]);
-                value_scales[slot] = quantise(v, pair.iter_mut().skip(slot % 2).step_by(2));
+                let (keys, _) = keys[slot * d / 16..][..d / 16].as_flattened_mut().as_chunks_mut::<8>();
+                key_scales[slot] = quantise(k, keys.iter_mut(), |into, i, q| into[i] = q);
+                let pair = &mut values[slot / 2 * d / 8..][..d / 8];
+                value_scales[slot] = quantise(v, pair.iter_mut(), |into, i, q| into[2 * i + slot % 2] = q);
             }
         }
     }
@@ -80,18 +81,26 @@ pub fn padded_dim(head_dim: usize) -> usize {
     head_dim.next_multiple_of(16)
 }
 
-/// Rounds x / s to ±127. → s, NaN if x is not finite
-fn quantise<'a>(x: &[f32], into: impl Iterator<Item = &'a mut u8>) -> f32 {
-    let largest = x.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
-    let nothing: f32 = x.iter().map(|x| x * 0.0).sum();
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    let mut into = into;
-    each_nearest(x, inverse, |_, q| {
-        if let Some(into) = into.next() {
-            *into = q.clamp(-127, 127) as i8 as u8;
+/// Rounds x / s to ±127 and hands it on with each eighth place. → s, NaN if x is not finite
+fn quantise<'a, T: 'a>(x: &[f32], into: impl Iterator<Item = &'a mut T>, put: impl Fn(&mut T, usize, u8)) -> f32 {
+    let (largest, nothing) = magnitude(x);
+    let inverse = F32x4::splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+    for (into, x) in into.zip(eights(x)) {
+        let mut quants = [0; 8];
+        nearest_i16(&x, inverse).store(&mut quants);
+        for (i, q) in quants.into_iter().enumerate() {
+            put(into, i, q.clamp(-127, 127) as u8);
         }
-    });
+    }
     largest / 127.0 + nothing
+}
+
+/// Eight numbers at a time, the last of them filled up with zeros.
+fn eights(x: &[f32]) -> impl Iterator<Item = [f32; 8]> {
+    let (whole, rest) = x.as_chunks::<8>();
+    let mut last = [0.0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    whole.iter().copied().chain((!rest.is_empty()).then_some(last))
 }
 
 /// Keys and values of one head of one block.
@@ -201,18 +210,18 @@ impl Query {
 
     /// q · scale. q: \[D\]
     pub fn set(&mut self, q: &[f32], scale: f32) {
-        let f32s: &mut [f32] = bytemuck::cast_slice_mut(&mut self.f32s);
-        let mut largest = 0.0_f32;
+        let f32s = self.f32s.as_flattened_mut();
         for (into, q) in f32s.iter_mut().zip(q) {
             *into = q * scale;
-            largest = largest.max(into.abs());
         }
+        let (largest, nothing) = magnitude(f32s);
         // a lane adds D'/4 products of at most 32767 · 127: no overflow below D = 2000
         const Q_MAX: f32 = 32767.0;
         let inverse = if largest > 0.0 { Q_MAX / largest } else { 0.0 };
-        let i16s: &mut [i16] = bytemuck::cast_slice_mut(&mut self.i16s);
-        each_nearest(f32s, inverse, |i, q| i16s[i] = q as i16);
-        self.scale = largest / Q_MAX + f32s.iter().map(|q| q * 0.0).sum::<f32>();
+        for (into, q) in self.i16s.iter_mut().zip(f32s.as_chunks().0) {
+            nearest_i16(q, F32x4::splat(inverse)).store(into);
+        }
+        self.scale = largest / Q_MAX + nothing;
     }
 }
 
@@ -263,17 +272,17 @@ fn add_page_values(page: &HeadPage, weights: &[f32], out: &mut [[f32; 4]]) {
             // the values' scales go into the weights, and these become i16: a lane adds PAGE products below 2³¹
             const W_MAX: f32 = 32767.0;
             let mut scaled = [0.0; PAGE];
-            let (mut largest, mut nothing) = (0.0_f32, 0.0);
             for ((scaled, w), s) in scaled.iter_mut().zip(weights).zip(value_scales) {
                 *scaled = w * s;
-                largest = largest.max(*scaled);
-                nothing += *scaled * 0.0;
             }
+            let scaled = &scaled[..weights.len().next_multiple_of(8)];
+            let (largest, nothing) = magnitude(scaled);
             let inverse = if largest > 0.0 { W_MAX / largest } else { 0.0 };
-            let mut pairs = [[0_i16; 2]; PAGE / 2];
-            let flat = pairs.as_flattened_mut();
-            each_nearest(&scaled[..weights.len()], inverse, |i, w| flat[i] = w as i16);
-            let pairs = &pairs[..weights.len().div_ceil(2)];
+            let mut quants = [[0_i16; 8]; PAGE / 8];
+            for (into, w) in quants.iter_mut().zip(scaled.as_chunks().0) {
+                nearest_i16(w, F32x4::splat(inverse)).store(into);
+            }
+            let pairs = &quants.as_flattened().as_chunks::<2>().0[..weights.len().div_ceil(2)];
             let scale = F32x4::splat(largest / W_MAX + nothing);
             let n = out.len() / 2; // 16-byte pieces of a pair
             for (piece, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {

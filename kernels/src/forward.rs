@@ -5,30 +5,39 @@
 //! per block: LN -> c_attn | attention per head | x += c_proj | LN -> c_fc -> GELU | x += mlp.c_proj      (| = barrier)
 //! LN -> head
 //! ```
+//!
+//! What lies between two barriers is a [`Stage`]. All that one leaves for the next is in the scratch and the cache, so a
+//! pass can be left after any of them and gone on with later: that is how a page stays alive while it reads a prompt.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use bytemuck::cast_slice;
 
 use crate::activations::Activations;
 use crate::cache::{Cache, Head, Query, padded_dim};
 use crate::format::{Dtype, unpack_row};
-use crate::layout::{Block, Dims, GROUP, Matrix, Norm};
+use crate::layout::{Activation, Block, Dims, GROUP, Matrix, Norm};
 use crate::model::Model;
 use crate::norm::{activate, layer_norm};
 use crate::product::{Weights, Widened, product};
 use crate::simd::F32x4;
-use crate::team::{Barrier, Futex, Shared, share};
+use crate::team::{Barrier, Platform, Shared, share};
 
-/// Most tokens of one pass: what the scratch is made for.
+/// Most tokens of one pass: what the scratch is made for. With more of them the weights are read less often, and with as
+/// many as this the activations still lie in the second-level cache.
 pub const MAX_TOKENS: usize = 64;
 
+/// Tokens of one [`Stage::Head`], which is as much work for each as several blocks.
+const HEAD_TOKENS: usize = 8;
+
 /// For which of the new positions logits are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rows {
     /// None
+    #[default]
     None,
     /// The last one
     Last,
@@ -59,6 +68,8 @@ pub enum Op {
 impl Op {
     /// Every part, in order.
     pub const ALL: [Self; 7] = [Self::Embed, Self::Qkv, Self::Attention, Self::Proj, Self::Fc, Self::Proj2, Self::Head];
+    /// Those of a block, in order.
+    const BLOCK: [Self; 5] = [Self::Qkv, Self::Attention, Self::Proj, Self::Fc, Self::Proj2];
 }
 
 /// What the members share and write by turns; rows are padded to whole vectors.
@@ -132,11 +143,18 @@ pub struct Pass<'a> {
     attentions: Shared<'a, f32>,
     barrier: &'a Barrier,
     n_members: usize,
+    /// The stage that a run begins with.
+    from: usize,
+    /// The stage after which the leader wants to pause.
+    pause_after: AtomicUsize,
 }
 
+/// No stage has this number.
+const NEVER: usize = usize::MAX;
+
 impl<'a> Pass<'a> {
-    /// Prepares a pass of at most [`MAX_TOKENS`] ids, which the caller has checked against vocabulary and context window.
-    /// logits: [rows, V'/4]; attentions: [n_layer, H, T, S] or empty
+    /// Prepares a pass of at most [`MAX_TOKENS`] ids, which the caller has checked against vocabulary and context window,
+    /// or the rest of one, from stage `from` on. logits: [rows, V'/4]; attentions: [n_layer, H, T, S] or empty
     #[allow(clippy::too_many_arguments)] // it is one call, and each is a thing of its own
     pub fn new(
         model: &'a Model,
@@ -147,6 +165,7 @@ impl<'a> Pass<'a> {
         logits: &'a mut [[f32; 4]],
         attentions: &'a mut [f32],
         barrier: &'a Barrier,
+        from: usize,
     ) -> Self {
         let n_past = cache.n_tokens();
         cache.reserve(ids.len());
@@ -165,6 +184,8 @@ impl<'a> Pass<'a> {
             logits: Shared::new(logits),
             attentions: Shared::new(attentions),
             barrier,
+            from,
+            pause_after: AtomicUsize::new(NEVER),
         }
     }
 
@@ -173,26 +194,59 @@ impl<'a> Pass<'a> {
         self.n_members
     }
 
-    /// Does the work of one member; returns when the whole pass is done. Every member must call it once.
-    pub fn run<F: Futex>(&self, member: usize) {
+    /// Where to go on after a run that paused; `None` after one that did not.
+    pub fn paused_before(&self) -> Option<usize> {
+        let stage = self.pause_after.load(SeqCst);
+        (stage != NEVER).then(|| stage + 1)
+    }
+
+    /// Does the work of one member; returns when the whole pass is done, or when the leader wants to pause. Every member
+    /// must call it once.
+    pub fn run<F: Platform>(&self, member: usize) {
         // SAFETY: each member takes its own
         let [own] = (unsafe { self.own.get_mut(member..member + 1) }) else { return };
         own.narrow.set_n_tokens(self.ids.len());
         own.wide.set_n_tokens(self.ids.len());
-        self.embed(member);
-        self.meet::<F>(member, Op::Embed);
-        for (layer, block) in self.model.layout().blocks.iter().enumerate() {
-            self.block::<F>(member, own, layer, block);
+        let n_stages = self.n_stages();
+        for stage in self.from..n_stages {
+            let op = self.stage(member, own, stage);
+            let is_last = stage + 1 == n_stages;
+            if member == 0 && !is_last && F::should_pause() {
+                // by its number, since who is slow to look may find what the leader says after the next one
+                self.pause_after.store(stage, SeqCst);
+            }
+            self.barrier.wait::<F>(self.n_members);
+            if member == 0 {
+                F::done(op);
+            }
+            if self.pause_after.load(SeqCst) == stage {
+                return;
+            }
         }
-        self.head(member, own);
-        self.meet::<F>(member, Op::Head);
     }
 
-    /// Waits until everybody is done with `op`.
-    fn meet<F: Futex>(&self, member: usize, op: Op) {
-        self.barrier.wait::<F>(self.n_members);
-        if member == 0 {
-            F::done(op);
+    /// Embedding, five of each block, and as many of the head as its rows take.
+    fn n_stages(&self) -> usize {
+        1 + Op::BLOCK.len() * self.model.dims().n_layer + self.head_tokens().len().div_ceil(HEAD_TOKENS)
+    }
+
+    /// One stage, by its number.
+    fn stage(&self, member: usize, own: &mut Own, stage: usize) -> Op {
+        let Some(n) = stage.checked_sub(1) else {
+            self.embed(member);
+            return Op::Embed;
+        };
+        let (layer, op) = (n / Op::BLOCK.len(), Op::BLOCK[n % Op::BLOCK.len()]);
+        let blocks = &self.model.layout().blocks;
+        match blocks.get(layer) {
+            Some(block) => {
+                self.block(member, own, layer, block, op);
+                op
+            }
+            None => {
+                self.head(member, own, n - Op::BLOCK.len() * blocks.len());
+                Op::Head
+            }
         }
     }
 
@@ -217,34 +271,33 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn block<F: Futex>(&self, member: usize, own: &mut Own, layer: usize, block: &Block) {
+    fn block(&self, member: usize, own: &mut Own, layer: usize, block: &Block, op: Op) {
         let dims = self.model.dims();
-        // c_attn
-        self.norm(&block.ln_1, &mut own.narrow, block.c_attn.dtype, 0..self.ids.len());
-        self.write(member, &block.c_attn, &own.narrow, &mut own.widened, self.qkv, |y, _| y);
-        self.meet::<F>(member, Op::Qkv);
-        for head in share(dims.n_head, member, self.n_members) {
-            self.attend(own, layer, head);
+        match op {
+            Op::Embed | Op::Head => {}
+            Op::Qkv => {
+                self.norm(&block.ln_1, &mut own.narrow, block.c_attn.dtype, 0..self.ids.len());
+                self.write(member, &block.c_attn, &own.narrow, &mut own.widened, self.qkv, |y, _| y);
+            }
+            Op::Attention => {
+                for head in share(dims.n_head, member, self.n_members) {
+                    self.attend(own, layer, head);
+                }
+            }
+            Op::Proj => {
+                self.gather_heads(&mut own.narrow, block.c_proj.dtype);
+                self.write(member, &block.c_proj, &own.narrow, &mut own.widened, self.x, |y, x| x + y);
+            }
+            Op::Fc => {
+                self.norm(&block.ln_2, &mut own.narrow, block.c_fc.dtype, 0..self.ids.len());
+                self.write(member, &block.c_fc, &own.narrow, &mut own.widened, self.hidden, |y, _| y);
+                self.bend(member);
+            }
+            Op::Proj2 => {
+                self.gather_hidden(&mut own.wide, block.mlp_c_proj.dtype);
+                self.write(member, &block.mlp_c_proj, &own.wide, &mut own.widened, self.x, |y, x| x + y);
+            }
         }
-        self.meet::<F>(member, Op::Attention);
-        // c_proj
-        self.gather_heads(&mut own.narrow, block.c_proj.dtype);
-        self.write(member, &block.c_proj, &own.narrow, &mut own.widened, self.x, |y, x| x + y);
-        self.meet::<F>(member, Op::Proj);
-        // the MLP
-        self.norm(&block.ln_2, &mut own.narrow, block.c_fc.dtype, 0..self.ids.len());
-        let bend = |y, _| activate(dims.activation, y);
-        self.write(member, &block.c_fc, &own.narrow, &mut own.widened, self.hidden, bend);
-        self.meet::<F>(member, Op::Fc);
-        let lines = Self::lines(dims.n_inner);
-        for t in 0..self.ids.len() {
-            // SAFETY: nobody writes `hidden` before the next barrier
-            let hidden: &[f32] = unsafe { self.hidden.get(t * lines..(t + 1) * lines) }.as_flattened();
-            let n = dims.n_inner;
-            own.wide.set(t, block.mlp_c_proj.dtype, |vector| vector[..n].copy_from_slice(&hidden[..n]));
-        }
-        self.write(member, &block.mlp_c_proj, &own.wide, &mut own.widened, self.x, |y, x| x + y);
-        self.meet::<F>(member, Op::Proj2);
     }
 
     /// LayerNorm of rows of x; every member does all of them for itself, which costs less than to wait for another.
@@ -334,17 +387,50 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn head(&self, member: usize, own: &mut Own) {
-        let layout = self.model.layout();
+    /// The nonlinearity, over what this member has written of the hidden layer. Row by row, because it is a long chain of
+    /// operations, of which a processor does several at a time where they follow one another.
+    fn bend(&self, member: usize) {
+        let dims = self.model.dims();
+        let n_lines = Self::lines(dims.n_inner);
+        let own = share(n_lines, member, self.n_members);
+        for t in 0..self.ids.len() {
+            // SAFETY: these rows are this member's, as they were in `write`
+            bend_row(dims.activation, unsafe { self.hidden.get_mut(t * n_lines + own.start..t * n_lines + own.end) });
+        }
+    }
+
+    /// The MLP's hidden layer, as it is: [T, n_inner]
+    fn gather_hidden(&self, into: &mut Activations, dtype: Dtype) {
+        let n = self.model.dims().n_inner;
+        let lines = Self::lines(n);
+        for t in 0..self.ids.len() {
+            // SAFETY: nobody writes `hidden` before the next barrier
+            let hidden: &[f32] = unsafe { self.hidden.get(t * lines..(t + 1) * lines) }.as_flattened();
+            into.set(t, dtype, |vector| vector[..n].copy_from_slice(&hidden[..n]));
+        }
+    }
+
+    /// The tokens for which the head is computed.
+    fn head_tokens(&self) -> Range<usize> {
         let n_new = self.ids.len();
-        let tokens = match self.rows {
-            Rows::None => return,
+        match self.rows {
+            Rows::None => n_new..n_new,
             Rows::Last => n_new - 1..n_new,
             Rows::All => 0..n_new,
-        };
+        }
+    }
+
+    /// The head, for part `part` of its tokens.
+    fn head(&self, member: usize, own: &mut Own, part: usize) {
+        let layout = self.model.layout();
+        let all = self.head_tokens();
+        let first = all.start + part * HEAD_TOKENS;
+        let tokens = first..all.end.min(first + HEAD_TOKENS);
+        let n_lines = layout.head().n_rows_padded() / GROUP;
         own.narrow.set_n_tokens(tokens.len());
         self.norm(&layout.ln_f, &mut own.narrow, layout.head().dtype, tokens);
-        self.write(member, layout.head(), &own.narrow, &mut own.widened, self.logits, |y, _| y);
+        let logits = self.logits.from(part * HEAD_TOKENS * n_lines);
+        self.write(member, layout.head(), &own.narrow, &mut own.widened, logits, |y, _| y);
     }
 }
 
@@ -357,11 +443,22 @@ fn embedding(wte: &Matrix, image: &[u8], id: usize, out: &mut [f32]) {
     unpack_row(wte.dtype, cast_slice(quants), &[], scales.get(id).copied().unwrap_or(1.0), row, out);
 }
 
+/// The nonlinearity, in place. (Not inlined: see `product::dot_one`.)
+#[inline(never)]
+fn bend_row(activation: Activation, x: &mut [[f32; 4]]) {
+    for x in x {
+        activate(activation, F32x4::load(x)).store(x);
+    }
+}
+
 /// Softmax in place. (Not inlined: see `product::dot_one`.)
 #[inline(never)]
 fn softmax(x: &mut [f32]) {
     // subtract the maximum so exp() cannot overflow
-    let max = F32x4::splat(x.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x)));
+    let (lanes, rest) = x.as_chunks::<4>();
+    let lowest = F32x4::splat(f32::NEG_INFINITY);
+    let max = lanes.iter().fold(lowest, |max, x| max.max(F32x4::load(x))).lanes();
+    let max = F32x4::splat(max.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &x| max.max(x)));
     let (lanes, rest) = x.as_chunks_mut::<4>();
     let mut sums = F32x4::splat(0.0);
     for x in lanes.iter_mut() {

@@ -30,4 +30,4 @@ pub mod team;
 pub use format::Dtype;
 pub use forward::{MAX_TOKENS, Op, Rows};
 pub use layout::{Activation, Dims, LAYOUT_VERSION, Layout};
-pub use model::{Model, Output};
+pub use model::{Forward, Model, Output};

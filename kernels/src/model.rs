@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 
@@ -9,7 +10,7 @@ use crate::cache::Cache;
 use crate::format::Dtype;
 use crate::forward::{MAX_TOKENS, Pass, Rows, Scratch};
 use crate::layout::{Dims, GROUP, Layout};
-use crate::team::{Barrier, Futex};
+use crate::team::{Barrier, Platform};
 
 /// A cache line, for the sake of the image's alignment.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -73,52 +74,44 @@ impl Model {
         Scratch::new(&self.dims, n_members)
     }
 
-    /// Runs `ids`, which are in the vocabulary and fit the context window, after what the cache holds.
+    /// Goes on with a forward pass, until it is done or the team pauses. → whether it is done
     ///
-    /// `team` is called once for each pass of at most [`MAX_TOKENS`] ids, and must have every member `run` it.
+    /// `cache` must be the same at every call, and nobody else's meanwhile. `team` is called for each part, and must have
+    /// every member `run` it.
     pub fn forward(
         &self,
+        forward: &mut Forward,
         scratch: &mut Scratch,
         cache: &mut Cache,
-        ids: &[u32],
-        rows: Rows,
-        with_attentions: bool,
         mut team: impl FnMut(&Pass),
-    ) -> Output {
-        let (v, n_head) = (self.dims.vocab_size, self.dims.n_head);
-        let n_all = cache.n_tokens() + ids.len();
-        let mut output = Output::default();
-        if with_attentions {
-            output.attentions = vec![vec![0.0; n_head * ids.len() * n_all]; self.dims.n_layer];
-        }
+    ) -> bool {
         let barrier = Barrier::default();
-        for (first, ids_now) in ids.chunks(MAX_TOKENS).enumerate().map(|(i, ids)| (i * MAX_TOKENS, ids)) {
-            let is_last = first + ids_now.len() == ids.len();
-            let rows_now = if rows == Rows::Last && !is_last { Rows::None } else { rows };
-            let n_rows = match rows_now {
-                Rows::None => 0,
-                Rows::Last => 1,
-                Rows::All => ids_now.len(),
-            };
-            let n_now = ids_now.len();
-            let n_keys = cache.n_tokens() + n_now;
-            let mut logits = vec![[0.0; 4]; n_rows * v.div_ceil(GROUP)];
-            let n_weights = if with_attentions { self.dims.n_layer * n_head * n_now * n_keys } else { 0 };
-            let mut attentions = vec![0.0; n_weights];
-            team(&Pass::new(self, scratch, cache, ids_now, rows_now, &mut logits, &mut attentions, &barrier));
-            cache.advance(n_now);
-            for row in logits.chunks_exact(v.div_ceil(GROUP)) {
-                output.logits.extend_from_slice(&row.as_flattened()[..v]);
+        while forward.n_done < forward.ids.len() {
+            if forward.stage == 0 {
+                forward.begin_pass(&self.dims, cache.n_tokens());
             }
-            // [H, T, S] of this pass into [H, T, S] of all
-            for (block, into) in attentions.chunks_exact(n_head * n_now * n_keys).zip(&mut output.attentions) {
-                for (row, weights) in block.chunks_exact(n_keys).enumerate() {
-                    let (head, t) = (row / n_now, first + row % n_now);
-                    into[(head * ids.len() + t) * n_all..][..n_keys].copy_from_slice(weights);
-                }
+            let (ids, rows) = forward.pass();
+            let (logits, weights) = (&mut forward.logits, &mut forward.weights);
+            let pass = Pass::new(
+                self,
+                scratch,
+                cache,
+                &forward.ids[ids.clone()],
+                rows,
+                logits,
+                weights,
+                &barrier,
+                forward.stage,
+            );
+            team(&pass);
+            if let Some(stage) = pass.paused_before() {
+                forward.stage = stage;
+                return false;
             }
+            cache.advance(ids.len());
+            forward.end_pass(&self.dims, cache.n_tokens());
         }
-        output
+        true
     }
 
     /// Bytes that a pass allocates: pages of the cache, logits, attention weights (twice, for they are put together).
@@ -143,14 +136,83 @@ impl Model {
         with_attentions: bool,
     ) -> Output {
         debug_assert_eq!(scratch.n_members(), 1);
-        self.forward(scratch, cache, ids, rows, with_attentions, |pass| pass.run::<Alone>(0))
+        let mut forward = Forward::new(ids.to_vec(), rows, with_attentions);
+        self.forward(&mut forward, scratch, cache, |pass| pass.run::<Alone>(0));
+        forward.output
+    }
+}
+
+/// A forward pass of any number of ids, and how far it is: passes of at most [`MAX_TOKENS`], one after the other.
+#[derive(Default)]
+pub struct Forward {
+    ids: Vec<u32>,
+    rows: Rows,
+    with_attentions: bool,
+    /// Of the ids.
+    n_done: usize,
+    /// Of the pass under way.
+    stage: usize,
+    /// Of the pass under way: [rows, V'/4]
+    logits: Vec<[f32; 4]>,
+    /// Of the pass under way: [n_layer, H, T, S], or empty
+    weights: Vec<f32>,
+    /// What it gives, once it is done.
+    pub output: Output,
+}
+
+impl Forward {
+    /// Of ids that are in the vocabulary and fit the context window.
+    pub fn new(ids: Vec<u32>, rows: Rows, with_attentions: bool) -> Self {
+        Self { ids, rows, with_attentions, ..Self::default() }
+    }
+
+    /// The ids of the pass under way, and which logits it gives.
+    fn pass(&self) -> (Range<usize>, Rows) {
+        let end = self.ids.len().min(self.n_done + MAX_TOKENS);
+        let is_last = end == self.ids.len();
+        (self.n_done..end, if self.rows == Rows::Last && !is_last { Rows::None } else { self.rows })
+    }
+
+    fn begin_pass(&mut self, dims: &Dims, n_past: usize) {
+        let (ids, rows) = self.pass();
+        let n_rows = match rows {
+            Rows::None => 0,
+            Rows::Last => 1,
+            Rows::All => ids.len(),
+        };
+        let n_keys = n_past + ids.len();
+        self.logits = vec![[0.0; 4]; n_rows * dims.vocab_size.div_ceil(GROUP)];
+        if self.with_attentions {
+            self.weights = vec![0.0; dims.n_layer * dims.n_head * ids.len() * n_keys];
+            let n_all = n_past - self.n_done + self.ids.len();
+            // all of it at once, at the first pass
+            self.output.attentions.resize_with(dims.n_layer, || vec![0.0; dims.n_head * self.ids.len() * n_all]);
+        }
+    }
+
+    fn end_pass(&mut self, dims: &Dims, n_keys: usize) {
+        let (ids, _) = self.pass();
+        for row in self.logits.chunks_exact(dims.vocab_size.div_ceil(GROUP)) {
+            self.output.logits.extend_from_slice(&row.as_flattened()[..dims.vocab_size]);
+        }
+        // [H, T, S] of this pass into [H, T, S] of all
+        let n_all = n_keys - ids.end + self.ids.len();
+        for (block, into) in
+            self.weights.chunks_exact(dims.n_head * ids.len() * n_keys).zip(&mut self.output.attentions)
+        {
+            for (row, weights) in block.chunks_exact(n_keys).enumerate() {
+                let (head, t) = (row / ids.len(), ids.start + row % ids.len());
+                into[(head * self.ids.len() + t) * n_all..][..n_keys].copy_from_slice(weights);
+            }
+        }
+        (self.n_done, self.stage) = (ids.end, 0);
     }
 }
 
 /// Nobody to wait for.
 enum Alone {}
 
-impl Futex for Alone {
+impl Platform for Alone {
     fn sleep(_: &core::sync::atomic::AtomicU32, _: u32) {}
     fn wake(_: &core::sync::atomic::AtomicU32) {}
 }

@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::format::Dtype;
 use crate::forward::{Pass, Rows, Scratch};
 use crate::layout::{Activation, Dims};
-use crate::model::{Model, Output};
+use crate::model::{Forward, Model, Output};
 
 /// What the module holds.
 #[derive(Default)]
@@ -21,7 +21,8 @@ struct State {
     /// By handle; `None` where one has been freed.
     caches: Vec<Option<Cache>>,
     ids: Vec<u32>,
-    output: Output,
+    /// The forward pass under way, or the last one, and the handle of its cache.
+    forward: Option<(usize, Forward)>,
 }
 
 /// A cell that only the leader opens.
@@ -35,7 +36,7 @@ static STATE: LeaderOnly<State> = LeaderOnly(UnsafeCell::new(State {
     scratch: None,
     caches: Vec::new(),
     ids: Vec::new(),
-    output: Output { logits: Vec::new(), attentions: Vec::new() },
+    forward: None,
 }));
 
 fn state() -> &'static mut State {
@@ -185,43 +186,57 @@ fn can_allocate(n_bytes: usize) -> bool {
     Vec::<u8>::new().try_reserve_exact(n_bytes).is_ok()
 }
 
-/// Runs the first `n_ids` of [`ids`] after what the cache holds. rows: 0 = none, 1 = last, 2 = all.
-/// → 0, or 1 if there is not enough memory
+/// Begins to run the first `n_ids` of [`ids`] after what the cache holds; [`advance`] does it. rows: 0 = none, 1 = last,
+/// 2 = all. → 0, or 1 if there is not enough memory
 #[unsafe(no_mangle)]
 extern "C" fn forward(handle: usize, n_ids: usize, rows: u32, with_attentions: u32) -> u32 {
-    let State { model, scratch, caches, ids, output } = state();
-    let (Some(model), Some(scratch), Some(cache)) = (model, scratch, &mut caches[handle]) else { return 1 };
-    *output = Output::default();
+    let State { model, caches, ids, forward, .. } = state();
+    let (Some(model), Some(cache)) = (model, &caches[handle]) else { return 1 };
+    *forward = None;
     let rows = [Rows::None, Rows::Last, Rows::All][rows as usize];
     if !can_allocate(model.pass_bytes(cache, n_ids, rows, with_attentions != 0)) {
         return 1;
     }
-    *output = model.forward(scratch, cache, &ids[..n_ids], rows, with_attentions != 0, team::run);
+    *forward = Some((handle, Forward::new(ids[..n_ids].to_vec(), rows, with_attentions != 0)));
     0
+}
+
+/// Goes on with the forward pass for about so long. → 1 once it is done, else 0
+#[unsafe(no_mangle)]
+extern "C" fn advance(budget_ms: f64) -> u32 {
+    let State { model, scratch, caches, forward, .. } = state();
+    let (Some(model), Some(scratch), Some((handle, forward))) = (model, scratch, forward) else { return 1 };
+    let Some(cache) = &mut caches[*handle] else { return 1 };
+    clock::set_deadline(budget_ms);
+    model.forward(forward, scratch, cache, team::run).into()
+}
+
+fn output() -> Option<&'static Output> {
+    state().forward.as_ref().map(|(_, forward)| &forward.output)
 }
 
 /// Where the logits of the last pass lie.
 #[unsafe(no_mangle)]
 extern "C" fn logits() -> *const f32 {
-    state().output.logits.as_ptr()
+    output().map_or(core::ptr::null(), |o| o.logits.as_ptr())
 }
 
 /// How many logits the last pass gave: rows · V.
 #[unsafe(no_mangle)]
 extern "C" fn n_logits() -> usize {
-    state().output.logits.len()
+    output().map_or(0, |o| o.logits.len())
 }
 
 /// Where the attention weights of a block lie.
 #[unsafe(no_mangle)]
 extern "C" fn attentions(layer: usize) -> *const f32 {
-    state().output.attentions[layer].as_ptr()
+    output().and_then(|o| o.attentions.get(layer)).map_or(core::ptr::null(), Vec::as_ptr)
 }
 
 /// How many attention weights a block of the last pass has: H · T · S, or 0.
 #[unsafe(no_mangle)]
 extern "C" fn n_attentions(layer: usize) -> usize {
-    state().output.attentions.get(layer).map_or(0, Vec::len)
+    output().and_then(|o| o.attentions.get(layer)).map_or(0, Vec::len)
 }
 
 /// Reads the whole image once and does nothing else: the least that a token can take. → something, lest it be left out
@@ -238,18 +253,38 @@ extern "C" fn fill(seed: u32) {
     }
 }
 
+/// When the leader is to pause.
+mod clock {
+    use core::cell::UnsafeCell;
+
+    use super::LeaderOnly;
+
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        /// `performance.now()`, safe as it takes and touches nothing
+        pub safe fn now() -> f64;
+    }
+
+    static DEADLINE_MS: LeaderOnly<f64> = LeaderOnly(UnsafeCell::new(0.0));
+
+    pub fn set_deadline(budget_ms: f64) {
+        // SAFETY: the leader alone calls this and what follows
+        unsafe { *DEADLINE_MS.0.get() = now() + budget_ms }
+    }
+
+    pub fn is_late() -> bool {
+        // SAFETY: as above
+        now() >= unsafe { *DEADLINE_MS.0.get() }
+    }
+}
+
 /// Where the leader's time goes, when somebody asks: one look at a flag after each op otherwise.
 mod profile {
     use core::cell::UnsafeCell;
 
     use super::LeaderOnly;
+    use super::clock::now;
     use crate::forward::Op;
-
-    #[link(wasm_import_module = "env")]
-    unsafe extern "C" {
-        /// `performance.now()`, safe as it takes and touches nothing
-        safe fn now() -> f64;
-    }
 
     struct Profile {
         is_on: bool,
@@ -305,18 +340,21 @@ mod profile {
 mod team {
     use core::sync::atomic::AtomicU32;
 
-    use super::{Pass, profile};
+    use super::{Pass, clock, profile};
     use crate::forward::Op;
-    use crate::team::Futex;
+    use crate::team::Platform;
 
     /// Nobody to wait for.
     enum Alone {}
 
-    impl Futex for Alone {
+    impl Platform for Alone {
         fn sleep(_: &AtomicU32, _: u32) {}
         fn wake(_: &AtomicU32) {}
         fn done(op: Op) {
             profile::done(op);
+        }
+        fn should_pause() -> bool {
+            clock::is_late()
         }
     }
 
@@ -333,9 +371,9 @@ mod team {
 
     use alloc::boxed::Box;
 
-    use super::{Pass, profile, state, vec};
+    use super::{Pass, clock, profile, state, vec};
     use crate::forward::Op;
-    use crate::team::{Futex, wait_while};
+    use crate::team::{Platform, wait_while};
 
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
@@ -347,7 +385,7 @@ mod team {
 
     struct Browser;
 
-    impl Futex for Browser {
+    impl Platform for Browser {
         fn sleep(word: &AtomicU32, expected: u32) {
             // SAFETY: the word lies in the shared memory that the import works on
             unsafe { sleep(word.as_ptr(), expected) }
@@ -358,6 +396,9 @@ mod team {
         }
         fn done(op: Op) {
             profile::done(op);
+        }
+        fn should_pause() -> bool {
+            clock::is_late()
         }
     }
 

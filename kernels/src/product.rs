@@ -12,7 +12,9 @@ use bytemuck::cast_slice;
 use crate::activations::{Activations, TILE};
 use crate::format::Dtype;
 use crate::layout::{BLOCK, GROUP, Matrix};
-use crate::simd::{Chunk, F16_SCALE, F32x4, I16x8, I32x4, widen_f16, widen_i8, widen_nibbles};
+use crate::simd::{
+    Chunk, F16_SCALE, F32x4, I16x8, I32x4, dot_nibbles, widen_f16, widen_halves, widen_i8, widen_nibbles,
+};
 
 /// A matrix of the image.
 #[derive(Clone, Copy)]
@@ -59,8 +61,9 @@ impl<'a> Weights<'a> {
     fn scale(&self, group: usize) -> F32x4 {
         match self.dtype {
             Dtype::Fp32 => F32x4::splat(1.0),
-            Dtype::Fp16 => self.row_scale(group) * F32x4::splat(F16_SCALE),
-            Dtype::Q8 | Dtype::Q4 => self.row_scale(group),
+            // of halves, the kernels only move the bits
+            Dtype::Fp16 | Dtype::Q4 => self.row_scale(group) * F32x4::splat(F16_SCALE),
+            Dtype::Q8 => self.row_scale(group),
         }
     }
 
@@ -122,7 +125,7 @@ fn dot_one(w: &Weights, x: &Activations, g: usize) -> F32x4 {
         Dtype::Fp32 => dot_f32(w.group(g), x.f32s()),
         Dtype::Fp16 => dot_f16(w.group(g), x.f32s()),
         Dtype::Q8 => dot_q8(w.group(g), x.i16s()),
-        Dtype::Q4 => dot_q4(w.group(g), w.group_scales(g), x.i16s()),
+        Dtype::Q4 => dot_q4(w.group(g), w.group_scales(g), x.i16s(), x.block_offsets()),
     }
 }
 
@@ -182,24 +185,15 @@ fn dot_q8(rows: &[[Chunk; GROUP]], x: &[[i16; 8]]) -> F32x4 {
 }
 
 #[inline(always)]
-fn dot_q4(rows: &[[Chunk; GROUP]], scales: &[[u16; GROUP]], x: &[[i16; 8]]) -> F32x4 {
+fn dot_q4(rows: &[[Chunk; GROUP]], scales: &[[u16; GROUP]], x: &[[i16; 8]], offsets: &[i32]) -> F32x4 {
     let mut sums = [F32x4::splat(0.0); GROUP];
-    for ((chunks, scales), x) in rows.iter().zip(scales).zip(x.as_chunks::<4>().0) {
-        let x = x.each_ref().map(I16x8::load);
-        for ((sum, chunk), scale) in sums.iter_mut().zip(chunks).zip(scales) {
-            let w = widen_nibbles(chunk);
-            let dot = (w[0].dot(x[0]) + w[1].dot(x[1])) + (w[2].dot(x[2]) + w[3].dot(x[3]));
-            *sum = dot.to_f32().madd(half_splat(*scale), *sum);
+    for (((chunks, scales), x), offset) in rows.iter().zip(scales).zip(x.as_chunks::<4>().0).zip(offsets) {
+        let (x, offset) = (x.each_ref().map(I16x8::load), I32x4::first(*offset));
+        for ((sum, chunk), scale) in sums.iter_mut().zip(chunks).zip(widen_halves(scales).spread()) {
+            *sum = (dot_nibbles(chunk, &x) + offset).to_f32().madd(scale, *sum);
         }
     }
     F32x4::sums(sums)
-}
-
-/// A normal half or zero as f32 in every lane.
-#[inline(always)]
-fn half_splat(half: u16) -> F32x4 {
-    let bits = ((half as i16 as i32 as u32) << 13) & 0x8fff_e000;
-    F32x4::splat(f32::from_bits(bits) * F16_SCALE)
 }
 
 // ---- many tokens, from a widened group
@@ -240,8 +234,7 @@ fn dot_i16_blocks(rows: &[[[i16; 8]; GROUP]], scales: &[[u16; GROUP]], x: &[[[i1
     const N: usize = BLOCK / 8;
     let mut sums = [[F32x4::splat(0.0); GROUP]; TILE];
     for ((rows, x), scales) in rows.as_chunks::<N>().0.iter().zip(x.as_chunks::<N>().0).zip(scales) {
-        for (i, &scale) in scales.iter().enumerate() {
-            let scale = half_splat(scale);
+        for (i, scale) in widen_halves(scales).spread().into_iter().enumerate() {
             let w = rows.each_ref().map(|row| I16x8::load(&row[i]));
             for t in 0..TILE {
                 let dot = |n: usize| w[n].dot(I16x8::load(&x[n][t]));

@@ -33,6 +33,11 @@ impl<'a, T> Shared<'a, T> {
         Self { cells, marker: PhantomData }
     }
 
+    /// All but the first `n`.
+    pub fn from(self, n: usize) -> Self {
+        Self { cells: &self.cells[n..], ..self }
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
@@ -56,14 +61,18 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
-/// How threads sleep and wake: the platform's futex; and who hears how far they are.
-pub trait Futex {
+/// What a team asks of its platform: how threads sleep and wake, and whether they are to pause.
+pub trait Platform {
     /// Sleeps until woken, unless `word` is not `expected` any more.
     fn sleep(word: &AtomicU32, expected: u32);
     /// Wakes all that sleep on `word`.
     fn wake(word: &AtomicU32);
     /// Hears from member 0 that the whole team is done with an op, for those who measure; nothing by default.
     fn done(_: Op) {}
+    /// Asked by member 0 after each stage: whether the thread is wanted for something else meanwhile.
+    fn should_pause() -> bool {
+        false
+    }
 }
 
 /// Where the members of a team wait for one another.
@@ -79,7 +88,7 @@ const SPINS: u32 = 20_000;
 
 impl Barrier {
     /// Waits until all `n_members` are here.
-    pub fn wait<F: Futex>(&self, n_members: usize) {
+    pub fn wait<F: Platform>(&self, n_members: usize) {
         if n_members == 1 {
             return;
         }
@@ -97,7 +106,7 @@ impl Barrier {
 }
 
 /// Looks for a while, then sleeps, until `word` is not `value` any more.
-pub fn wait_while<F: Futex>(word: &AtomicU32, value: u32, sleeping: &AtomicU32) {
+pub fn wait_while<F: Platform>(word: &AtomicU32, value: u32, sleeping: &AtomicU32) {
     for _ in 0..SPINS {
         if word.load(SeqCst) != value {
             return;

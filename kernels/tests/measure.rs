@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
 use gpt2_kernels::noise::fill;
-use gpt2_kernels::team::Futex;
-use gpt2_kernels::{Activation, Dims, Dtype, Model, Op, Rows};
+use gpt2_kernels::team::Platform;
+use gpt2_kernels::{Activation, Dims, Dtype, Forward, Model, Op, Rows};
 
 const DIMS: Dims = Dims {
     vocab_size: 101,
@@ -26,7 +26,7 @@ static OPS: Mutex<Vec<Op>> = Mutex::new(Vec::new());
 /// One thread, which notes what it hears.
 enum Noting {}
 
-impl Futex for Noting {
+impl Platform for Noting {
     fn sleep(_: &AtomicU32, _: u32) {}
     fn wake(_: &AtomicU32) {}
     fn done(op: Op) {
@@ -41,9 +41,9 @@ fn noise_is_valid_in_every_format_and_a_pass_tells_its_ops() {
         fill(&mut model, 1);
         let (mut scratch, mut cache) = (model.scratch(1), model.new_cache());
         OPS.lock().expect("no panic").clear();
-        let output = model.forward(&mut scratch, &mut cache, &[3, 1, 4, 1, 5], Rows::All, false, |pass| {
-            pass.run::<Noting>(0);
-        });
+        let mut forward = Forward::new(vec![3, 1, 4, 1, 5], Rows::All, false);
+        assert!(model.forward(&mut forward, &mut scratch, &mut cache, |pass| pass.run::<Noting>(0)));
+        let output = forward.output;
         assert_eq!(output.logits.len(), 5 * DIMS.vocab_size);
         assert!(output.logits.iter().all(|x| x.is_finite()), "{dtype:?}");
         let (low, high) = output.logits.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));

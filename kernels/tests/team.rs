@@ -4,14 +4,15 @@
 use std::sync::atomic::AtomicU32;
 use std::thread;
 
+use gpt2_kernels::forward::Pass;
 use gpt2_kernels::pack::{Packer, write_into};
-use gpt2_kernels::team::Futex;
-use gpt2_kernels::{Activation, Dims, Dtype, Model, Rows};
+use gpt2_kernels::team::Platform;
+use gpt2_kernels::{Activation, Dims, Dtype, Forward, Model, Output, Rows};
 
 /// Sleeps by giving way.
 enum Yielding {}
 
-impl Futex for Yielding {
+impl Platform for Yielding {
     fn sleep(_: &AtomicU32, _: u32) {
         thread::yield_now();
     }
@@ -57,28 +58,64 @@ fn model(dtype: Dtype) -> Model {
     model
 }
 
+/// Pauses wherever it may.
+enum Pausing {}
+
+impl Platform for Pausing {
+    fn sleep(_: &AtomicU32, _: u32) {
+        thread::yield_now();
+    }
+    fn wake(_: &AtomicU32) {}
+    fn should_pause() -> bool {
+        true
+    }
+}
+
+/// Three texts, one after the other in one cache. → their outputs, and how often the team paused
+fn run<P: Platform>(model: &Model, n_members: usize) -> (Vec<Output>, usize) {
+    let ids: Vec<u32> = (0..100).map(|i| i * 37 % 103).collect(); // more than one pass
+    let (mut scratch, mut cache) = (model.scratch(n_members), model.new_cache());
+    let mut n_pauses = 0;
+    let output = |ids: &[u32]| {
+        let mut forward = Forward::new(ids.to_vec(), Rows::All, true);
+        let mut team = |pass: &Pass| {
+            thread::scope(|scope| {
+                (1..n_members).for_each(|member| drop(scope.spawn(move || pass.run::<P>(member))));
+                pass.run::<P>(0);
+            });
+        };
+        while !model.forward(&mut forward, &mut scratch, &mut cache, &mut team) {
+            n_pauses += 1;
+        }
+        forward.output
+    };
+    let outputs = [&ids[..90], &ids[90..99], &ids[99..]].map(output).to_vec();
+    (outputs, n_pauses)
+}
+
 #[test]
 fn a_team_of_any_size_computes_the_same() {
-    let ids: Vec<u32> = (0..100).map(|i| i * 37 % 103).collect(); // more than one pass
     for dtype in Dtype::ALL {
         let model = model(dtype);
-        let run = |n_members: usize| {
-            let (mut scratch, mut cache) = (model.scratch(n_members), model.new_cache());
-            let mut outputs = Vec::new();
-            for ids in [&ids[..90], &ids[90..99], &ids[99..]] {
-                outputs.push(model.forward(&mut scratch, &mut cache, ids, Rows::All, true, |pass| {
-                    thread::scope(|scope| {
-                        (1..n_members).for_each(|member| drop(scope.spawn(move || pass.run::<Yielding>(member))));
-                        pass.run::<Yielding>(0);
-                    });
-                }));
-            }
-            outputs
-        };
-        let alone = run(1);
+        let (alone, n_pauses) = run::<Yielding>(&model, 1);
         assert!(alone.iter().all(|o| o.logits.iter().all(|x| x.is_finite())));
+        assert_eq!(n_pauses, 0);
         for n_members in [2, 3, 7] {
-            assert_eq!(run(n_members), alone, "{} with {n_members} threads", dtype.name());
+            assert_eq!(run::<Yielding>(&model, n_members).0, alone, "{} with {n_members} threads", dtype.name());
+        }
+    }
+}
+
+#[test]
+fn pauses_change_nothing() {
+    for dtype in [Dtype::Fp32, Dtype::Q8] {
+        let model = model(dtype);
+        let (whole, _) = run::<Yielding>(&model, 1);
+        for n_members in [1, 3] {
+            let (parts, n_pauses) = run::<Pausing>(&model, n_members);
+            // embedding and five stages of two blocks in each of four passes, and eight tokens of the head at a time but for the last
+            assert_eq!(n_pauses, 4 * 11 + (8 - 1) + (4 - 1) + (2 - 1), "{}", dtype.name());
+            assert_eq!(parts, whole, "{} with {n_members} threads", dtype.name());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The kernels in a WebAssembly module of their own, through the object of www/src/kernels.ts that runs it.
 
+use std::cell::Cell;
+
 use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
@@ -30,15 +32,18 @@ extern "C" {
     fn cache_truncate(this: &KernelModule, cache: usize, n_tokens: usize);
     #[wasm_bindgen(method)]
     fn cache_free(this: &KernelModule, cache: usize);
-    /// → logits, undefined if there is not enough memory; a view that the next call ends
+    /// Begins a pass. → whether there is enough memory
     #[wasm_bindgen(method)]
-    fn forward(
-        this: &KernelModule,
-        cache: usize,
-        ids: &[u32],
-        rows: u32,
-        with_attentions: bool,
-    ) -> Option<Float32Array>;
+    fn forward(this: &KernelModule, cache: usize, ids: &[u32], rows: u32, with_attentions: bool) -> bool;
+    /// Goes on with it for a while. → whether it is done
+    #[wasm_bindgen(method)]
+    fn advance(this: &KernelModule) -> bool;
+    /// Lets messages in. → whether to go on
+    #[wasm_bindgen(method)]
+    async fn pause(this: &KernelModule) -> JsValue;
+    /// → logits; a view that the next call ends
+    #[wasm_bindgen(method)]
+    fn logits(this: &KernelModule) -> Float32Array;
     /// → attention weights of a block; a view that the next call ends
     #[wasm_bindgen(method)]
     fn attentions(this: &KernelModule, layer: usize) -> Float32Array;
@@ -52,6 +57,8 @@ pub struct Module {
     /// The object that runs it.
     pub js: KernelModule,
     n_layer: usize,
+    /// Whether the pass that was begun gives attention weights.
+    with_attentions: Cell<bool>,
 }
 
 impl Module {
@@ -77,7 +84,7 @@ impl Module {
         ];
         match js.create(&numbers, dtype as u32) as usize {
             0 => Err(crate::weights::packed::out_of_memory(config, dtype)),
-            _ => Ok(Self { js, n_layer: dims.n_layer }),
+            _ => Ok(Self { js, n_layer: dims.n_layer, with_attentions: Cell::default() }),
         }
     }
 }
@@ -99,12 +106,24 @@ impl Kernels for Module {
         self.js.cache_free(cache);
     }
 
-    fn forward(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<Output> {
-        let logits = self
-            .js
-            .forward(cache, ids, rows as u32, with_attentions)
-            .ok_or_else(|| Error::OutOfMemory { what: format!("a pass of {} tokens", ids.len()), n_bytes: 0 })?;
+    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()> {
+        self.with_attentions.set(with_attentions);
+        match self.js.forward(cache, ids, rows as u32, with_attentions) {
+            true => Ok(()),
+            false => Err(Error::OutOfMemory { what: format!("a pass of {} tokens", ids.len()), n_bytes: 0 }),
+        }
+    }
+
+    fn advance(&self) -> Result<Option<Output>> {
+        if !self.js.advance() {
+            return Ok(None);
+        }
         let attentions = || (0..self.n_layer).map(|layer| self.js.attentions(layer).to_vec()).collect();
-        Ok(Output { logits: logits.to_vec(), attentions: with_attentions.then(attentions) })
+        let attentions = self.with_attentions.get().then(attentions);
+        Ok(Some(Output { logits: self.js.logits().to_vec(), attentions }))
+    }
+
+    async fn pause(&self) -> Result<()> {
+        if self.js.pause().await.is_truthy() { Ok(()) } else { Err(Error::Interrupted) }
     }
 }

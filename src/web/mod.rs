@@ -63,7 +63,11 @@ impl From<Error> for JsValue {
             Error::OutOfMemory { what, n_bytes } => {
                 properties.extend([("what", what), ("n_bytes", n_bytes.to_string())]);
             }
-            Error::WebGpuNotAvailable(_) | Error::DeviceLost(_) | Error::InvalidLogits(_) | Error::InvalidState(_) => {}
+            Error::WebGpuNotAvailable(_)
+            | Error::DeviceLost(_)
+            | Error::InvalidLogits(_)
+            | Error::Interrupted
+            | Error::InvalidState(_) => {}
         }
         for (name, value) in properties {
             set(&js, name, &value.into());

@@ -4,7 +4,7 @@ import { abortError, fromWire, makeError } from "./errors.js";
 import type { Fetch } from "./http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
 import { Pulls, serveFetch } from "./proxy-fetch.js";
-import type { Chunk, CreateGeneratorOptions, ProgressEvent } from "./types.js";
+import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
 
 /** A request without its number. */
 type Ask<K extends ToWorker["kind"]> = Omit<Extract<ToWorker, { kind: K }>, "id">;
@@ -13,6 +13,7 @@ type Ask<K extends ToWorker["kind"]> = Omit<Extract<ToWorker, { kind: K }>, "id"
 export interface Listeners {
   chunk?: (chunk: Chunk) => void;
   progress?: (event: ProgressEvent) => void;
+  prompt?: (event: PromptProgress) => void;
 }
 
 /** A request under way. */
@@ -107,6 +108,8 @@ export class Client {
         return this.#entries.get(message.id)?.progress?.(message.event);
       case "chunk":
         return this.#entries.get(message.id)?.chunk?.(message.chunk);
+      case "prompt":
+        return this.#entries.get(message.id)?.prompt?.(message.event);
       case "crashed":
         return this.close(fromWire(message.error));
       case "fetch":

@@ -1,15 +1,21 @@
 /** The worker's loop: pulls token after token from a session, and lets messages in between any two. */
 
+import { breathe } from "./breathe.js";
 import { abortError } from "./errors.js";
 import type { Answers } from "./messages.js";
 import type { Latencies } from "./latencies.js";
-import type { Chunk, Score } from "./types.js";
+import type { Chunk, PromptProgress, Score } from "./types.js";
 import type { Scorer, Session } from "../wasm/gpt2_web.js";
+
+/** Tokens of a prompt in one step, of which the page is told: what a pass takes. The CPU's pauses in the midst of them. */
+const PROMPT_TOKENS = { wasm: 64, webgpu: 256 };
+/** Tokens that are scored in one step: logits of [32, 50257] take 6.4 MB. */
+const SCORE_TOKENS = 32;
 
 /** How a request may be ended from outside. */
 export interface Pace {
-  /** How many tokens can be run before the next look at `signal`. */
-  stride: Stride;
+  /** What runs the model now. */
+  device(): "wasm" | "webgpu";
   signal: AbortSignal;
   /** Whether to end softly at the next token. */
   interrupted(): boolean;
@@ -28,6 +34,7 @@ export async function generate(
   options_json: string,
   pace: Pace,
   emit: (chunk: Chunk) => void,
+  told: (event: PromptProgress) => void,
   latencies: Latencies,
   undo: () => void,
 ): Promise<Answers["generate"]> {
@@ -55,18 +62,21 @@ export async function generate(
         break;
       }
       const before = latencies.counters();
+      const n_tokens = PROMPT_TOKENS[pace.device()];
       let step: Step;
       try {
-        step = (await session.step(pace.stride.n_tokens)) as Step;
+        step = (await session.step(n_tokens)) as Step;
         has_recovered = false;
       } catch (error) {
+        if (isInterrupted(error)) continue;
         if (!isLost(error) || has_recovered) throw error;
         await pace.recover(error); // text and random state are where they were
         has_recovered = true;
         continue;
       }
       if (step.kind === "prefill") {
-        pace.stride.took(step.ms);
+        const { n_done: loaded, n_total: total } = step;
+        told({ status: "prompt", progress: (100 * loaded) / total, loaded, total });
         continue;
       }
       if (step.kind === "full") break;
@@ -110,35 +120,24 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
     for (;;) {
       await breathe();
       if (pace.signal.aborted) throw abortError();
-      const start_ms = performance.now();
-      const [n_done, n_total] = await scorer.step(pace.stride.n_tokens);
-      if (n_done !== n_total) pace.stride.took(performance.now() - start_ms);
+      const [n_done, n_total] = await scorer.step(SCORE_TOKENS);
       if (n_done === n_total) break;
     }
   } catch (error) {
     scorer.free(); // its cache takes as much as a session's
-    throw error;
+    throw isInterrupted(error) ? abortError() : error;
   }
   return scorer.finish() as Score; // takes the scorer
+}
+
+/** Whether an error says that an engine has heard of the end in the midst of a step. */
+function isInterrupted(error: unknown): boolean {
+  return (error as { code?: string } | null)?.code === "interrupted";
 }
 
 /** Whether an error says that the device is gone. */
 export function isLost(error: unknown): error is Error {
   return (error as { code?: string } | null)?.code === "device_lost";
-}
-
-/**
- * How many tokens of a prompt to run at once: as many as take 40 ms, so that a cancel is heard within 50, and at most
- * what an engine's pass holds.
- */
-export class Stride {
-  n_tokens = 16;
-
-  /** Told how long so many tokens took. */
-  took(ms: number): void {
-    const fitting = Math.floor((this.n_tokens * 40) / Math.max(ms, 1));
-    this.n_tokens = Math.min(256, Math.max(1, fitting, this.n_tokens >> 1));
-  }
 }
 
 const perSecond = (n: number, ms: number) => (ms > 0 ? (1000 * n) / ms : 0);
@@ -147,14 +146,4 @@ const perSecond = (n: number, ms: number) => (ms > 0 ? (1000 * n) / ms : 0);
 function randomSeed(): bigint {
   const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2));
   return (BigInt(high & 0x1f_ffff) << 32n) | BigInt(low);
-}
-
-const { port1, port2 } = new MessageChannel();
-
-/** Lets waiting messages in. A timer would do, but browsers stretch those to 4 ms, as long as a token takes. */
-function breathe(): Promise<void> {
-  return new Promise((resolve) => {
-    port1.onmessage = () => resolve();
-    port2.postMessage(null);
-  });
 }

@@ -5,7 +5,7 @@ import { abortError, invalidOption, makeError } from "./errors.js";
 import { Session } from "./session.js";
 import { resolve } from "./source.js";
 import { GenerationStream } from "./stream.js";
-import { checkCreateOptions, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
+import { checkCreateOptions, checkCallback, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import type { CreateGeneratorOptions, Estimate, GenerateOptions, GenerationResult, GeneratorInfo, GeneratorStats, ModelSource, Recipe, Score } from "./types.js";
 
@@ -159,7 +159,7 @@ export class Generator {
 
   #stream(session: Promise<number> | null, prompt: string | readonly number[], options: GenerateOptions, done?: (answer: Answers["generate"]) => void): GenerationStream {
     const controller = new AbortController();
-    const { signal, ...rest } = options;
+    const { signal, progress_callback, ...rest } = options;
     let id: number | undefined;
     let is_interrupted = false;
     return new GenerationStream((push) => {
@@ -170,7 +170,7 @@ export class Generator {
         signal?.addEventListener("abort", forward, { once: true });
         try {
           const request = { kind: "generate" as const, session: session && (await session), prompt: given, options: generateOptionsJson(rest) };
-          const pending = this.#client.ask<"generate", Answers["generate"]>(request, controller.signal, { chunk: push });
+          const pending = this.#client.ask<"generate", Answers["generate"]>(request, controller.signal, { chunk: push, prompt: checkCallback(progress_callback) });
           id = pending.id;
           if (is_interrupted) this.#client.interrupt(id);
           const answer = await pending.answer;

@@ -4,6 +4,7 @@
  */
 
 import { relaxedSimd } from "wasm-feature-detect";
+import { breathe } from "./breathe.js";
 import type { ToThread } from "./kernel-thread.js";
 
 /** What the module exports (kernels/src/module.rs). */
@@ -16,6 +17,7 @@ interface Exports {
   cache_truncate(cache: number, n_tokens: number): void;
   cache_free(cache: number): void;
   forward(cache: number, n_ids: number, rows: number, with_attentions: number): number;
+  advance(budget_ms: number): number;
   logits(): number;
   n_logits(): number;
   attentions(layer: number): number;
@@ -33,6 +35,11 @@ interface Exports {
 /** The parts of a pass (kernels/src/forward.rs: `Op`); each has its LayerNorm and the packing of its input with it. */
 export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
 
+/**
+ * How long a pass runs before messages are let in: with the part that is under way when the time is up, a cancel is
+ * heard within 50 ms.
+ */
+const BUDGET_MS = 30;
 /** All that 32 bits can address. */
 const MAX_PAGES = 65536;
 /** More threads than this share the same memory bandwidth and only wait for one another. */
@@ -47,16 +54,21 @@ export class Kernels {
   #module: WebAssembly.Module;
   #workers: Worker[] = [];
   #is_shared: boolean;
+  #isWanted: () => boolean;
 
-  private constructor(module: WebAssembly.Module, memory: WebAssembly.Memory, exports: Exports, is_shared: boolean) {
+  private constructor(module: WebAssembly.Module, memory: WebAssembly.Memory, exports: Exports, is_shared: boolean, isWanted: () => boolean) {
     this.#module = module;
     this.memory = memory;
     this.#exports = exports;
     this.#is_shared = is_shared;
+    this.#isWanted = isWanted;
   }
 
-  /** Compiles and starts the module that this browser can run best; they lie in the folder `base`. */
-  static async start(base: URL, signal: AbortSignal): Promise<Kernels> {
+  /**
+   * Compiles and starts the module that this browser can run best; they lie in the folder `base`. `isWanted` is asked in
+   * the midst of each pass that takes long: whether to go on with it.
+   */
+  static async start(base: URL, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
     const is_shared = globalThis.crossOriginIsolated === true;
     const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${is_shared ? "-threads" : ""}.wasm`;
     const response = await fetch(new URL(name, base), { signal });
@@ -64,7 +76,7 @@ export class Kernels {
     const module = await WebAssembly.compile(await response.arrayBuffer());
     const memory = new WebAssembly.Memory({ initial: 32, maximum: MAX_PAGES, shared: is_shared });
     const { exports } = await WebAssembly.instantiate(module, imports(memory));
-    return new Kernels(module, memory, exports as unknown as Exports, is_shared);
+    return new Kernels(module, memory, exports as unknown as Exports, is_shared, isWanted);
   }
 
   /** Makes room for a model. → bytes of its image; 0 if there is not so much memory */
@@ -100,10 +112,25 @@ export class Kernels {
     this.#exports.cache_free(cache);
   }
 
-  /** → logits, or undefined if there is not enough memory */
-  forward(cache: number, ids: Uint32Array, rows: number, with_attentions: boolean): Float32Array | undefined {
+  /** Begins a pass over `ids`; rows: 0 none, 1 last, 2 all. → whether there is enough memory */
+  forward(cache: number, ids: Uint32Array, rows: number, with_attentions: boolean): boolean {
     new Uint32Array(this.memory.buffer, this.#exports.ids() >>> 0, ids.length).set(ids);
-    if (this.#exports.forward(cache, ids.length, rows, Number(with_attentions)) !== 0) return undefined;
+    return this.#exports.forward(cache, ids.length, rows, Number(with_attentions)) === 0;
+  }
+
+  /** Goes on with the pass, for some milliseconds if nothing else is said. → whether it is done */
+  advance(budget_ms = BUDGET_MS): boolean {
+    return this.#exports.advance(budget_ms) === 1;
+  }
+
+  /** Lets messages in while a pass is under way. → whether anybody still wants it */
+  async pause(): Promise<boolean> {
+    await breathe();
+    return this.#isWanted();
+  }
+
+  /** → logits of the last pass */
+  logits(): Float32Array {
     return new Float32Array(this.memory.buffer, this.#exports.logits() >>> 0, this.#exports.n_logits());
   }
 
@@ -167,6 +194,7 @@ export class Kernels {
     for (let i = 0; i < 6; i++) {
       const start_ms = performance.now();
       this.forward(cache, Uint32Array.of(0), 1, false);
+      this.advance(Infinity);
       best_ms = Math.min(best_ms, performance.now() - start_ms);
       this.cache_truncate(cache, 0);
     }

@@ -18,19 +18,24 @@ export interface Loaded {
   bytes_held(): number;
 }
 
-/** Loads a model. Of several tabs that load the same one, one downloads it and the others wait for its cache. */
+/**
+ * Loads a model. `isWanted` is asked, ever after, in the midst of whatever the model computes: whether to go on.
+ *
+ * Of several tabs that load the same one, one downloads it and the others wait for its cache.
+ */
 export async function load(
   source: WireModel,
   options: WireLoadOptions,
   fetch: Fetch,
   signal: AbortSignal,
   emit: (event: ProgressEvent) => void,
+  isWanted: () => boolean,
 ): Promise<Loaded> {
   const warnings: string[] = [];
   const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
   const run = async () => {
     try {
-      return await loadAlone(source, options, hub, warnings, signal, emit);
+      return await loadAlone(source, options, hub, warnings, signal, emit, isWanted);
     } catch (error) {
       const { code, file } = error as { code?: string; file?: string };
       if (code === "checkpoint" && file) await hub.drop(file);
@@ -57,8 +62,9 @@ export async function reload(
   options: WireLoadOptions,
   fetch: Fetch,
   signal: AbortSignal,
+  isWanted: () => boolean,
 ): Promise<Loaded> {
-  const again = (device: string) => load(source, { ...options, device, dtype: lost.info.dtype }, fetch, signal, () => undefined);
+  const again = (device: string) => load(source, { ...options, device, dtype: lost.info.dtype }, fetch, signal, () => undefined, isWanted);
   forgetGpu();
   const loaded = await again(options.device).catch((error: unknown) => {
     const { code } = error as { code?: string };
@@ -82,6 +88,7 @@ async function loadAlone(
   warnings: string[],
   signal: AbortSignal,
   emit: (event: ProgressEvent) => void,
+  isWanted: () => boolean,
 ): Promise<Loaded> {
   const progress = new Progress(source.name, emit);
   const checkAbort = () => {
@@ -90,7 +97,7 @@ async function loadAlone(
   progress.start();
 
   progress.phase("compile");
-  const [{ memory }, kernels] = await Promise.all([startWasm(options.wasm_url), Kernels.start(moduleFolder(options.wasm_url), signal)]);
+  const [{ memory }, kernels] = await Promise.all([startWasm(options.wasm_url), Kernels.start(moduleFolder(options.wasm_url), signal, isWanted)]);
   checkAbort();
 
   const small = (file: string) => whole(hub, file, progress);

@@ -1,7 +1,7 @@
 /** What the page's thread and the worker say to each other: two closed unions. An unknown message is an error. */
 
 import type { WireError } from "./errors.js";
-import type { Chunk, GenerationResult, GeneratorInfo, ProgressEvent } from "./types.js";
+import type { Chunk, GenerationResult, GeneratorInfo, ProgressEvent, PromptProgress } from "./types.js";
 
 /** A model as the worker gets it. */
 export type WireModel =
@@ -46,6 +46,7 @@ export type FromWorker =
   | { kind: "error"; id: number; error: WireError }
   | { kind: "progress"; id: number; event: ProgressEvent }
   | { kind: "chunk"; id: number; chunk: Chunk }
+  | { kind: "prompt"; id: number; event: PromptProgress }
   /** The worker is unusable from here on. */
   | { kind: "crashed"; error: WireError }
   | { kind: "fetch"; id: number; url: string; method: "GET" | "HEAD"; headers: Record<string, string> }

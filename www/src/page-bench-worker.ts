@@ -60,7 +60,7 @@ async function measure(setup: Setup): Promise<void> {
   const step = (text: string) => post({ kind: "step", n_done: n_done++, n_steps, text });
 
   step("Making weights up");
-  const kernels = await Kernels.start(new URL("./", import.meta.url), new AbortController().signal);
+  const kernels = await Kernels.start(new URL("./", import.meta.url), new AbortController().signal, () => true);
   const { vocab_size, n_positions, n_embd, n_layer, n_head, dtype } = setup;
   const [gelu_new, epsilon, flags] = [0, 1e-5, 1 | 4]; // scaled attention, tied embeddings
   const dims = Float64Array.of(vocab_size, n_positions, n_embd, n_layer, n_head, 4 * n_embd, gelu_new, epsilon, flags);
@@ -75,6 +75,7 @@ async function measure(setup: Setup): Promise<void> {
   const forward = (n_past: number, n_ids: number, rows: number) => {
     kernels.cache_truncate(cache, n_past);
     if (!kernels.forward(cache, ids.subarray(0, n_ids), rows, false)) throw new Error("there is not enough memory for a pass");
+    kernels.advance(Infinity);
   };
   const prefill = (n: number) => forward(0, n, LAST);
   const decode = (n_past: number) => forward(n_past, 1, LAST);

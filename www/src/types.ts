@@ -99,8 +99,21 @@ export interface GenerateOptions {
   context_overflow?: "error" | "stop" | "slide";
   /** Start from what an earlier call computed for the same beginning. Default `true`. */
   prefix_reuse?: boolean;
+  /** Told how far a long prompt has been read, before the first chunk. */
+  progress_callback?: (event: PromptProgress) => void;
   /** Cancels: the stream and its result reject with `AbortError`. */
   signal?: AbortSignal;
+}
+
+/** How far a prompt has been read. */
+export interface PromptProgress {
+  status: "prompt";
+  /** 0 to 100. */
+  progress: number;
+  /** Tokens so far; those that an earlier call has read are not counted. */
+  loaded: number;
+  /** Tokens to read. */
+  total: number;
 }
 
 /** A token with its log-probability. */

@@ -56,6 +56,13 @@ export function checkSignal(signal: unknown): AbortSignal | undefined {
   throw invalidOption("signal", "an AbortSignal", signal);
 }
 
+/** A function to be told of progress, or one that does nothing. */
+export function checkCallback<T>(callback: unknown): (event: T) => void {
+  if (callback === undefined) return () => undefined;
+  if (typeof callback === "function") return callback as (event: T) => void;
+  throw invalidOption("progress_callback", "a function", callback);
+}
+
 /** The options as JSON for Rust, which checks them; numbers that JSON has no form for are passed as their name. */
 export function generateOptionsJson(options: GenerateOptions): string {
   return JSON.stringify(options, (_, value: unknown) => {

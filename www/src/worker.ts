@@ -1,13 +1,14 @@
 /** The worker: owns the WebAssembly module and the model, answers one request after the other. */
 
 import { abortError, makeError, toWire } from "./errors.js";
-import { generate, isLost, score, Stride, type Pace } from "./decode.js";
+import { generate, isLost, score, type Pace } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { load, reload, type Loaded } from "./load.js";
 import type { Fetch } from "./http.js";
 import type { Answers, FromWorker, ToWorker } from "./messages.js";
 import { Latencies, type Counters } from "./latencies.js";
 import { ProxyFetch } from "./proxy-fetch.js";
+import type { PromptProgress } from "./types.js";
 import type { Session } from "../wasm/gpt2_web.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
@@ -28,9 +29,10 @@ const post = (message: FromWorker, transfer: Transferable[] = []) => scope.postM
 /** Requests that are running or waiting, by id: what cancels them, and whether they are to end softly. */
 const running = new Map<number, { controller: AbortController; interrupted: boolean }>();
 const proxy = new ProxyFetch(post);
-const stride = new Stride();
 
 let loaded: Loaded | undefined;
+/** Whether the request that is running is still wanted. */
+let isWanted = () => true;
 /** Loads the model again after its GPU was lost. */
 let again: ((lost: Loaded, reason: Error, signal: AbortSignal) => Promise<Loaded>) | undefined;
 let latencies = new Latencies(() => undefined);
@@ -81,8 +83,14 @@ function enqueue(request: Request): void {
   const entry = { controller: new AbortController(), interrupted: false };
   running.set(request.id, entry);
   const { signal } = entry.controller;
-  const pace: Pace = { stride, signal, interrupted: () => entry.interrupted, recover: (lost) => recover(lost, signal) };
+  const pace: Pace = {
+    signal,
+    device: () => loaded?.info.device ?? "wasm",
+    interrupted: () => entry.interrupted,
+    recover: (lost) => recover(lost, signal),
+  };
   queue = queue.then(async () => {
+    isWanted = () => !signal.aborted && !entry.interrupted;
     try {
       if (signal.aborted) throw abortError();
       post({ kind: "result", id: request.id, value: await answer(request, pace) });
@@ -103,8 +111,8 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     const cache: RequestCache = request.options.cache ? "no-store" : "default";
     const fetch: Fetch = request.options.custom_fetch ? proxy.fetch : (url, init) => scope.fetch(url, { ...init, cache });
     if (request.kind === "estimate") return estimate(request.model, request.options, fetch, pace.signal);
-    loaded = await load(request.model, request.options, fetch, pace.signal, progress);
-    again = (lost, reason, signal) => reload(lost, reason, request.model, request.options, fetch, signal);
+    loaded = await load(request.model, request.options, fetch, pace.signal, progress, () => isWanted());
+    again = (lost, reason, signal) => reload(lost, reason, request.model, request.options, fetch, signal, () => isWanted());
     latencies = new Latencies(() => loaded?.model.counters() as Counters);
     shared = loaded.model.session();
     return loaded.info;
@@ -116,16 +124,17 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     case "generate": {
       const emit = (message: Extract<FromWorker, { kind: "chunk" }>["chunk"]) =>
         post({ kind: "chunk", id: request.id, chunk: message }, message.attentions?.map((a) => a.buffer as ArrayBuffer) ?? []);
+      const told = (event: PromptProgress) => post({ kind: "prompt", id: request.id, event });
       const ids = ids_of(request.prompt);
       if (request.session !== null) {
         const session = find(request.session);
         session.append(ids);
         const prompt = Array.from(session.ids()); // a recipe begins where the text does
-        return told({ ...(await generate(session, request.options, pace, emit, latencies, () => session.rewind(ids.length))), prompt });
+        return current({ ...(await generate(session, request.options, pace, emit, told, latencies, () => session.rewind(ids.length))), prompt });
       }
       const { prefix_reuse } = shared.checkOptions(request.options) as { prefix_reuse: boolean };
       shared.replace(ids, prefix_reuse);
-      return told(await generate(shared, request.options, pace, emit, latencies, () => undefined));
+      return current(await generate(shared, request.options, pace, emit, told, latencies, () => undefined));
     }
     case "score": {
       const run = ({ model }: Loaded) => score(model.scorer(model.encode(request.text)), pace);
@@ -174,7 +183,7 @@ async function recover(lost: Error, signal: AbortSignal): Promise<void> {
 }
 
 /** An answer, with what runs the model now if that has changed. */
-function told(answer: Answers["generate"]): Answers["generate"] {
+function current(answer: Answers["generate"]): Answers["generate"] {
   return has_moved && loaded ? { ...answer, info: loaded.info } : answer;
 }
 

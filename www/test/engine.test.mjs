@@ -109,3 +109,83 @@ test("more threads than a page that is not isolated can have is told, not refuse
   assert.equal(info.threads, 1);
   assert.match(info.warnings.join(), /cross-origin isolated/);
 });
+
+test("a cancel in the midst of a long prompt is heard within 50 ms, and progress is told", { timeout: 120_000 }, async () => {
+  const page = await open({});
+  const r = await page.evaluate(
+    async ({ tokenizer }) => {
+      // large enough that a prompt takes long; all zeros, since nobody looks at what it writes
+      const [n_layer, c, vocab_size, n_positions] = [6, 768, 2000, 1024];
+      const header = {};
+      let end = 0;
+      const tensor = (name, ...shape) => {
+        const begin = end;
+        end += shape.reduce((n, d) => n * d, 2);
+        header[name] = { dtype: "F16", shape, data_offsets: [begin, end] };
+      };
+      const both = (name, ...shape) => (tensor(`${name}.weight`, ...shape), tensor(`${name}.bias`, shape.at(-1)));
+      tensor("wte.weight", vocab_size, c);
+      tensor("wpe.weight", n_positions, c);
+      for (let i = 0; i < n_layer; i++) {
+        for (const norm of ["ln_1", "ln_2"]) both(`h.${i}.${norm}`, c);
+        for (const [name, k, n] of [["attn.c_attn", c, 3 * c], ["attn.c_proj", c, c], ["mlp.c_fc", c, 4 * c], ["mlp.c_proj", 4 * c, c]]) both(`h.${i}.${name}`, k, n);
+      }
+      both("ln_f", c);
+      const json = new TextEncoder().encode(JSON.stringify(header));
+      const files = {
+        "config.json": new Blob([JSON.stringify({ model_type: "gpt2", n_layer, n_embd: c, n_head: 12, vocab_size, n_positions })]),
+        "tokenizer.json": new Blob([Uint8Array.from(atob(tokenizer), (ch) => ch.charCodeAt(0))]),
+        "model.safetensors": new Blob([BigUint64Array.of(BigInt(json.length)), json, new Uint8Array(end)]),
+      };
+      const generator = await gpt2.createGenerator({ files }, { device: "wasm", dtype: "q8", threads: 1 });
+      const ids = Array.from({ length: 1000 }, (_, i) => (i * 7) % vocab_size);
+      const begin = (more) => {
+        const told = [];
+        let onFirst;
+        const first = new Promise((resolve) => (onFirst = resolve));
+        const progress_callback = (event) => (told.push(event), onFirst());
+        const stream = generator.generate(ids, { max_new_tokens: 1, prefix_reuse: false, progress_callback, ...more });
+        const result = stream.result.catch((error) => error.name);
+        return { stream, result, first, told };
+      };
+      /** How long the worker takes for what was asked before. */
+      const worker_ms = async () => {
+        const start = performance.now();
+        await generator.tokenizer.count("x");
+        return performance.now() - start;
+      };
+      const whole = begin({});
+      const { timings } = await whole.result;
+      const heard_ms = [];
+      let end_name;
+      for (let i = 0; i < 5; i++) {
+        const controller = new AbortController();
+        const run = begin({ signal: controller.signal });
+        await run.first;
+        await new Promise((resolve) => setTimeout(resolve, 7 * i)); // at another place each time
+        controller.abort();
+        heard_ms.push(await worker_ms());
+        end_name = await run.result;
+      }
+      const soft = begin({});
+      await soft.first;
+      soft.stream.interrupt();
+      const soft_ms = await worker_ms();
+      const { finish_reason, token_ids } = await soft.result;
+      const again = await begin({}).result;
+      await generator.dispose();
+      return { told: whole.told, prompt_ms: timings.prompt_ms, heard_ms, end_name, soft_ms, finish_reason, token_ids, again: again.token_ids };
+    },
+    { tokenizer: readFileSync(path.join(WWW, "demo/tokenizer.json"), "base64") },
+  );
+  assert.deepEqual(r.told.map((e) => e.loaded), Array.from({ length: 15 }, (_, i) => 64 * (i + 1)));
+  assert.deepEqual(r.told[0], { status: "prompt", progress: 6.4, loaded: 64, total: 1000 });
+  assert.ok(r.prompt_ms > 300, `a prompt of ${r.prompt_ms} ms proves nothing`);
+  assert.equal(r.end_name, "AbortError");
+  // the best of five, since the machine may be busy with something else
+  assert.ok(Math.min(...r.heard_ms) < 50, `heard after ${r.heard_ms} ms`);
+  assert.ok(r.soft_ms < r.prompt_ms / 2, `interrupted after ${r.soft_ms} of ${r.prompt_ms} ms`);
+  assert.deepEqual([r.finish_reason, r.token_ids], ["interrupt", []]);
+  assert.deepEqual(r.again, [0], "the next text is whole");
+  await page.context().close();
+});

@@ -9,9 +9,13 @@ mod portable;
 mod wasm;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use portable::{F32x4, I16x8, I32x4, sweep, widen_f16, widen_i8, widen_nibbles};
+pub use portable::{
+    F32x4, I16x8, I32x4, arrange_for_nibbles, dot_nibbles, sweep, widen_f16, widen_halves, widen_i8, widen_nibbles,
+};
 #[cfg(target_arch = "wasm32")]
-pub use wasm::{F32x4, I16x8, I32x4, sweep, widen_f16, widen_i8, widen_nibbles};
+pub use wasm::{
+    F32x4, I16x8, I32x4, arrange_for_nibbles, dot_nibbles, sweep, widen_f16, widen_halves, widen_i8, widen_nibbles,
+};
 
 /// What [`widen_f16`] leaves to be multiplied with: it moves the exponent's bits without changing its bias.
 pub const F16_SCALE: f32 = f32::from_bits((127 + 112) << 23); // 2^112
@@ -25,13 +29,50 @@ impl F32x4 {
     pub fn exp(self) -> Self {
         const POLYNOMIAL: [f32; 5] = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
         let x = self.max(Self::splat(-87.0)).min(Self::splat(87.0));
-        let n = (x * Self::splat(core::f32::consts::LOG2_E)).nearest();
+        let n_i32 = x.nearest_i32(Self::splat(core::f32::consts::LOG2_E));
+        let n = n_i32.to_f32();
         // ln 2 in two parts, the first exact in f32, so that x - n ln 2 loses nothing
         let r = (x - n * Self::splat(0.693_359_4)) - n * Self::splat(-2.121_944_4e-4);
         let p = POLYNOMIAL.into_iter().fold(Self::splat(1.987_569_1e-4), |p, c| p.madd(r, Self::splat(c)));
         let p = p.madd(r * r, r + Self::splat(1.0));
-        p * n.to_i32().power_of_two()
+        p * n_i32.power_of_two()
     }
+
+    /// The whole number nearest to self · scale, where that is below 2²² in magnitude; anything elsewhere, also for NaN.
+    #[inline(always)]
+    pub fn nearest_i32(self, scale: Self) -> I32x4 {
+        // added to 1.5 · 2²³, a number loses its fraction, and the lowest bits count
+        const SHIFT: f32 = 12_582_912.0;
+        self.madd(scale, Self::splat(SHIFT)).bits() - Self::splat(SHIFT).bits()
+    }
+}
+
+/// The largest magnitude among finite numbers, and Σ 0 · x: NaN where one is not finite, else 0.
+pub fn magnitude(x: &[f32]) -> (f32, f32) {
+    let (mut largest, mut nothing) = ([F32x4::splat(0.0); 2], [F32x4::splat(0.0); 2]);
+    let mut take = |i: usize, x: F32x4| {
+        largest[i] = largest[i].max(x.abs());
+        nothing[i] = nothing[i] + x * F32x4::splat(0.0);
+    };
+    let (pairs, rest) = x.as_chunks::<8>();
+    for pair in pairs {
+        // two chains, as each has to wait for its last sum
+        for (i, x) in pair.as_chunks().0.iter().enumerate() {
+            take(i, F32x4::load(x));
+        }
+    }
+    for &x in rest {
+        take(0, F32x4::splat(x));
+    }
+    let largest = largest[0].max(largest[1]).lanes().into_iter().fold(0.0, f32::max);
+    (largest, (nothing[0] + nothing[1]).lanes().into_iter().sum())
+}
+
+/// round(x · scale) of eight numbers, held within what an i16 can say; anything for NaN.
+#[inline(always)]
+pub fn nearest_i16(x: &[f32; 8], scale: F32x4) -> I16x8 {
+    let [low, high] = [[x[0], x[1], x[2], x[3]], [x[4], x[5], x[6], x[7]]];
+    F32x4::load(&low).nearest_i32(scale).narrow(F32x4::load(&high).nearest_i32(scale))
 }
 
 /// Hands the nearest whole number of each x · scale to `put(index, number)`; NaN gives 0.

@@ -31,6 +31,7 @@ operator!(Sub, sub, F32x4, |a: f32, b: f32| a - b);
 operator!(Mul, mul, F32x4, |a: f32, b: f32| a * b);
 operator!(Div, div, F32x4, |a: f32, b: f32| a / b);
 operator!(Add, add, I32x4, i32::wrapping_add);
+operator!(Sub, sub, I32x4, i32::wrapping_sub);
 
 impl F32x4 {
     /// The same number in every lane.
@@ -95,10 +96,16 @@ impl F32x4 {
         Self(self.0.map(libm::rintf))
     }
 
-    /// Whole numbers, without their fractions; NaN gives 0.
+    /// Its bits.
     #[inline(always)]
-    pub fn to_i32(self) -> I32x4 {
-        I32x4(self.0.map(|x| x as i32))
+    pub fn bits(self) -> I32x4 {
+        I32x4(self.0.map(|x| x.to_bits() as i32))
+    }
+
+    /// Each lane in all of four.
+    #[inline(always)]
+    pub fn spread(self) -> [Self; 4] {
+        self.0.map(Self::splat)
     }
 
     /// Lane i of the result is the sum of `rows[i]`.
@@ -113,6 +120,12 @@ impl I32x4 {
     #[inline(always)]
     pub fn zero() -> Self {
         Self([0; 4])
+    }
+
+    /// This number and three zeros.
+    #[inline(always)]
+    pub fn first(x: i32) -> Self {
+        Self([x, 0, 0, 0])
     }
 
     /// As f32.
@@ -181,12 +194,31 @@ pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
     ]
 }
 
+/// What [`dot_nibbles`] multiplies a block with: the numbers themselves.
+pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
+    x
+}
+
+/// Lanes whose sum is Σ (q + 8) · x over the 32 columns of a block, q + 8 being what is stored.
+#[inline(always)]
+pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
+    let eight = |of: &dyn Fn(usize) -> u8| I16x8(array::from_fn(|i| i16::from(of(i))));
+    let low = eight(&|i| chunk[i] & 15).dot(x[0]) + eight(&|i| chunk[8 + i] & 15).dot(x[1]);
+    let high = eight(&|i| chunk[i] >> 4).dot(x[2]) + eight(&|i| chunk[8 + i] >> 4).dot(x[3]);
+    low + high
+}
+
 /// Eight halves, divided by [`super::F16_SCALE`].
 #[inline(always)]
 pub fn widen_f16(chunk: &Chunk) -> [F32x4; 2] {
-    let half = |i: usize| i32::from(i16::from_le_bytes([chunk[2 * i], chunk[2 * i + 1]]));
-    let place = |i: usize| f32::from_bits((half(i) << 13) as u32 & 0x8fff_e000);
-    [F32x4(array::from_fn(place)), F32x4(array::from_fn(|i| place(4 + i)))]
+    let half = |i: usize| u16::from_le_bytes([chunk[2 * i], chunk[2 * i + 1]]);
+    [widen_halves(&array::from_fn(half)), widen_halves(&array::from_fn(|i| half(4 + i)))]
+}
+
+/// Four halves, divided by [`super::F16_SCALE`].
+#[inline(always)]
+pub fn widen_halves(halves: &[u16; 4]) -> F32x4 {
+    F32x4(halves.map(|half| f32::from_bits((i32::from(half as i16) << 13) as u32 & 0x8fff_e000)))
 }
 
 /// Reads everything and does nothing else. → something, lest it be left out

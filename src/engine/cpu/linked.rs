@@ -21,6 +21,8 @@ pub struct Linked {
     scratch: RefCell<Scratch>,
     /// By number; `None` where one has been freed.
     caches: RefCell<Vec<Option<Cache>>>,
+    /// What the pass that was begun gives: nobody waits here, so it is done at once.
+    output: RefCell<Option<Output>>,
 }
 
 impl Cpu<Linked> {
@@ -43,7 +45,10 @@ impl Cpu<Linked> {
         read(&mut stream)?;
         stream.finish()?;
         let scratch = RefCell::new(model.scratch(1));
-        Ok(Self::new(config, Rc::new(Linked { model, scratch, caches: RefCell::default() })))
+        Ok(Self::new(
+            config,
+            Rc::new(Linked { model, scratch, caches: RefCell::default(), output: RefCell::default() }),
+        ))
     }
 }
 
@@ -82,7 +87,7 @@ impl Kernels for Linked {
         }
     }
 
-    fn forward(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<Output> {
+    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()> {
         let rows = match rows {
             Rows::None => gpt2_kernels::Rows::None,
             Rows::Last => gpt2_kernels::Rows::Last,
@@ -92,6 +97,16 @@ impl Kernels for Linked {
             self.model.forward_alone(&mut self.scratch.borrow_mut(), cache, ids, rows, with_attentions)
         };
         let output = self.with(cache, run).ok_or_else(|| Error::InvalidState(format!("cache {cache} is freed")))?;
-        Ok(Output { logits: output.logits, attentions: with_attentions.then_some(output.attentions) })
+        let attentions = with_attentions.then_some(output.attentions);
+        *self.output.borrow_mut() = Some(Output { logits: output.logits, attentions });
+        Ok(())
+    }
+
+    fn advance(&self) -> Result<Option<Output>> {
+        Ok(self.output.take())
+    }
+
+    async fn pause(&self) -> Result<()> {
+        Ok(())
     }
 }

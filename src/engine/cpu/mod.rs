@@ -17,6 +17,7 @@ use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 
 /// The kernels with one model's weights. Caches are theirs, and known by number.
+#[allow(async_fn_in_trait)] // as for `Engine`
 pub trait Kernels {
     /// An empty cache.
     fn new_cache(&self) -> usize;
@@ -26,11 +27,21 @@ pub trait Kernels {
     fn truncate_cache(&self, cache: usize, n_tokens: usize);
     /// Frees it.
     fn free_cache(&self, cache: usize);
-    /// Runs ids that are in the vocabulary and fit the context window.
+    /// Begins to run ids that are in the vocabulary and fit the context window; whatever was begun before is left.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`]
-    fn forward(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<Output>;
+    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()>;
+    /// Goes on with it for as long as a page can stand still. → what it gives, `None` if there is more to do
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidState`] if the cache has been freed.
+    fn advance(&self) -> Result<Option<Output>>;
+    /// Lets the page do something else.
+    ///
+    /// # Errors
+    /// [`crate::Error::Interrupted`] if what it does is to end this.
+    async fn pause(&self) -> Result<()>;
 }
 
 /// The CPU engine.
@@ -67,6 +78,7 @@ impl<K: Kernels> fmt::Debug for CpuCache<K> {
 impl<K: Kernels> Clone for CpuCache<K> {
     /// A copy; an empty cache where there is no memory for one, which costs time and changes nothing.
     fn clone(&self) -> Self {
+        self.kernels.truncate_cache(self.number, self.n_tokens); // see `Cpu::forward`
         let (number, n_tokens) = match self.kernels.clone_cache(self.number) {
             Some(number) => (number, self.n_tokens),
             None => (self.kernels.new_cache(), 0),
@@ -112,8 +124,15 @@ impl<K: Kernels> Engine for Cpu<K> {
         with_attentions: bool,
     ) -> Result<Output> {
         check_bounds(&self.config, cache.n_tokens, ids)?;
-        let output = self.kernels.forward(cache.number, ids, rows, with_attentions)?;
-        cache.n_tokens += ids.len();
-        Ok(output)
+        // an earlier call may have been left in the midst of its ids
+        self.kernels.truncate_cache(cache.number, cache.n_tokens);
+        self.kernels.begin(cache.number, ids, rows, with_attentions)?;
+        loop {
+            if let Some(output) = self.kernels.advance()? {
+                cache.n_tokens += ids.len();
+                return Ok(output);
+            }
+            self.kernels.pause().await?;
+        }
     }
 }

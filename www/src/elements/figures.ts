@@ -1,5 +1,5 @@
 /** Numbers as people read them. Used by the page and by the elements. */
-import type { ProgressEvent } from "../index.js";
+import type { ProgressEvent, PromptProgress } from "../index.js";
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
@@ -30,6 +30,11 @@ export function timeLeftText(eta_ms: number | null | undefined): string {
   if (seconds < 60) return `${seconds} s left`;
   if (seconds < 3600) return `about ${Math.round(seconds / 60)} min left`;
   return `about ${(seconds / 3600).toFixed(1)} h left`;
+}
+
+/** How far a prompt has been read: `reading, 512 of 1,000 tokens`. */
+export function promptText({ loaded, total }: PromptProgress): string {
+  return `reading, ${loaded.toLocaleString("en")} of ${countText(total, "token")}`;
 }
 
 /** A short time: `84 ms`, `1.3 s`. */

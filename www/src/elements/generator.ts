@@ -2,7 +2,7 @@
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { explain, isAbort, isDeviceLost } from "./explain.js";
-import { countText, progressText } from "./figures.js";
+import { countText, progressText, promptText } from "./figures.js";
 import { buildView } from "./generator-view.js";
 import { acquire, discard, Lease, release } from "./shared.js";
 
@@ -175,7 +175,13 @@ export class Gpt2GeneratorElement extends HTMLElement {
     view.speed.textContent = "";
     this.#enter("generating", "Writing.");
     try {
-      const stream = generator.generate(this.value, { ...optionsOf(this), ...this.options });
+      const stream = generator.generate(this.value, {
+        progress_callback: (event) => {
+          view.speed.textContent = promptText(event);
+        },
+        ...optionsOf(this),
+        ...this.options,
+      });
       this.#stream = stream;
       // Both at once: when a run fails, the iteration and the result reject with the same error.
       const [result] = await Promise.all([stream.result, this.#follow(stream, text)]);

@@ -1,6 +1,6 @@
 /** Prompt in, text out: generate, stop, continue, copy, clear. */
-import type { GenerateOptions, GenerationResult, GenerationStream, Generator } from "../index.js";
-import { countText, durationText } from "../elements/figures.js";
+import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../index.js";
+import { countText, durationText, promptText } from "../elements/figures.js";
 import { isDeviceLost } from "../elements/explain.js";
 import { hideAlert, retry, showAlert, showError } from "./alert.js";
 import { announce, byId, pageState, setState, swapFocus } from "./dom.js";
@@ -144,7 +144,10 @@ async function write(beginning: string, keepText: boolean): Promise<void> {
   showButtons();
   announce("Writing.");
   try {
-    stream = generator.generate(beginning, options);
+    const progress_callback = (event: PromptProgress) => {
+      speed.textContent = promptText(event);
+    };
+    stream = generator.generate(beginning, { ...options, progress_callback });
     // Both at once: when a run fails, the iteration and the result reject with the same error.
     const [result] = await Promise.all([stream.result, follow(stream, text)]);
     setState("ready");

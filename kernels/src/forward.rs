@@ -205,8 +205,6 @@ impl<'a> Pass<'a> {
     pub fn run<F: Platform>(&self, member: usize) {
         // SAFETY: each member takes its own
         let [own] = (unsafe { self.own.get_mut(member..member + 1) }) else { return };
-        own.narrow.set_n_tokens(self.ids.len());
-        own.wide.set_n_tokens(self.ids.len());
         let n_stages = self.n_stages();
         for stage in self.from..n_stages {
             let op = self.stage(member, own, stage);
@@ -271,31 +269,43 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The tokens that an op of a block is done for: of the last block's output, only what the logits need is computed.
+    fn tokens(&self, layer: usize, op: Op) -> Range<usize> {
+        let is_needed = match op {
+            Op::Embed | Op::Qkv | Op::Head => true,
+            Op::Attention => !self.attentions.is_empty(),
+            Op::Proj | Op::Fc | Op::Proj2 => false,
+        };
+        if is_needed || layer + 1 < self.model.dims().n_layer { 0..self.ids.len() } else { self.head_tokens() }
+    }
+
     fn block(&self, member: usize, own: &mut Own, layer: usize, block: &Block, op: Op) {
         let dims = self.model.dims();
+        let tokens = self.tokens(layer, op);
+        let Own { narrow, wide, widened, .. } = own;
         match op {
             Op::Embed | Op::Head => {}
             Op::Qkv => {
-                self.norm(&block.ln_1, &mut own.narrow, block.c_attn.dtype, 0..self.ids.len());
-                self.write(member, &block.c_attn, &own.narrow, &mut own.widened, self.qkv, |y, _| y);
+                self.norm(&block.ln_1, narrow, block.c_attn.dtype, tokens.clone());
+                self.write(member, &block.c_attn, narrow, widened, tokens, self.qkv, |y, _| y);
             }
             Op::Attention => {
                 for head in share(dims.n_head, member, self.n_members) {
-                    self.attend(own, layer, head);
+                    self.attend(own, layer, head, tokens.clone());
                 }
             }
             Op::Proj => {
-                self.gather_heads(&mut own.narrow, block.c_proj.dtype);
-                self.write(member, &block.c_proj, &own.narrow, &mut own.widened, self.x, |y, x| x + y);
+                self.gather_heads(narrow, block.c_proj.dtype, tokens.clone());
+                self.write(member, &block.c_proj, narrow, widened, tokens, self.x, |y, x| x + y);
             }
             Op::Fc => {
-                self.norm(&block.ln_2, &mut own.narrow, block.c_fc.dtype, 0..self.ids.len());
-                self.write(member, &block.c_fc, &own.narrow, &mut own.widened, self.hidden, |y, _| y);
-                self.bend(member);
+                self.norm(&block.ln_2, narrow, block.c_fc.dtype, tokens.clone());
+                self.write(member, &block.c_fc, narrow, widened, tokens.clone(), self.hidden, |y, _| y);
+                self.bend(member, tokens);
             }
             Op::Proj2 => {
-                self.gather_hidden(&mut own.wide, block.mlp_c_proj.dtype);
-                self.write(member, &block.mlp_c_proj, &own.wide, &mut own.widened, self.x, |y, x| x + y);
+                self.gather_hidden(wide, block.mlp_c_proj.dtype, tokens.clone());
+                self.write(member, &block.mlp_c_proj, wide, widened, tokens, self.x, |y, x| x + y);
             }
         }
     }
@@ -305,6 +315,7 @@ impl<'a> Pass<'a> {
         let (image, dims) = (self.model.image(), self.model.dims());
         let (weight, bias) = (cast_slice(&image[norm.weight.clone()]), cast_slice(&image[norm.bias.clone()]));
         let lines = Self::lines(dims.n_embd);
+        into.set_n_tokens(tokens.len());
         for (i, t) in tokens.enumerate() {
             // SAFETY: nobody writes x before the next barrier
             let x: &[f32] = unsafe { self.x.get(t * lines..(t + 1) * lines) }.as_flattened();
@@ -312,20 +323,25 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// This member's rows of a product, written to `out` as `f(y, what is there)`. out: [T, R'/4]
+    /// This member's rows of the product of some tokens, written to `out` as `f(y, what is there)`. out: [T, R'/4]
+    #[allow(clippy::too_many_arguments)] // as for `new`
     fn write(
         &self,
         member: usize,
         matrix: &Matrix,
         x: &Activations,
         widened: &mut Widened,
+        tokens: Range<usize>,
         out: Shared<[f32; 4]>,
         f: impl Fn(F32x4, F32x4) -> F32x4,
     ) {
         let n_groups = matrix.n_rows_padded() / GROUP;
         let weights = Weights::new(matrix, self.model.image());
-        product(&weights, x, widened, share(n_groups, member, self.n_members), |group, t, y| {
-            let at = t * n_groups + group;
+        if tokens.is_empty() {
+            return;
+        }
+        product(&weights, x, widened, share(n_groups, member, self.n_members), |group, i, y| {
+            let at = (tokens.start + i) * n_groups + group;
             // SAFETY: each member has its own groups of rows, and nobody reads them before the next barrier
             if let [line] = unsafe { out.get_mut(at..at + 1) } {
                 f(y, F32x4::load(line)).store(line);
@@ -333,8 +349,8 @@ impl<'a> Pass<'a> {
         });
     }
 
-    /// Causal attention of one head: stores the new keys and values, then every token looks back.
-    fn attend(&self, own: &mut Own, layer: usize, head: usize) {
+    /// Causal attention of one head: stores the new keys and values, then `tokens` look back.
+    fn attend(&self, own: &mut Own, layer: usize, head: usize, tokens: Range<usize>) {
         let dims = self.model.dims();
         let (c, d, n_new) = (dims.n_embd, dims.head_dim(), self.ids.len());
         let (d_lines, n_keys_all) = (padded_dim(d) / 4, self.n_past + n_new);
@@ -352,7 +368,7 @@ impl<'a> Pass<'a> {
         for t in 0..n_new {
             cache.put(self.n_past + t, part(t, 1), part(t, 2));
         }
-        for t in 0..n_new {
+        for t in tokens {
             let n_keys = self.n_past + t + 1;
             own.query.set(part(t, 0), dims.attn_scale(layer));
             own.scores.resize(n_keys, 0.0);
@@ -372,11 +388,12 @@ impl<'a> Pass<'a> {
     }
 
     /// The heads' outputs side by side: [H, T, D] → [T, C]
-    fn gather_heads(&self, into: &mut Activations, dtype: Dtype) {
+    fn gather_heads(&self, into: &mut Activations, dtype: Dtype, tokens: Range<usize>) {
         let (n_head, d, n_new) = (self.model.dims().n_head, self.model.dims().head_dim(), self.ids.len());
         let d_lines = padded_dim(d) / 4;
-        for t in 0..n_new {
-            into.set(t, dtype, |vector| {
+        into.set_n_tokens(tokens.len());
+        for (i, t) in tokens.enumerate() {
+            into.set(i, dtype, |vector| {
                 for (head, vector) in vector[..n_head * d].chunks_exact_mut(d).enumerate() {
                     let at = (head * n_new + t) * d_lines;
                     // SAFETY: nobody writes `heads` before the next barrier
@@ -389,24 +406,25 @@ impl<'a> Pass<'a> {
 
     /// The nonlinearity, over what this member has written of the hidden layer. Row by row, because it is a long chain of
     /// operations, of which a processor does several at a time where they follow one another.
-    fn bend(&self, member: usize) {
+    fn bend(&self, member: usize, tokens: Range<usize>) {
         let dims = self.model.dims();
         let n_lines = Self::lines(dims.n_inner);
         let own = share(n_lines, member, self.n_members);
-        for t in 0..self.ids.len() {
+        for t in tokens {
             // SAFETY: these rows are this member's, as they were in `write`
             bend_row(dims.activation, unsafe { self.hidden.get_mut(t * n_lines + own.start..t * n_lines + own.end) });
         }
     }
 
     /// The MLP's hidden layer, as it is: [T, n_inner]
-    fn gather_hidden(&self, into: &mut Activations, dtype: Dtype) {
+    fn gather_hidden(&self, into: &mut Activations, dtype: Dtype, tokens: Range<usize>) {
         let n = self.model.dims().n_inner;
         let lines = Self::lines(n);
-        for t in 0..self.ids.len() {
+        into.set_n_tokens(tokens.len());
+        for (i, t) in tokens.enumerate() {
             // SAFETY: nobody writes `hidden` before the next barrier
             let hidden: &[f32] = unsafe { self.hidden.get(t * lines..(t + 1) * lines) }.as_flattened();
-            into.set(t, dtype, |vector| vector[..n].copy_from_slice(&hidden[..n]));
+            into.set(i, dtype, |vector| vector[..n].copy_from_slice(&hidden[..n]));
         }
     }
 
@@ -426,11 +444,9 @@ impl<'a> Pass<'a> {
         let all = self.head_tokens();
         let first = all.start + part * HEAD_TOKENS;
         let tokens = first..all.end.min(first + HEAD_TOKENS);
-        let n_lines = layout.head().n_rows_padded() / GROUP;
-        own.narrow.set_n_tokens(tokens.len());
+        let rows = tokens.start - all.start..tokens.end - all.start;
         self.norm(&layout.ln_f, &mut own.narrow, layout.head().dtype, tokens);
-        let logits = self.logits.from(part * HEAD_TOKENS * n_lines);
-        self.write(member, layout.head(), &own.narrow, &mut own.widened, logits, |y, _| y);
+        self.write(member, layout.head(), &own.narrow, &mut own.widened, rows, self.logits, |y, _| y);
     }
 }
 

@@ -33,11 +33,6 @@ impl<'a, T> Shared<'a, T> {
         Self { cells, marker: PhantomData }
     }
 
-    /// All but the first `n`.
-    pub fn from(self, n: usize) -> Self {
-        Self { cells: &self.cells[n..], ..self }
-    }
-
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()

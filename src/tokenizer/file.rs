@@ -4,29 +4,38 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use tokenizers::AddedToken;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{Merges, Vocab};
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{AddedToken, PostProcessorWrapper};
 
-use crate::error::{Error, Result};
+use super::untrusted::NORMALIZERS;
+use crate::error::{Error, Result, excerpt};
 
 const FILE: &str = "tokenizer.json";
 
 /// A `tokenizer.json`. Padding and truncation are left out: a prompt is never cut or padded in silence, whatever the
-/// file was trained with.
+/// file was trained with. So is the post-processor, which puts special tokens around a text: none is added here.
 #[derive(Deserialize)]
 pub(super) struct TokenizerFile {
     version: Option<String>,
     #[serde(default)]
     pub added_tokens: Vec<AddedToken>,
+    // as any JSON at first: the crate panics where its reader of steps meets what is none
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    decoder: Option<Value>,
+    model: Option<ModelFile>,
+}
+
+/// What is done to a text before the model, and to tokens after it.
+pub(super) struct Steps {
     pub normalizer: Option<NormalizerWrapper>,
     pub pre_tokenizer: Option<PreTokenizerWrapper>,
-    pub post_processor: Option<PostProcessorWrapper>,
     pub decoder: Option<DecoderWrapper>,
-    model: Option<ModelFile>,
 }
 
 /// Its `model`. Dropout is left out: it is for training.
@@ -66,6 +75,23 @@ impl TokenizerFile {
             }
             _ => Ok(file),
         }
+    }
+
+    /// Its steps.
+    pub fn take_steps(&mut self) -> Result<Steps> {
+        fn read<T: DeserializeOwned>(step: Option<Value>, what: &str) -> Result<Option<T>> {
+            let wrong = |e: serde_json::Error| Error::file(FILE, what, e.to_string());
+            step.map(|step| serde_json::from_value(step).map_err(wrong)).transpose()
+        }
+        // the one step in whose reader the crate panics by itself; SentencePiece's, never byte-level BPE's
+        if let Some(step) = self.normalizer.as_ref().map(Value::to_string).filter(|s| s.contains("\"Precompiled\"")) {
+            return Err(Error::unsupported("normalizer (tokenizer.json)", NORMALIZERS, excerpt(&step)));
+        }
+        Ok(Steps {
+            normalizer: read(self.normalizer.take(), "a normalizer")?,
+            pre_tokenizer: read(self.pre_tokenizer.take(), "a pre-tokenizer")?,
+            decoder: read(self.decoder.take(), "a decoder")?,
+        })
     }
 
     /// Its model, which has to be one of byte-level BPE.

@@ -15,7 +15,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 use crate::error::{Error, Result, excerpt};
-use file::{Bpe, TokenizerFile};
+use file::{Bpe, Steps, TokenizerFile};
 use pieces::Pieces;
 use untrusted::{check_merges, check_steps, exact, json_text};
 
@@ -48,18 +48,18 @@ impl Tokenizer {
         let mut file = TokenizerFile::from_json(json)?;
         let bpe = file.take_bpe()?;
         check_merges(&bpe.merges, &bpe.vocab, FILE)?;
-        let Some(decoder @ DecoderWrapper::ByteLevel(_)) = file.decoder else {
-            let found = file.decoder.map_or("none".to_string(), |decoder| json_text(&decoder));
+        let Steps { normalizer, pre_tokenizer, decoder } = file.take_steps()?;
+        let Some(decoder @ DecoderWrapper::ByteLevel(_)) = decoder else {
+            let found = decoder.map_or("none".to_string(), |decoder| json_text(&decoder));
             return Err(Error::unsupported("decoder (tokenizer.json)", "\"ByteLevel\"", found));
         };
-        check_steps(file.normalizer.as_ref(), file.pre_tokenizer.as_ref())?;
+        check_steps(normalizer.as_ref(), pre_tokenizer.as_ref())?;
         let pieces = Pieces::new(&bpe.vocab, &file.added_tokens, FILE)?;
-        let mut inner = HfTokenizer::new(exact(bpe, file.pre_tokenizer.as_ref(), FILE)?);
+        let mut inner = HfTokenizer::new(exact(bpe, pre_tokenizer.as_ref(), FILE)?);
         inner
-            .with_normalizer(file.normalizer)
+            .with_normalizer(normalizer)
             .map_err(|e| Error::file(FILE, "a normalizer", e.to_string()))?
-            .with_pre_tokenizer(file.pre_tokenizer)
-            .with_post_processor(file.post_processor)
+            .with_pre_tokenizer(pre_tokenizer)
             .with_decoder(Some(decoder));
         Self::new(inner, pieces, file.added_tokens, FILE)
     }
@@ -218,11 +218,18 @@ mod tests {
                 r#"{"type":"Sequence","normalizers":[{"type":"no such","pattern":{"Regex":"b?"},"content":"a"}]}"#,
             ),
             ("pre_tokenizer", r#"{"type":"FixedLength","length":0}"#),
+            ("normalizer", r#"{"type":"Sequence","normalizers":[{"type":"Precompiled"}]}"#),
         ] {
             let error = Tokenizer::from_tokenizer_json(json(key, step).as_bytes()).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");
         }
         assert!(Tokenizer::from_tokenizer_json(json("normalizer", r#"{"type":"NFC"}"#).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn json_that_ends_within_a_step_is_an_error() {
+        let error = Tokenizer::from_tokenizer_json(br#"{"decoder":{"type":"ByteLevel" "x"#).unwrap_err();
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
     }
 
     #[test]

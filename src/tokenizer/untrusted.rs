@@ -35,6 +35,9 @@ pub(super) fn exact(bpe: Bpe, pre_tokenizer: Option<&PreTokenizerWrapper>, file:
     builder.build().map_err(|e| Error::file(file, "merges of tokens in the vocabulary", e.to_string()))
 }
 
+/// The normalizers that are let through, for people.
+pub(super) const NORMALIZERS: &str = "Unicode's forms, Lowercase or StripAccents";
+
 /// Lets through what byte-level tokenizers do to a text before the merges. Others of the crate's steps panic where a file
 /// gives them an empty pattern or a length of 0. What a step is, is asked of what was read: the crate guesses where a
 /// file's own word for it is none that it knows.
@@ -59,8 +62,7 @@ pub(super) fn check_steps(
         }
     }
     if let Some(step) = normalizer.filter(|&step| !normalizes(step)) {
-        let expected = "Unicode's forms, Lowercase or StripAccents";
-        return Err(Error::unsupported("normalizer (tokenizer.json)", expected, json_text(step)));
+        return Err(Error::unsupported("normalizer (tokenizer.json)", NORMALIZERS, json_text(step)));
     }
     if let Some(step) = pre_tokenizer.filter(|&step| !splits(step)) {
         let expected = "ByteLevel, Split, Digits or Punctuation";

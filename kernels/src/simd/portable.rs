@@ -154,7 +154,7 @@ impl I16x8 {
         Self(array::from_fn(|i| pair[i % 2]))
     }
 
-    /// Lane i: self[2i] · other[2i] + self[2i + 1] · other[2i + 1]
+    /// Lane i: `self[2i] · other[2i] + self[2i + 1] · other[2i + 1]`
     #[inline(always)]
     pub fn dot(self, other: Self) -> I32x4 {
         let product = |i: usize| i32::from(self.0[i]) * i32::from(other.0[i]);

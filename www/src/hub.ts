@@ -83,24 +83,10 @@ export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>
   return n_bytes === bytes.byteLength ? bytes : bytes.slice(0, n_bytes);
 }
 
-class DiskHub implements Hub {
-  #files: Map<string, Blob>;
-  #signal: AbortSignal;
-
-  constructor(files: Map<string, Blob>, signal: AbortSignal) {
-    this.#files = files;
-    this.#signal = signal;
-  }
-
-  async open(file: string): Promise<OpenFile | null> {
-    const blob = this.#files.get(file);
-    return blob ? { name: file, bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
-  }
-
-  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
-    const blob = this.#files.get(file);
-    return blob ? { bytes: blob.size, cached: blob.size } : null;
-  }
+/** A hub that keeps nothing. */
+abstract class PlainHub implements Hub {
+  abstract open(file: string): Promise<OpenFile | null>;
+  abstract size(file: string): Promise<{ bytes: number; cached: number } | null>;
 
   prefetch(): void {}
 
@@ -117,11 +103,33 @@ class DiskHub implements Hub {
   async close(): Promise<void> {}
 }
 
-class NetworkHub implements Hub {
+class DiskHub extends PlainHub {
+  #files: Map<string, Blob>;
+  #signal: AbortSignal;
+
+  constructor(files: Map<string, Blob>, signal: AbortSignal) {
+    super();
+    this.#files = files;
+    this.#signal = signal;
+  }
+
+  async open(file: string): Promise<OpenFile | null> {
+    const blob = this.#files.get(file);
+    return blob ? { name: file, bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
+  }
+
+  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
+    const blob = this.#files.get(file);
+    return blob ? { bytes: blob.size, cached: blob.size } : null;
+  }
+}
+
+class NetworkHub extends PlainHub {
   #base: string;
   #options: HubOptions;
 
   constructor(base: string, options: HubOptions) {
+    super();
     this.#base = base;
     this.#options = options;
   }
@@ -135,18 +143,4 @@ class NetworkHub implements Hub {
     const remote = await versionOf(new URL(file, this.#base).href, this.#options);
     return remote && { bytes: remote.bytes ?? 0, cached: 0 };
   }
-
-  prefetch(): void {}
-
-  async openPacked(): Promise<null> {
-    return null;
-  }
-
-  async keepPacked(): Promise<void> {}
-
-  async complete(): Promise<void> {}
-
-  async drop(): Promise<void> {}
-
-  async close(): Promise<void> {}
 }

@@ -20,7 +20,7 @@ usage() {
 ./build.sh test          set up, and run every test: native, in the browser, and the page end to end
 ./build.sh build         build the package into www/dist
 ./build.sh check         format, lints, types
-./build.sh fuzz [sec]    fuzz everything that reads a file of a checkpoint, so long each (default 60 seconds)
+./build.sh fuzz [sec]    fuzz what reads a file of a checkpoint or the cache, so long each (default 60 seconds)
 ./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
                          cpu (the kernels, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
 ./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
@@ -199,7 +199,7 @@ run_check() {
   cargo clippy --locked --workspace --all-targets -- -D warnings
   cargo clippy --locked --lib --test web --target "$wasm_target" -- -D warnings
   say "cargo doc"
-  RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+  RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
   say "tsc"
   (cd www && npx tsc)

@@ -8,22 +8,6 @@ use gpt2_web::engine::{Cache, Engine, Rows};
 use gpt2_web::sampler::argmax;
 use pollster::block_on;
 
-const MODELS: [&str; 13] = [
-    "base",
-    "untied",
-    "f16",
-    "bf16",
-    "gelu",
-    "relu",
-    "silu",
-    "tanh",
-    "inverse_layer",
-    "unscaled",
-    "odd",
-    "sharded",
-    "one",
-];
-
 fn all_logits<E: Engine>(engine: &E, ids: &[u32]) -> Vec<f32> {
     block_on(engine.forward(&mut engine.new_cache(), ids, Rows::All, false)).expect("forward").logits
 }

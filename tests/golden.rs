@@ -13,22 +13,6 @@ use pollster::block_on;
 
 const TOLERANCE: f32 = 1e-4;
 
-const MODELS: [&str; 13] = [
-    "base",
-    "untied",
-    "f16",
-    "bf16",
-    "gelu",
-    "relu",
-    "silu",
-    "tanh",
-    "inverse_layer",
-    "unscaled",
-    "odd",
-    "sharded",
-    "one",
-];
-
 fn all_logits(engine: &Reference, ids: &[u32]) -> Vec<f32> {
     block_on(engine.forward(&mut engine.new_cache(), ids, Rows::All, false)).expect("forward").logits
 }

@@ -59,7 +59,7 @@ impl Dtype {
     }
 }
 
-/// Packs row `row` of a group of four. values: \[K\]; quants: the whole group; block_scales: [K'/32][4], for q4 only.
+/// Packs row `row` of a group of four. values: \[K\]; quants: the whole group; block_scales: `[K'/32][4]`, for q4 only.
 /// → the row's scale (1 for fp32)
 ///
 /// Values that are not finite become what the format has nearest to them; a NaN becomes 0, but for fp32.

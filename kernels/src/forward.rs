@@ -49,7 +49,7 @@ pub enum Rows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Op {
-    /// x = wte[id] + wpe[n]
+    /// `x = wte[id] + wpe[n]`
     Embed,
     /// `ln_1` and `attn.c_attn`
     Qkv,
@@ -253,7 +253,7 @@ impl<'a> Pass<'a> {
         n.div_ceil(GROUP)
     }
 
-    /// x = wte[id] + wpe[n], the tokens shared out.
+    /// `x = wte[id] + wpe[n]`, the tokens shared out.
     fn embed(&self, member: usize) {
         let (layout, image, c) = (self.model.layout(), self.model.image(), self.model.dims().n_embd);
         let wte = &layout.wte;

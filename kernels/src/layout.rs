@@ -92,7 +92,7 @@ pub struct Matrix {
     pub n_cols: usize,
     /// In groups of four rows; within a group, 16 bytes of each row in turn, along k.
     pub quants: Range<usize>,
-    /// q4 only: f16 [R'/4][K'/32][4].
+    /// q4 only: f16 `[R'/4][K'/32][4]`.
     pub block_scales: Range<usize>,
     /// f32 [R']; empty for fp32.
     pub row_scales: Range<usize>,
@@ -117,7 +117,7 @@ impl Matrix {
     }
 }
 
-/// A LayerNorm's weight and bias, f32 [C] each.
+/// A LayerNorm's weight and bias, f32 \[C\] each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norm {
     /// γ

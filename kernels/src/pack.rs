@@ -1,6 +1,7 @@
 //! From a checkpoint's tensors to the image, as they arrive: rows of an embedding four at a time, everything else one
 //! tensor at a time.
 
+use alloc::collections::TryReserveError;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -16,6 +17,9 @@ use crate::simd::Chunk;
 pub struct Packer {
     layout: Layout,
     state: State,
+    /// Values that cannot be packed yet. The same memory for all tensors: pieces of it, each a little larger than the one
+    /// before, would leave holes that nothing fills.
+    held: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -25,16 +29,14 @@ enum State {
     Plain {
         offset: usize,
     },
-    /// A matrix whose rows arrive one after the other; `held` has the values of a group that is not whole.
+    /// A matrix whose rows arrive one after the other; a group that is not whole is held.
     Rows {
         matrix: Matrix,
         group: usize,
-        held: Vec<f32>,
     },
     /// A Conv1D, stored [K, R]: its rows are the columns that arrive, so all of it is held.
     Columns {
         matrix: Matrix,
-        held: Vec<f32>,
     },
 }
 
@@ -44,7 +46,7 @@ pub type Write<'a> = &'a mut dyn FnMut(usize, &[u8]);
 impl Packer {
     /// A packer of a model's tensors. The image that it writes to begins as zeros.
     pub fn new(layout: Layout) -> Self {
-        Self { layout, state: State::Idle }
+        Self { layout, state: State::Idle, held: Vec::new() }
     }
 
     /// The image's layout.
@@ -53,22 +55,29 @@ impl Packer {
     }
 
     /// Begins a tensor. → whether the model has one of that name
-    pub fn begin(&mut self, name: &str) -> bool {
-        let Some(state) = find(&self.layout, name) else { return false };
+    ///
+    /// # Errors
+    /// If it has to be held and there is no room for the largest such tensor.
+    pub fn begin(&mut self, name: &str) -> Result<bool, TryReserveError> {
+        let Some(state) = find(&self.layout, name) else { return Ok(false) };
+        if matches!(state, State::Columns { .. }) {
+            self.held.try_reserve_exact(largest_conv1d(&self.layout))?;
+        }
         self.state = state;
-        true
+        Ok(true)
     }
 
     /// Takes the tensor's next values.
     pub fn values(&mut self, values: &[f32], write: Write) {
+        let held = &mut self.held;
         match &mut self.state {
             State::Idle => {}
             State::Plain { offset } => {
                 write(*offset, cast_slice(values));
                 *offset += values.len() * 4;
             }
-            State::Columns { held, .. } => held.extend_from_slice(values),
-            State::Rows { matrix, group, held } => {
+            State::Columns { .. } => held.extend_from_slice(values),
+            State::Rows { matrix, group } => {
                 let whole = GROUP * matrix.n_cols;
                 let mut values = values;
                 while held.len() + values.len() >= whole {
@@ -88,14 +97,15 @@ impl Packer {
     pub fn end(&mut self, write: Write) {
         match core::mem::replace(&mut self.state, State::Idle) {
             State::Idle | State::Plain { .. } => {}
-            State::Rows { matrix, group, mut held } => {
-                if !held.is_empty() {
-                    held.resize(GROUP * matrix.n_cols, 0.0); // rows beyond the last are zero
-                    pack_groups(&matrix, group, &held, write);
+            State::Rows { matrix, group } => {
+                if !self.held.is_empty() {
+                    self.held.resize(GROUP * matrix.n_cols, 0.0); // rows beyond the last are zero
+                    pack_groups(&matrix, group, &self.held, write);
                 }
             }
-            State::Columns { matrix, held } => pack_columns(&matrix, &held, write),
+            State::Columns { matrix } => pack_columns(&matrix, &self.held, write),
         }
+        self.held.clear();
     }
 }
 
@@ -142,10 +152,16 @@ fn pack_columns(matrix: &Matrix, columns: &[f32], write: Write) {
     }
 }
 
+/// Values of the largest tensor that is held whole.
+fn largest_conv1d(layout: &Layout) -> usize {
+    let conv1ds = layout.blocks.iter().flat_map(|b| [&b.c_attn, &b.c_proj, &b.c_fc, &b.mlp_c_proj]);
+    conv1ds.map(|matrix| matrix.n_cols * matrix.n_rows).max().unwrap_or_default()
+}
+
 /// Where the tensor of that checkpoint name goes.
 fn find(layout: &Layout, name: &str) -> Option<State> {
     let plain = |range: &Range<usize>| State::Plain { offset: range.start };
-    let rows = |matrix: &Matrix| State::Rows { matrix: matrix.clone(), group: 0, held: Vec::new() };
+    let rows = |matrix: &Matrix| State::Rows { matrix: matrix.clone(), group: 0 };
     match name {
         "wpe.weight" => return Some(plain(&layout.wpe)),
         "wte.weight" => return Some(rows(&layout.wte)),
@@ -159,7 +175,7 @@ fn find(layout: &Layout, name: &str) -> Option<State> {
         _ => None,
     };
     let conv1d = |matrix: &Matrix| match part {
-        "weight" => Some(State::Columns { matrix: matrix.clone(), held: Vec::new() }),
+        "weight" => Some(State::Columns { matrix: matrix.clone() }),
         "bias" => Some(plain(&matrix.bias)),
         _ => None,
     };

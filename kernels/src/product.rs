@@ -76,7 +76,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// Room for one group of rows, widened: [K'/4][4] f32x4 or [K'/8][4] i16x8.
+/// Room for one group of rows, widened: `[K'/4][4]` f32x4 or `[K'/8][4]` i16x8.
 #[derive(Default)]
 pub struct Widened {
     f32s: alloc::vec::Vec<[[f32; 4]; GROUP]>,

@@ -51,7 +51,7 @@ fn model(dtype: Dtype) -> Model {
     names.extend(["weight", "bias"].map(|part| (format!("ln_f.{part}"), 40)));
     for (seed, (name, n)) in names.iter().enumerate() {
         let values: Vec<f32> = (0..*n).map(|i| ((i * 31 + seed * 17) as f32 * 0.7).sin() * 0.2).collect();
-        assert!(packer.begin(name), "{name}");
+        assert!(packer.begin(name).expect("room"), "{name}");
         packer.values(&values, &mut write_into(model.image_mut()));
         packer.end(&mut write_into(model.image_mut()));
     }

@@ -1,5 +1,7 @@
 //! Text ↔ token ids: GPT-2's byte-level BPE on the `tokenizers` crate, and the way back without splitting a character.
 
+mod file;
+mod pieces;
 mod stop;
 mod untrusted;
 mod utf8;
@@ -7,15 +9,15 @@ mod utf8;
 pub use stop::StopStrings;
 pub use utf8::Utf8Stream;
 
-use std::collections::HashMap;
-
 use tokenizers::decoders::DecoderWrapper;
-use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::models::bpe::Vocab;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 use crate::error::{Error, Result, excerpt};
-use untrusted::{check_bpe, check_merges, check_steps, json_text, make_exact};
+use file::{Bpe, Steps, TokenizerFile};
+use pieces::Pieces;
+use untrusted::{check_merges, check_steps, exact, json_text};
 
 /// The number of a token in the vocabulary.
 pub type TokenId = u32;
@@ -26,8 +28,7 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// A byte-level BPE tokenizer.
 pub struct Tokenizer {
     inner: HfTokenizer,
-    /// The bytes of each token, by id; none for an id that no token has.
-    pieces: Vec<Option<Box<[u8]>>>,
+    pieces: Pieces,
     special: Vec<TokenId>,
 }
 
@@ -44,17 +45,23 @@ impl Tokenizer {
     /// [`Error::Checkpoint`] for a malformed file, [`Error::UnsupportedModel`] for one that is not byte-level.
     pub fn from_tokenizer_json(json: &[u8]) -> Result<Self> {
         const FILE: &str = "tokenizer.json";
-        check_bpe(json, FILE)?;
-        let mut inner = HfTokenizer::from_bytes(json).map_err(|e| Error::file(FILE, "a tokenizer", e.to_string()))?;
-        if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            let found = inner.get_decoder().map_or("none".to_string(), json_text);
+        let mut file = TokenizerFile::from_json(json)?;
+        let bpe = file.take_bpe()?;
+        check_merges(&bpe.merges, &bpe.vocab, FILE)?;
+        let Steps { normalizer, pre_tokenizer, decoder } = file.take_steps()?;
+        let Some(decoder @ DecoderWrapper::ByteLevel(_)) = decoder else {
+            let found = decoder.map_or("none".to_string(), |decoder| json_text(&decoder));
             return Err(Error::unsupported("decoder (tokenizer.json)", "\"ByteLevel\"", found));
-        }
-        check_steps(&inner)?;
-        // A prompt is never cut or padded in silence, whatever the file was trained with.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| Error::file(FILE, "a tokenizer", e.to_string()))?;
-        Self::new(inner, FILE)
+        };
+        check_steps(normalizer.as_ref(), pre_tokenizer.as_ref())?;
+        let pieces = Pieces::new(&bpe.vocab, &file.added_tokens, FILE)?;
+        let mut inner = HfTokenizer::new(exact(bpe, pre_tokenizer.as_ref(), FILE)?);
+        inner
+            .with_normalizer(normalizer)
+            .map_err(|e| Error::file(FILE, "a normalizer", e.to_string()))?
+            .with_pre_tokenizer(pre_tokenizer)
+            .with_decoder(Some(decoder));
+        Self::new(inner, pieces, file.added_tokens, FILE)
     }
 
     /// Reads a `vocab.json` (token → id) and a `merges.txt` (one pair a line, best first), as OpenAI published them.
@@ -74,49 +81,29 @@ impl Tokenizer {
                 }
             }
         }
-        check_merges(&pairs, |token| vocab.contains_key(token), "merges.txt")?;
-        let special = vocab.contains_key(END_OF_TEXT);
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocab, pairs)
-            .build()
-            .map_err(|e| Error::file("merges.txt", "merges of tokens in vocab.json", e.to_string()))?;
-        let mut inner = HfTokenizer::new(bpe);
-        inner.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
-        inner.with_decoder(Some(ByteLevel::default()));
-        if special {
-            inner
-                .add_special_tokens([AddedToken::from(END_OF_TEXT, true)])
-                .map_err(|e| Error::file("vocab.json", "room for the special token", e.to_string()))?;
-        }
-        Self::new(inner, "vocab.json")
+        check_merges(&pairs, &vocab, "merges.txt")?;
+        let added = match vocab.contains_key(END_OF_TEXT) {
+            true => vec![AddedToken::from(END_OF_TEXT, true)],
+            false => Vec::new(),
+        };
+        let pieces = Pieces::new(&vocab, &added, "vocab.json")?;
+        let pre_tokenizer = ByteLevel::default().add_prefix_space(false).into();
+        let bpe = Bpe { vocab, merges: pairs, ..Bpe::default() };
+        let mut inner = HfTokenizer::new(exact(bpe, Some(&pre_tokenizer), "merges.txt")?);
+        inner.with_pre_tokenizer(Some(pre_tokenizer)).with_decoder(Some(ByteLevel::default()));
+        Self::new(inner, pieces, added, "vocab.json")
     }
 
-    fn new(mut inner: HfTokenizer, file: &str) -> Result<Self> {
-        make_exact(&mut inner)?;
-        let bytes_of = byte_alphabet();
-        let added = inner.get_added_tokens_decoder();
-        let vocab = inner.get_vocab(true);
-        let n_ids = vocab.values().max().map_or(0, |&max| (max as usize).saturating_add(1));
-        // ids with holes are legal, but a file must not make us allocate far more than it holds
-        if n_ids > 4 * vocab.len() + 1024 {
-            return Err(Error::file(file, format!("ids near 0..{}", vocab.len()), format!("an id of {}", n_ids - 1)));
-        }
-        let mut pieces = vec![None; n_ids];
-        for (token, id) in vocab {
-            let piece: Option<Box<[u8]>> = match added.get(&id) {
-                Some(added) => Some(added.content.as_bytes().into()), // as it is written, not in the byte alphabet
-                None => token.chars().map(|c| bytes_of.get(&c).copied()).collect(),
-            };
-            let Some(piece) = piece else {
-                let found = format!("token {id} \"{}\"", excerpt(&token));
-                return Err(Error::file(file, "tokens in GPT-2's byte alphabet", found));
-            };
-            if pieces[id as usize].replace(piece).is_some() {
-                let found = format!("id {id} for \"{}\" and for another", excerpt(&token));
-                return Err(Error::file(file, "an id of its own for each token", found));
+    /// The tokenizer with its added tokens, whose ids are known only now.
+    fn new(mut inner: HfTokenizer, mut pieces: Pieces, added: Vec<AddedToken>, file: &str) -> Result<Self> {
+        inner.add_tokens(added).map_err(|e| Error::file(file, "room for the added tokens", e.to_string()))?;
+        let mut special = Vec::new();
+        for (id, token) in inner.get_added_tokens_decoder() {
+            pieces.put(id, token.content.as_bytes(), &token.content, file)?;
+            if token.special {
+                special.push(id);
             }
         }
-        let mut special: Vec<TokenId> = added.iter().filter(|(_, t)| t.special).map(|(&id, _)| id).collect();
         special.sort_unstable();
         Ok(Self { inner, pieces, special })
     }
@@ -146,7 +133,7 @@ impl Tokenizer {
 
     /// The bytes of a token, those of a special token too; none for an id that no token has.
     pub fn piece(&self, id: TokenId) -> Option<&[u8]> {
-        self.pieces.get(id as usize)?.as_deref()
+        self.pieces.get(id)
     }
 
     /// The bytes that a token adds to a text: nothing for a special token.
@@ -171,39 +158,23 @@ impl Tokenizer {
 
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
-        self.pieces.len()
+        self.pieces.n_ids()
     }
-}
-
-/// GPT-2 writes each byte as one printable character, so that a vocabulary is readable text: printable Latin-1 stands
-/// for itself, the other bytes for U+0100 and on, in order (`bytes_to_unicode` in OpenAI's encoder.py).
-fn byte_alphabet() -> HashMap<char, u8> {
-    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    let mut others = '\u{100}'..;
-    (0..=255).filter_map(|b| Some((if printable(b) { char::from(b) } else { others.next()? }, b))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::pieces::byte_alphabet;
     use super::*;
 
     fn tiny() -> Tokenizer {
         let mut vocab = serde_json::Map::new();
-        let mut alphabet: Vec<_> = byte_alphabet().into_iter().collect();
-        alphabet.sort_by_key(|&(_, b)| b);
-        for (c, b) in alphabet {
+        for (c, b) in byte_alphabet() {
             vocab.insert(c.to_string(), b.into());
         }
         vocab.insert("he".into(), 256.into());
         vocab.insert(END_OF_TEXT.into(), 257.into());
         Tokenizer::from_vocab_and_merges(&serde_json::to_string(&vocab).unwrap(), "#version: 0.2\nh e\n").unwrap()
-    }
-
-    #[test]
-    fn alphabet_is_gpt2s() {
-        let alphabet = byte_alphabet();
-        assert_eq!(alphabet.len(), 256);
-        assert_eq!((alphabet[&'Ġ'], alphabet[&'Ċ'], alphabet[&'a'], alphabet[&'Ń']), (b' ', b'\n', b'a', 0xad));
     }
 
     #[test]
@@ -247,11 +218,18 @@ mod tests {
                 r#"{"type":"Sequence","normalizers":[{"type":"no such","pattern":{"Regex":"b?"},"content":"a"}]}"#,
             ),
             ("pre_tokenizer", r#"{"type":"FixedLength","length":0}"#),
+            ("normalizer", r#"{"type":"Sequence","normalizers":[{"type":"Precompiled"}]}"#),
         ] {
             let error = Tokenizer::from_tokenizer_json(json(key, step).as_bytes()).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");
         }
         assert!(Tokenizer::from_tokenizer_json(json("normalizer", r#"{"type":"NFC"}"#).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn json_that_ends_within_a_step_is_an_error() {
+        let error = Tokenizer::from_tokenizer_json(br#"{"decoder":{"type":"ByteLevel" "x"#).unwrap_err();
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
     }
 
     #[test]

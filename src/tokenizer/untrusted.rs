@@ -1,18 +1,17 @@
 //! What a file's tokenizer is checked for before the `tokenizers` crate, which trusts its files, may run it.
 
-use serde_json::Value;
-use tokenizers::models::ModelWrapper;
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{Model as _, Tokenizer as HfTokenizer};
 
-use super::byte_alphabet;
+use super::file::Bpe;
+use super::pieces::byte_alphabet;
 use crate::error::{Error, Result, excerpt};
 
-/// Makes encoding a function of the text that leaves none of it out. The `tokenizers` crate skips what has no token in
-/// silence, unless it is to put an unknown token there: one that is in no byte-level vocabulary makes it an error.
-/// Dropout is for training.
-pub(super) fn make_exact(inner: &mut HfTokenizer) -> Result<()> {
+/// The model, such that encoding is a function of the text that leaves none of it out. The `tokenizers` crate skips what
+/// has no token in silence, unless it is to put an unknown token there: one that is in no byte-level vocabulary makes it
+/// an error.
+pub(super) fn exact(bpe: Bpe, pre_tokenizer: Option<&PreTokenizerWrapper>, file: &str) -> Result<BPE> {
     const UNKNOWN_TOKEN: &str = "for this byte";
     fn is_byte_level(pre_tokenizer: &PreTokenizerWrapper) -> bool {
         match pre_tokenizer {
@@ -21,25 +20,31 @@ pub(super) fn make_exact(inner: &mut HfTokenizer) -> Result<()> {
             _ => false,
         }
     }
-    let ModelWrapper::BPE(bpe) = inner.get_model() else {
-        return Err(Error::unsupported("model.type (tokenizer.json)", "\"BPE\"", "another"));
-    };
-    let has_every_byte = inner.get_pre_tokenizer().is_some_and(is_byte_level)
-        && byte_alphabet().keys().all(|c| bpe.token_to_id(c.encode_utf8(&mut [0; 4])).is_some());
-    if bpe.dropout.is_none() && (has_every_byte || bpe.unk_token.is_some()) {
-        return Ok(()); // nearly always: a copy takes its time and memory
+    let Bpe { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges } = bpe;
+    let has_every_byte = pre_tokenizer.is_some_and(is_byte_level)
+        && byte_alphabet().all(|(c, _)| vocab.contains_key(&*c.encode_utf8(&mut [0; 4])));
+    let mut builder = BPE::builder()
+        .vocab_and_merges(vocab, merges)
+        .fuse_unk(fuse_unk)
+        .byte_fallback(byte_fallback)
+        .ignore_merges(ignore_merges);
+    let unknown = if has_every_byte { unk_token } else { unk_token.or_else(|| Some(UNKNOWN_TOKEN.to_string())) };
+    if let Some(unknown) = unknown {
+        builder = builder.unk_token(unknown);
     }
-    let mut exact = bpe.clone();
-    exact.dropout = None;
-    exact.unk_token.get_or_insert_with(|| UNKNOWN_TOKEN.to_string());
-    inner.with_model(exact);
-    Ok(())
+    builder.build().map_err(|e| Error::file(file, "merges of tokens in the vocabulary", e.to_string()))
 }
+
+/// The normalizers that are let through, for people.
+pub(super) const NORMALIZERS: &str = "Unicode's forms, Lowercase or StripAccents";
 
 /// Lets through what byte-level tokenizers do to a text before the merges. Others of the crate's steps panic where a file
 /// gives them an empty pattern or a length of 0. What a step is, is asked of what was read: the crate guesses where a
 /// file's own word for it is none that it knows.
-pub(super) fn check_steps(inner: &HfTokenizer) -> Result<()> {
+pub(super) fn check_steps(
+    normalizer: Option<&NormalizerWrapper>,
+    pre_tokenizer: Option<&PreTokenizerWrapper>,
+) -> Result<()> {
     fn normalizes(step: &NormalizerWrapper) -> bool {
         use NormalizerWrapper as N;
         match step {
@@ -56,11 +61,10 @@ pub(super) fn check_steps(inner: &HfTokenizer) -> Result<()> {
             _ => false,
         }
     }
-    if let Some(step) = inner.get_normalizer().filter(|&step| !normalizes(step)) {
-        let expected = "Unicode's forms, Lowercase or StripAccents";
-        return Err(Error::unsupported("normalizer (tokenizer.json)", expected, json_text(step)));
+    if let Some(step) = normalizer.filter(|&step| !normalizes(step)) {
+        return Err(Error::unsupported("normalizer (tokenizer.json)", NORMALIZERS, json_text(step)));
     }
-    if let Some(step) = inner.get_pre_tokenizer().filter(|&step| !splits(step)) {
+    if let Some(step) = pre_tokenizer.filter(|&step| !splits(step)) {
         let expected = "ByteLevel, Split, Digits or Punctuation";
         return Err(Error::unsupported("pre_tokenizer (tokenizer.json)", expected, json_text(step)));
     }
@@ -72,37 +76,15 @@ pub(super) fn json_text(step: &impl serde::Serialize) -> String {
 }
 
 /// Checks what the `tokenizers` crate takes for granted: it panics where a merge makes no token of the vocabulary.
-pub(super) fn check_bpe(json: &[u8], file: &str) -> Result<()> {
-    let json: Value = serde_json::from_slice(json).map_err(|e| Error::file(file, "JSON", e.to_string()))?;
-    let model = &json["model"];
-    let kind = model["type"].as_str().unwrap_or("BPE"); // absent in old files
-    if kind != "BPE" {
-        return Err(Error::unsupported("model.type (tokenizer.json)", "\"BPE\"", format!("\"{kind}\"")));
-    }
-    for affix in ["continuing_subword_prefix", "end_of_word_suffix"] {
-        if let Some(found) = model[affix].as_str().filter(|s| !s.is_empty()) {
-            let field = format!("model.{affix} (tokenizer.json)");
-            return Err(Error::unsupported(field, "none, as in byte-level BPE", format!("\"{found}\"")));
-        }
-    }
-    let pair = |merge: &Value| match merge {
-        Value::String(line) => line.split_once(' ').map(|(a, b)| (a.to_string(), b.to_string())),
-        Value::Array(pair) => match pair.as_slice() {
-            [Value::String(a), Value::String(b)] => Some((a.clone(), b.clone())),
-            _ => None,
-        },
-        _ => None,
-    };
-    let merges: &[Value] = model["merges"].as_array().map_or(&[], Vec::as_slice);
-    let pairs: Option<Vec<_>> = merges.iter().map(pair).collect();
-    let Some(pairs) = pairs else {
-        return Err(Error::file(file, "two pieces in each of `model.merges`", "another form"));
-    };
-    check_merges(&pairs, |token| model["vocab"].get(token).is_some(), file)
-}
-
-pub(super) fn check_merges(pairs: &[(String, String)], is_token: impl Fn(&str) -> bool, file: &str) -> Result<()> {
-    match pairs.iter().find(|(a, b)| ![a, b, &format!("{a}{b}")].iter().all(|token| is_token(token))) {
+pub(super) fn check_merges(pairs: &[(String, String)], vocab: &Vocab, file: &str) -> Result<()> {
+    let mut whole = String::new();
+    let wrong = pairs.iter().find(|(a, b)| {
+        whole.clear();
+        whole.push_str(a);
+        whole.push_str(b);
+        ![a, b, &whole].iter().all(|token| vocab.contains_key(*token))
+    });
+    match wrong {
         None => Ok(()),
         Some((a, b)) => {
             let found = format!("\"{}\"", excerpt(&format!("{a} {b}")));

@@ -35,10 +35,14 @@ impl<W: FnMut(usize, &[u8]) -> Result<()>> Packed<W> {
 }
 
 impl<W: FnMut(usize, &[u8]) -> Result<()>> Sink for Packed<W> {
-    fn begin(&mut self, name: &str, _: &[usize]) -> Result<()> {
+    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()> {
         match self.packer.begin(name) {
-            true => Ok(()),
-            false => Err(Error::InvalidState(format!("the packed layout has no tensor `{name}`"))),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::InvalidState(format!("the packed layout has no tensor `{name}`"))),
+            Err(_) => {
+                let n_bytes = 4 * shape.iter().map(|&n| n as u64).product::<u64>();
+                Err(Error::OutOfMemory { what: format!("tensor `{name}`, which is packed whole"), n_bytes })
+            }
         }
     }
 

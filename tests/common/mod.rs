@@ -1,5 +1,7 @@
 //! Golden data: a folder with a checkpoint in the hub's layout and what transformers computes from it.
-#![allow(dead_code)] // each test uses its own part
+#![allow(dead_code, unused_imports)] // each test uses its own part
+
+mod models;
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,6 +12,7 @@ use gpt2_web::engine::cpu::Linked;
 use gpt2_web::engine::{Cpu, Reference};
 use gpt2_web::gpt2::Config;
 use gpt2_web::weights::{CheckpointStream, Dtype, Header, Sink, Tensors, index};
+pub use models::MODELS;
 use serde_json::Value;
 
 /// `tests/golden/…`

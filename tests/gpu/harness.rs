@@ -68,7 +68,7 @@ impl Packed {
         let mut packer = Packer::new(layout.clone());
         let mut write = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
         for (name, values) in tensors {
-            if packer.begin(&name) {
+            if packer.begin(&name).expect("room") {
                 packer.values(&values, &mut write);
                 packer.end(&mut write);
             }

@@ -4,6 +4,8 @@ mod ahead;
 mod exact;
 mod harness;
 mod load;
+#[path = "../common/models.rs"]
+mod models;
 mod oracle;
 mod session;
 
@@ -12,23 +14,8 @@ use gpt2_web::engine::gpu::Gpu;
 use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::sampler::argmax;
 use harness::*;
+use models::MODELS;
 use pollster::block_on;
-
-const MODELS: [&str; 13] = [
-    "base",
-    "untied",
-    "f16",
-    "bf16",
-    "gelu",
-    "relu",
-    "silu",
-    "tanh",
-    "inverse_layer",
-    "unscaled",
-    "odd",
-    "sharded",
-    "one",
-];
 
 fn run(gpu: &Gpu, cache: &mut <Gpu as Engine>::Cache, ids: &[u32], rows: Rows) -> Vec<f32> {
     block_on(gpu.forward(cache, ids, rows, false)).expect("forward").logits

@@ -2,8 +2,7 @@
 
 import type { FileWriter } from "./file-writer.js";
 import type { Remote } from "./http.js";
-import { release } from "./release.js";
-import { readChunk } from "./store.js";
+import { readChunks } from "./store.js";
 
 /** Does something with the cache, or throws if that can no longer be used. */
 export type Guard = (action: () => Promise<void>) => Promise<void>;
@@ -47,14 +46,12 @@ export class Arrival {
   }
 
   /** The file's chunks in order, each as soon as it is stored; fails as the download did, after what it had stored. */
-  async *chunks(): AsyncGenerator<Uint8Array> {
+  async *chunks(signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const { model, file } = this.writer.entry;
     for (let i = 0; ; i++) {
       while (i >= this.writer.entry.n_chunks && !this.#is_over) await new Promise<void>((resolve) => (this.#wake = resolve));
       if (i < this.writer.entry.n_chunks) {
-        const chunk = await readChunk(model, file, i);
-        yield chunk;
-        release(chunk);
+        yield* readChunks(model, file, i, i + 1, signal);
       } else if (this.failure === undefined) return;
       else throw this.failure;
     }

@@ -190,8 +190,9 @@ export class CachedHub implements Hub {
   /** What is kept of a file. A browser may lose some of it; then the rest is of no use. */
   async *#read(entry: store.FileEntry): AsyncGenerator<Uint8Array> {
     try {
-      yield* store.readFile(entry);
+      yield* store.readChunks(entry.model, entry.file, 0, entry.n_chunks, this.#options.signal);
     } catch (error) {
+      if (this.#options.signal.aborted) throw abortError();
       await this.drop(entry.file);
       const message = `${entry.file}: the browser has lost a part of what it kept (${(error as Error).message}); a retry fetches it again`;
       throw makeError("integrity", message, { file: entry.file });
@@ -230,7 +231,7 @@ export class CachedHub implements Hub {
   async *#follow(file: string, arrival: Arrival): AsyncGenerator<Uint8Array> {
     let n_bytes = 0;
     try {
-      for await (const chunk of arrival.chunks()) {
+      for await (const chunk of arrival.chunks(this.#options.signal)) {
         n_bytes += chunk.byteLength;
         yield chunk;
       }

@@ -6,6 +6,9 @@ import type { FromWorker, ToWorker } from "./messages.js";
 import { Pulls, serveFetch } from "./proxy-fetch.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
 
+/** How long a worker may go on after an abort: what it has fetched and not stored yet takes some 50 ms. */
+const MAX_LINGER_MS = 2000;
+
 /** A request without its number. */
 type Ask<K extends ToWorker["kind"]> = Omit<Extract<ToWorker, { kind: K }>, "id">;
 
@@ -35,6 +38,8 @@ export class Client {
   #next_id = 1;
   /** Why nothing more can be asked. */
   #closed: Error | undefined;
+  /** Requests that were aborted with everything else, and that the worker has not ended yet. */
+  #lingering = new Set<number>();
 
   constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"]) {
     this.#worker = worker;
@@ -83,9 +88,26 @@ export class Client {
   close(reason: Error): void {
     if (this.#closed) return;
     this.#closed = reason;
+    this.#stop();
+    for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
+  }
+
+  /** As {@link close}, but the worker gets a moment to store what it has fetched. */
+  abort(reason: Error): void {
+    if (this.#closed) return;
+    this.#closed = reason;
+    for (const id of [...this.#entries.keys()]) {
+      this.#lingering.add(id);
+      this.#post({ kind: "cancel", id });
+      this.#settle(id)?.reject(reason);
+    }
+    // a worker in the middle of a long step does not hear of a cancel
+    setTimeout(() => this.#stop(), MAX_LINGER_MS);
+  }
+
+  #stop(): void {
     this.#worker.terminate();
     for (const { controller } of this.#fetches.values()) controller.abort();
-    for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
   }
 
   #post(message: ToWorker, transfer: Transferable[] = []): void {
@@ -101,9 +123,11 @@ export class Client {
   #receive(message: FromWorker): void {
     switch (message.kind) {
       case "result":
-        return this.#settle(message.id)?.resolve(message.value);
+        this.#settle(message.id)?.resolve(message.value);
+        return this.#end(message.id);
       case "error":
-        return this.#settle(message.id)?.reject(fromWire(message.error));
+        this.#settle(message.id)?.reject(fromWire(message.error));
+        return this.#end(message.id);
       case "progress":
         return this.#entries.get(message.id)?.progress?.(message.event);
       case "chunk":
@@ -111,6 +135,7 @@ export class Client {
       case "prompt":
         return this.#entries.get(message.id)?.prompt?.(message.event);
       case "crashed":
+        if (this.#closed) return this.#stop();
         return this.close(fromWire(message.error));
       case "fetch":
         return void this.#serve(message);
@@ -121,6 +146,11 @@ export class Client {
       default:
         throw makeError("internal", `unknown message of the worker: ${JSON.stringify(message satisfies never)}`);
     }
+  }
+
+  /** The worker has ended a request; one that was aborted has nothing more to do after its last. */
+  #end(id: number): void {
+    if (this.#lingering.delete(id) && this.#lingering.size === 0) this.#stop();
   }
 
   async #serve({ id, url, method, headers }: Extract<FromWorker, { kind: "fetch" }>): Promise<void> {

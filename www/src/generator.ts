@@ -41,7 +41,7 @@ export async function estimate(model: ModelSource = "demo", options: CreateGener
   }
 }
 
-/** Starts a worker and asks it about a model. An abort ends it, whatever it is doing. */
+/** Starts a worker and asks it about a model. An abort ends it. */
 function ask<K extends "load" | "estimate", T>(kind: K, model: ModelSource, options: CreateGeneratorOptions, listeners: Listeners = {}) {
   checkCreateOptions(options);
   const source = resolve(model, options);
@@ -52,8 +52,7 @@ function ask<K extends "load" | "estimate", T>(kind: K, model: ModelSource, opti
   // an estimate has a worker of its own, which ends with it
   const worker = kind === "load" && options.worker instanceof Worker ? options.worker : startWorker();
   const client = new Client(worker, options.fetch);
-  // a worker in the middle of a long step would not hear of a cancel
-  const cancel = () => client.close(abortError());
+  const cancel = () => client.abort(abortError());
   options.signal?.addEventListener("abort", cancel, { once: true });
   const wire: WireLoadOptions = {
     device: options.device ?? "auto",

@@ -3,6 +3,7 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 import { abortError, isAbort, makeError } from "./errors.js";
+import { readStream } from "./read-stream.js";
 
 /** `fetch`, or what stands in for it. */
 export type Fetch = (url: string, init: FetchInit) => Promise<Response>;
@@ -238,22 +239,4 @@ async function* checked(chunks: AsyncIterable<Uint8Array>, expected: string, nam
 /** As `checked`, where anything is to be checked. */
 export function verified(chunks: AsyncIterable<Uint8Array>, expected: string | null, name: string, verify: boolean): AsyncIterable<Uint8Array> {
   return verify && expected !== null ? checked(chunks, expected, name) : chunks;
-}
-
-/** A stream's chunks, until the signal says stop. (Not every browser can iterate a stream.) */
-export async function* readStream(stream: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const reader = stream.getReader();
-  const cancel = () => void reader.cancel().catch(() => undefined); // the stream may have failed by itself
-  signal.addEventListener("abort", cancel);
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (signal.aborted) throw abortError();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    signal.removeEventListener("abort", cancel);
-    cancel();
-  }
 }

@@ -2,14 +2,16 @@
 
 import { CachedHub } from "./cached-hub.js";
 import { makeError } from "./errors.js";
-import { openRemote, readStream, verified, versionOf, type HttpOptions } from "./http.js";
+import { openRemote, verified, versionOf, type HttpOptions } from "./http.js";
 import type { WireModel } from "./messages.js";
+import { readStream } from "./read-stream.js";
 
 /** An open file. */
 export interface OpenFile {
   name: string;
   /** Size in bytes, where it is known. */
   bytes: number | null;
+  /** Its bytes in order; each chunk is there until the next one is asked for. */
   chunks: AsyncIterable<Uint8Array>;
 }
 
@@ -62,24 +64,51 @@ const MAX_SMALL_BYTES = 64 << 20;
 
 /** Reads a small file whole; one that does not end is none. */
 export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let bytes = new Uint8Array(file.bytes === null ? 0 : Math.min(file.bytes, MAX_SMALL_BYTES));
   let n_bytes = 0;
   for await (const chunk of file.chunks) {
-    n_bytes += chunk.byteLength;
-    if (n_bytes > MAX_SMALL_BYTES) {
+    const end = n_bytes + chunk.byteLength;
+    if (end > MAX_SMALL_BYTES) {
       const [expected, found] = [`at most ${MAX_SMALL_BYTES} bytes`, "more"];
       throw makeError("checkpoint", `${file.name}: expected ${expected}, found ${found}`, { file: file.name, expected, found });
     }
-    chunks.push(new Uint8Array(chunk));
+    if (end > bytes.byteLength) {
+      const larger = new Uint8Array(Math.max(end, 2 * n_bytes)); // the server told no size, or a wrong one
+      larger.set(bytes.subarray(0, n_bytes));
+      bytes = larger;
+    }
+    bytes.set(chunk, n_bytes);
+    n_bytes = end;
   }
-  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+  return n_bytes === bytes.byteLength ? bytes : bytes.slice(0, n_bytes);
 }
 
-class DiskHub implements Hub {
+/** A hub that keeps nothing. */
+abstract class PlainHub implements Hub {
+  abstract open(file: string): Promise<OpenFile | null>;
+  abstract size(file: string): Promise<{ bytes: number; cached: number } | null>;
+
+  prefetch(): void {}
+
+  async openPacked(): Promise<null> {
+    return null;
+  }
+
+  async keepPacked(): Promise<void> {}
+
+  async complete(): Promise<void> {}
+
+  async drop(): Promise<void> {}
+
+  async close(): Promise<void> {}
+}
+
+class DiskHub extends PlainHub {
   #files: Map<string, Blob>;
   #signal: AbortSignal;
 
   constructor(files: Map<string, Blob>, signal: AbortSignal) {
+    super();
     this.#files = files;
     this.#signal = signal;
   }
@@ -93,27 +122,14 @@ class DiskHub implements Hub {
     const blob = this.#files.get(file);
     return blob ? { bytes: blob.size, cached: blob.size } : null;
   }
-
-  prefetch(): void {}
-
-  async openPacked(): Promise<null> {
-    return null;
-  }
-
-  async keepPacked(): Promise<void> {}
-
-  async complete(): Promise<void> {}
-
-  async drop(): Promise<void> {}
-
-  async close(): Promise<void> {}
 }
 
-class NetworkHub implements Hub {
+class NetworkHub extends PlainHub {
   #base: string;
   #options: HubOptions;
 
   constructor(base: string, options: HubOptions) {
+    super();
     this.#base = base;
     this.#options = options;
   }
@@ -127,18 +143,4 @@ class NetworkHub implements Hub {
     const remote = await versionOf(new URL(file, this.#base).href, this.#options);
     return remote && { bytes: remote.bytes ?? 0, cached: 0 };
   }
-
-  prefetch(): void {}
-
-  async openPacked(): Promise<null> {
-    return null;
-  }
-
-  async keepPacked(): Promise<void> {}
-
-  async complete(): Promise<void> {}
-
-  async drop(): Promise<void> {}
-
-  async close(): Promise<void> {}
 }

@@ -5,6 +5,7 @@ import { openHub, readBytes, readText, type Hub, type OpenFile } from "./hub.js"
 import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
+import { release } from "./release.js";
 import { cacheKey } from "./source.js";
 import type { ProgressEvent } from "./types.js";
 import { Kernels } from "./kernels.js";
@@ -97,18 +98,19 @@ async function loadAlone(
   progress.start();
 
   progress.phase("compile");
-  const [{ memory }, kernels] = await Promise.all([startWasm(options.wasm_url), Kernels.start(moduleFolder(options.wasm_url), signal, isWanted)]);
+  const modules = Promise.all([startWasm(options.wasm_url), Kernels.start(moduleFolder(options.wasm_url), signal, isWanted)]);
+  // the small files are read meanwhile; what is wrong with them is told when their turn comes
+  const configs = readConfigs(hub, progress);
+  const tokenizer = configs.then(() => readTokenizer(hub, progress));
+  await Promise.allSettled([modules, tokenizer]);
+  const [{ memory }, kernels] = await modules;
   checkAbort();
 
-  const small = (file: string) => whole(hub, file, progress);
-  const config = await small("config.json");
-  if (!config) throw missing("config.json", "the model's configuration");
-  const generation_config = await small("generation_config.json");
-  const loader = new Loader(await readText(config), generation_config ? await readText(generation_config) : undefined);
+  const loader = new Loader(...(await configs));
   /** Keeps the packed weights for the next visit, once they have proved whole. */
   let keep = async (_: Model) => {};
   try {
-    await loadTokenizer(loader, small);
+    loadTokenizer(loader, await tokenizer);
     checkAbort();
     progress.phase("self-test");
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
@@ -147,13 +149,29 @@ export function startWasm(url: string | null): ReturnType<typeof init> {
   return init({ module_or_path: url ?? new URL("./gpt2_web_bg.wasm", import.meta.url) });
 }
 
-async function loadTokenizer(loader: Loader, small: (file: string) => Promise<OpenFile | null>): Promise<void> {
-  const tokenizer = await small("tokenizer.json");
-  if (tokenizer) return loader.tokenizerJson(await readBytes(tokenizer));
-  const [vocab, merges] = [await small("vocab.json"), await small("merges.txt")];
+/** The texts of `config.json` and, if there is one, of `generation_config.json`. */
+async function readConfigs(hub: Hub, progress: Progress): Promise<[string, string | undefined]> {
+  const config = await whole(hub, "config.json", progress);
+  if (!config) throw missing("config.json", "the model's configuration");
+  const text = await readText(config);
+  const generation_config = await whole(hub, "generation_config.json", progress);
+  return [text, generation_config ? await readText(generation_config) : undefined];
+}
+
+/** The bytes of `tokenizer.json`, or the texts of `vocab.json` and `merges.txt`. */
+async function readTokenizer(hub: Hub, progress: Progress): Promise<Uint8Array | [string, string]> {
+  const tokenizer = await whole(hub, "tokenizer.json", progress);
+  if (tokenizer) return readBytes(tokenizer);
+  const [vocab, merges] = [await whole(hub, "vocab.json", progress), await whole(hub, "merges.txt", progress)];
   if (!vocab) throw missing("tokenizer.json", "this file, or vocab.json and merges.txt");
   if (!merges) throw missing("merges.txt", "this file beside vocab.json, or tokenizer.json");
-  loader.vocabAndMerges(await readText(vocab), await readText(merges));
+  return [await readText(vocab), await readText(merges)];
+}
+
+function loadTokenizer(loader: Loader, files: Uint8Array | [string, string]): void {
+  if (!(files instanceof Uint8Array)) return loader.vocabAndMerges(...files);
+  loader.tokenizerJson(files);
+  release(files);
 }
 
 /** Where the modules lie. */
@@ -167,7 +185,9 @@ const PIECE_BYTES = 4 << 20;
 /** The packed weights, piece by piece. */
 async function* pieces(model: Model, n_bytes: number): AsyncGenerator<Uint8Array> {
   for (let offset = 0; offset < n_bytes; offset += PIECE_BYTES) {
-    yield await model.readPacked(offset, Math.min(PIECE_BYTES, n_bytes - offset));
+    const piece = await model.readPacked(offset, Math.min(PIECE_BYTES, n_bytes - offset));
+    yield piece;
+    release(piece);
   }
 }
 

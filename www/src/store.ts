@@ -8,6 +8,7 @@
  */
 
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+import { readStream } from "./read-stream.js";
 import { release } from "./release.js";
 import type { CachedModel } from "./types.js";
 
@@ -41,10 +42,13 @@ interface ModelEntry {
   weight_bytes: number | null;
 }
 
+/** A part of a file. Blobs can be large, since they need not be read whole, and come several times as fast. */
+export type Chunk = Uint8Array<ArrayBuffer> | Blob;
+
 interface Schema extends DBSchema {
   models: { key: string; value: ModelEntry };
   files: { key: [string, string]; value: FileEntry };
-  chunks: { key: [string, string, number]; value: Uint8Array<ArrayBuffer> };
+  chunks: { key: [string, string, number]; value: Chunk };
 }
 
 /** A transaction in which anything may change. */
@@ -134,7 +138,7 @@ export async function filesOf(model: string): Promise<FileEntry[]> {
 }
 
 /** One chunk of what is kept of a file. */
-export async function readChunk(model: string, file: string, i: number): Promise<Uint8Array<ArrayBuffer>> {
+async function readChunk(model: string, file: string, i: number): Promise<Chunk> {
   const tx = (await open()).transaction("chunks");
   tx.done.catch(() => undefined); // a failure comes out of the read itself
   const chunk = await tx.store.get([model, file, i]);
@@ -142,17 +146,41 @@ export async function readChunk(model: string, file: string, i: number): Promise
   return chunk;
 }
 
-/** The chunks that are kept of a file, in order. */
-export async function* readFile({ model, file, n_chunks }: FileEntry): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+/** The bytes of some chunks that are kept of a file, in order; each piece is there until the next one is asked for. */
+export async function* readChunks(model: string, file: string, first: number, end: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   // the next one is on its way while this one is used
-  let next = n_chunks > 0 ? readChunk(model, file, 0) : undefined;
-  for (let i = 0; next; i++) {
+  let next = first < end ? readChunk(model, file, first) : undefined;
+  for (let i = first; next; i++) {
     const chunk = await next;
-    next = i + 1 < n_chunks ? readChunk(model, file, i + 1) : undefined;
+    next = i + 1 < end ? readChunk(model, file, i + 1) : undefined;
     next?.catch(() => undefined); // it is told when its turn comes
-    yield chunk;
-    release(chunk);
+    if (chunk instanceof Blob) {
+      yield* readStream(chunk.stream(), signal);
+    } else {
+      yield chunk;
+      release(chunk);
+    }
   }
+}
+
+let keeps_blobs: Promise<boolean> | undefined;
+
+/** Whether this browser can keep blobs: some cannot in a private window. */
+export function keepsBlobs(): Promise<boolean> {
+  return (keeps_blobs ??= tryBlob().catch(() => false));
+}
+
+async function tryBlob(): Promise<boolean> {
+  const tx = await change();
+  tx.done.catch(() => undefined); // a failure comes out of `settle`
+  const chunks = tx.objectStore("chunks");
+  const key: [string, string, number] = ["", "", 0];
+  const work = async () => {
+    await chunks.put(new Blob(["?"]), key);
+    await chunks.delete(key);
+  };
+  await settle(tx, work());
+  return true;
 }
 
 /** Makes an entry for a model that has none yet. */

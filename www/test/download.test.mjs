@@ -91,18 +91,28 @@ test("a closed tab goes on at the next visit, within a chunk of where it was", a
   assert.ok(sent - server.answers[1].from <= 2 * CHUNK, `${sent - server.answers[1].from} bytes again`); // a chunk, and what was in the pipe
 });
 
-test("an abort keeps what arrived", async () => {
+test("an abort keeps what arrived, to the byte", async () => {
   server.slow = 20;
-  const aborted = page.evaluate(async () => {
+  const aborted = await page.evaluate(async () => {
     const controller = new AbortController();
-    const progress_callback = (e) => e.file === "model.safetensors" && e.loaded > 9 << 20 && controller.abort();
-    return gpt2.createGenerator("/models/big", { device: "wasm", signal: controller.signal, progress_callback }).catch((e) => e.name);
+    let loaded = 0;
+    const progress_callback = (e) => {
+      if (e.file !== "model.safetensors" || e.loaded < 9 << 20) return;
+      loaded = e.loaded;
+      controller.abort();
+    };
+    const name = await gpt2.createGenerator("/models/big", { device: "wasm", signal: controller.signal, progress_callback }).catch((e) => e.name);
+    return { name, loaded };
   });
-  assert.equal(await aborted, "AbortError");
+  assert.equal(aborted.name, "AbortError");
+  const sent = server.answers[0].sent;
   assert.equal(await page.evaluate(() => gpt2.isCached("/models/big")), false);
   server.slow = 0;
   assert.ok((await load()).text);
-  assert.ok(server.answers[1].from >= CHUNK);
+  const [, { from, sent: rest }] = server.answers;
+  assert.ok(from >= aborted.loaded, `${aborted.loaded} bytes had come, and it went on from ${from}`);
+  assert.ok(from <= sent + (1 << 20), "and the connection was closed");
+  assert.equal(from + rest, server.bytes.length);
 });
 
 test("a server without ranges begins anew, and says so", async () => {

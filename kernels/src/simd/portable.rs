@@ -167,7 +167,7 @@ impl I16x8 {
         Self(array::from_fn(|i| pair[i % 2]))
     }
 
-    /// Lane i: self[2i] · other[2i] + self[2i + 1] · other[2i + 1]
+    /// Lane i: `self[2i] · other[2i] + self[2i + 1] · other[2i + 1]`
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub fn dot(self, other: Self) -> I32x4 {
@@ -178,7 +178,7 @@ impl I16x8 {
         I32x4(bytemuck::cast(unsafe { _mm_madd_epi16(a, b) }))
     }
 
-    /// Lane i: self[2i] · other[2i] + self[2i + 1] · other[2i + 1]
+    /// Lane i: `self[2i] · other[2i] + self[2i + 1] · other[2i + 1]`
     #[cfg(not(target_arch = "x86_64"))]
     #[inline(always)]
     pub fn dot(self, other: Self) -> I32x4 {

@@ -6,7 +6,7 @@
 //! LN -> head
 //! ```
 //!
-//! What lies between two barriers is a [`Stage`]. All that one leaves for the next is in the scratch and the cache, so a
+//! What lies between two barriers is a stage. All that one leaves for the next is in the scratch and the cache, so a
 //! pass can be left after any of them and gone on with later: that is how a page stays alive while it reads a prompt.
 
 use alloc::vec;
@@ -30,7 +30,7 @@ use crate::team::{Barrier, Platform, Shared, share};
 /// many as this the activations still lie in the second-level cache.
 pub const MAX_TOKENS: usize = 64;
 
-/// Tokens of one [`Stage::Head`], which is as much work for each as several blocks.
+/// Tokens of one stage of the head, which is as much work for each as several blocks.
 const HEAD_TOKENS: usize = 8;
 
 /// For which of the new positions logits are computed.

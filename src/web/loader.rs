@@ -8,14 +8,16 @@ use wasm_bindgen::prelude::*;
 
 use super::kernels::{KernelModule, Module};
 use super::model::Model;
+use super::pipelines::compile_ahead;
 use super::{JsResult, now_ms, to_js};
-use crate::device::{self, AdapterInfo, Chosen, Place, Request};
+use crate::device::{self, AdapterInfo, Chosen, Opened, Request};
 use crate::engine::{Any, Cpu, gpu};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::options::GenerateOptions;
 use crate::self_test;
 use crate::tokenizer::Tokenizer;
+use crate::trial::{Step, Trial};
 use crate::weights::{CheckpointStream, Packed, Sink, index, packed};
 
 /// Names of the shards in a `model.safetensors.index.json`.
@@ -28,6 +30,12 @@ pub fn shard_names(index_json: &str) -> JsResult<Vec<String>> {
 #[wasm_bindgen(js_name = forgetGpu)]
 pub fn forget_gpu() {
     device::forget_gpu();
+}
+
+/// Returns all memory of the GPU; a model that was there is lost.
+#[wasm_bindgen(js_name = destroyGpu)]
+pub fn destroy_gpu() {
+    device::destroy_gpu();
 }
 
 /// Under which name packed weights of a format are kept; another layout has another name.
@@ -48,10 +56,17 @@ pub struct Loader {
 /// Where the weights go.
 struct Target {
     chosen: Chosen,
-    self_test: String,
+    verdict: Verdict,
     image: Image,
     /// Packs a checkpoint, from its first byte on.
     stream: Option<CheckpointStream<Box<dyn Sink>>>,
+}
+
+/// What the self-test says of the place.
+enum Verdict {
+    Passed(String),
+    /// It is under way.
+    Awaited(Rc<Trial>),
 }
 
 /// The packed weights in the engine's memory.
@@ -127,7 +142,7 @@ impl Loader {
     }
 
     /// Opens the device (`"auto"`, `"webgpu"`, `"wasm"`); `adapter_json` is what the browser tells of its adapter, if
-    /// it has one; `kernels` runs the model if it is to be the CPU. → the format of the weights
+    /// it has one; `kernels` runs the model if it is to be the CPU, which is tested here. → the format of the weights
     #[wasm_bindgen(js_name = openDevice)]
     pub async fn open_device(
         &mut self,
@@ -138,26 +153,36 @@ impl Loader {
     ) -> JsResult<String> {
         let adapter = adapter_info(adapter_json)?;
         let (request, dtype) = (Request::from_name(request)?, device::dtype_from_name(dtype)?);
-        let chosen = device::open(request, dtype, adapter.as_ref(), &self.config).await?;
+        let Opened { chosen, gpu } = device::open(request, dtype, adapter.as_ref(), &self.config).await?;
         let dtype = chosen.dtype;
-        let (image, self_test) = match &chosen.place {
-            Place::Gpu(gpu, outcome) => {
-                let (device, queue) = (gpu.device.clone(), gpu.queue.clone());
-                let mut loader = gpu::Loader::new(device, queue, self.config.clone(), dtype).await?;
-                loader.compile().await?; // drivers go on compiling while the weights arrive
-                (Image::Gpu(Rc::new(loader)), outcome.clone())
+        let (image, verdict) = match gpu {
+            Some(loader) => {
+                let loader = Rc::new(loader);
+                loader.set_compile_ahead(compile_ahead);
+                let trial = Trial::new(loader.clone(), self.config.activation_function, dtype).await?;
+                (Image::Gpu(loader), Verdict::Awaited(Rc::new(trial)))
             }
-            Place::Cpu => {
+            None => {
                 let config = self_test::config(self.config.activation_function)?;
                 let module = Rc::new(Module::create(kernels, &config, dtype)?);
                 self_test::write(Image::Cpu(module.clone()).sink(&config, dtype)?)?;
                 let outcome = self_test::run(&Cpu::new(config, module.clone()), dtype).await?;
                 // the same module, with the model itself in the place of the test's
-                (Image::Cpu(Rc::new(Module::create(only(module)?.js, &self.config, dtype)?)), outcome)
+                let module = Rc::new(Module::create(only(module)?.js, &self.config, dtype)?);
+                (Image::Cpu(module), Verdict::Passed(outcome))
             }
         };
-        self.target = Some(Target { chosen, self_test, image, stream: None });
+        self.target = Some(Target { chosen, verdict, image, stream: None });
         Ok(dtype.name().to_string())
+    }
+
+    /// What the GPU has to compile and pass before [`finish`](Self::finish), to be done while the weights arrive;
+    /// `undefined` on the CPU.
+    pub fn compiling(&self) -> JsResult<Option<Compiling>> {
+        Ok(match &self.target.as_ref().ok_or_else(no_device)?.verdict {
+            Verdict::Awaited(trial) => Some(Compiling(trial.clone())),
+            Verdict::Passed(_) => None,
+        })
     }
 
     /// `"webgpu"` or `"wasm"`, once it is open.
@@ -201,13 +226,17 @@ impl Loader {
 
     /// Ends the checkpoint, or takes the packed weights as they have been written, and makes the model.
     pub async fn finish(self) -> JsResult<Model> {
-        let Some(Target { chosen, self_test, image, stream }) = self.target else { return Err(no_device()) };
+        let Some(Target { chosen, verdict, image, stream }) = self.target else { return Err(no_device()) };
         let Some(tokenizer) = self.tokenizer else {
             return Err(Error::file("tokenizer.json", "a tokenizer", "none").into());
         };
         if let Some(stream) = stream {
             stream.finish()?;
         }
+        let self_test = match verdict {
+            Verdict::Passed(outcome) => outcome,
+            Verdict::Awaited(trial) => trial.finish().await?,
+        };
         let engine = match image {
             Image::Cpu(module) => Any::Cpu(Cpu::new(self.config, module)),
             Image::Gpu(loader) => {
@@ -218,6 +247,29 @@ impl Loader {
             }
         };
         Ok(Model::new(engine, tokenizer, self.defaults, chosen, self_test))
+    }
+}
+
+/// A GPU that is compiling. Lives beside its loader, so that weights can be written meanwhile.
+#[wasm_bindgen]
+pub struct Compiling(Rc<Trial>);
+
+#[wasm_bindgen]
+impl Compiling {
+    /// How many pipelines there are.
+    #[wasm_bindgen(getter)]
+    pub fn total(&self) -> usize {
+        self.0.n_pipelines()
+    }
+
+    /// Waits for the next step. → `"compile"`: another pipeline is ready; `"self-test"`: the test has passed; or
+    /// `undefined` if nothing was left to do
+    pub async fn next(&self) -> JsResult<Option<String>> {
+        let name = |step| match step {
+            Step::Compiled => "compile",
+            Step::Tested => "self-test",
+        };
+        Ok(self.0.next().await?.map(|step| name(step).to_string()))
     }
 }
 

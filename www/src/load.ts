@@ -6,9 +6,9 @@ import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
 import { cacheKey } from "./source.js";
-import type { ProgressEvent } from "./types.js";
+import type { ProgressEvent, ProgressPhase } from "./types.js";
 import { Kernels } from "./kernels.js";
-import init, { forgetGpu, Loader, packedName, shardNames, type Model } from "../wasm/gpt2_web.js";
+import init, { forgetGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../wasm/gpt2_web.js";
 
 /** A model that is ready. */
 export interface Loaded {
@@ -26,17 +26,31 @@ export async function load(
   signal: AbortSignal,
   emit: (event: ProgressEvent) => void,
 ): Promise<Loaded> {
-  const warnings: string[] = [];
-  const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
-  const run = async () => {
+  const progress = new Progress(source.name, emit);
+  progress.start();
+  const on = async (device: string) => {
+    const warnings: string[] = [];
+    const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
     try {
-      return await loadAlone(source, options, hub, warnings, signal, emit);
+      return await loadAlone({ ...options, device }, hub, warnings, signal, progress);
     } catch (error) {
       const { code, file } = error as { code?: string; file?: string };
       if (code === "checkpoint" && file) await hub.drop(file);
       throw error;
     } finally {
       await hub.close();
+    }
+  };
+  const run = async () => {
+    try {
+      return await on(options.device);
+    } catch (error) {
+      // a GPU shows what it is worth while the weights arrive already; what has come is kept, if it may be
+      const reason = error as Error & { code?: string };
+      if (options.device !== "auto" || !GPU_FAILURES.has(reason.code ?? "")) throw error;
+      const loaded = await on("wasm");
+      loaded.info.fallback_reason = reason.message;
+      return loaded;
     }
   };
   // pages that are not served securely have no locks, and opaque origins may not ask for one; there the store notices
@@ -75,20 +89,19 @@ export async function reload(
   return loaded;
 }
 
+/** Codes of errors after which `auto` goes on with the CPU. */
+const GPU_FAILURES: ReadonlySet<string> = new Set(["webgpu_not_available", "device_lost", "invalid_logits"]);
+
 async function loadAlone(
-  source: WireModel,
   options: WireLoadOptions,
   hub: Hub,
   warnings: string[],
   signal: AbortSignal,
-  emit: (event: ProgressEvent) => void,
+  progress: Progress,
 ): Promise<Loaded> {
-  const progress = new Progress(source.name, emit);
   const checkAbort = () => {
     if (signal.aborted) throw abortError();
   };
-  progress.start();
-
   progress.phase("compile");
   const [{ memory }, kernels] = await Promise.all([startWasm(options.wasm_url), Kernels.start(moduleFolder(options.wasm_url), signal)]);
   checkAbort();
@@ -100,6 +113,7 @@ async function loadAlone(
   const loader = new Loader(await readText(config), generation_config ? await readText(generation_config) : undefined);
   /** Keeps the packed weights for the next visit, once they have proved whole. */
   let keep = async (_: Model) => {};
+  let gpu: Preparation | undefined;
   try {
     await loadTokenizer(loader, small);
     checkAbort();
@@ -107,11 +121,20 @@ async function loadAlone(
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
     const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
     checkAbort();
-    const write = loader.device === "wasm" ? kernels.write.bind(kernels) : loader.writePacked.bind(loader);
-    const files = await loadWeights(loader, name, write, hub, progress);
+    const compiling = loader.compiling();
+    if (compiling) gpu = new Preparation(compiling, progress, checkAbort);
+    const copy = loader.device === "wasm" ? kernels.write.bind(kernels) : loader.writePacked.bind(loader);
+    const write = (offset: number, bytes: Uint8Array) => {
+      gpu?.check();
+      copy(offset, bytes);
+    };
+    const files = await loadWeights(loader, name, write, hub, progress, () => gpu?.check());
+    await gpu?.done();
+    checkAbort();
     const n_bytes = loader.packedBytes();
     if (files.length > 0) keep = (model) => hub.keepPacked(name, n_bytes, pieces(model, n_bytes), files);
   } catch (error) {
+    gpu?.stop();
     loader.free();
     throw error;
   }
@@ -133,6 +156,48 @@ async function loadAlone(
     info: { ...info, warnings },
     bytes_held: () => memory.buffer.byteLength + kernels.memory.buffer.byteLength,
   };
+}
+
+/** The GPU being made ready, beside the download: its pipelines are compiled, and it is tested. */
+class Preparation {
+  #running: Promise<void>;
+  #failure: { error: unknown } | undefined;
+  #is_stopped = false;
+  #is_awaited = false;
+
+  constructor(compiling: Compiling, progress: Progress, checkAbort: () => void) {
+    const run = async () => {
+      const { total } = compiling;
+      let n_done = 0;
+      progress.compiled(n_done, total);
+      for (let step = await compiling.next(); step !== undefined && !this.#is_stopped; step = await compiling.next()) {
+        checkAbort();
+        if (step === "compile") progress.compiled(++n_done, total);
+        // the download is through, so this is what the load as a whole is at
+        if (step === "self-test" || this.#is_awaited) progress.phase(step as ProgressPhase);
+      }
+    };
+    this.#running = run()
+      .catch((error: unknown) => void (this.#failure = { error }))
+      .finally(() => compiling.free());
+  }
+
+  /** Throws what has gone wrong, so that nobody downloads on for a GPU that is of no use. */
+  check(): void {
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  /** Gives up after the step under way. */
+  stop(): void {
+    this.#is_stopped = true;
+  }
+
+  /** Waits for the end. */
+  async done(): Promise<void> {
+    this.#is_awaited = true;
+    await this.#running;
+    this.check();
+  }
 }
 
 /** Compiles and starts the WebAssembly module; the second time it is there already. */
@@ -174,10 +239,11 @@ async function loadWeights(
   write: (offset: number, bytes: Uint8Array) => void,
   hub: Hub,
   progress: Progress,
+  check: () => void,
 ): Promise<string[]> {
   const n_bytes = loader.packedBytes();
   const kept = await hub.openPacked(name);
-  if (kept?.bytes !== n_bytes) return loadCheckpoint(loader, hub, progress);
+  if (kept?.bytes !== n_bytes) return loadCheckpoint(loader, hub, progress, check);
   progress.initiate(name);
   progress.open(name, n_bytes);
   let offset = 0;
@@ -194,11 +260,11 @@ async function loadWeights(
   return [];
 }
 
-/** Writes the checkpoint's weights to the loader. → names of their files */
-async function loadCheckpoint(loader: Loader, hub: Hub, progress: Progress): Promise<string[]> {
+/** Writes the checkpoint's weights to the loader; `check` throws if they are of no use any more. → names of their files */
+async function loadCheckpoint(loader: Loader, hub: Hub, progress: Progress, check: () => void): Promise<string[]> {
   const single = await open(hub, "model.safetensors", progress);
   if (single) {
-    await write(loader, "model.safetensors", single, progress);
+    await write(loader, "model.safetensors", single, progress, check);
     return ["model.safetensors"];
   }
   const index = await whole(hub, "model.safetensors.index.json", progress);
@@ -212,14 +278,15 @@ async function loadCheckpoint(loader: Loader, hub: Hub, progress: Progress): Pro
   for (const shard of shards) {
     const file = await open(hub, shard, progress);
     if (!file) throw missing(shard, "the shard that model.safetensors.index.json names");
-    await write(loader, shard, file, progress);
+    await write(loader, shard, file, progress, check);
   }
   return ["model.safetensors.index.json", ...shards];
 }
 
-async function write(loader: Loader, name: string, file: OpenFile, progress: Progress): Promise<void> {
+async function write(loader: Loader, name: string, file: OpenFile, progress: Progress, check: () => void): Promise<void> {
   loader.beginFile(name, file.bytes ?? undefined);
   for await (const chunk of file.chunks) {
+    check();
     loader.write(chunk);
     progress.advance(name, chunk.byteLength);
   }

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 
 use wgpu::{Buffer, BufferUsages, CommandBuffer, Device, ErrorFilter, Queue, SubmissionIndex};
 
+use super::pipelines::CompileAhead;
 use crate::error::{Error, Result};
 
 /// What an engine has asked of its device since it was made.
@@ -51,6 +52,8 @@ pub(super) struct Context {
     staging: RefCell<Vec<Buffer>>,
     /// Milliseconds from any origin.
     pub clock: Cell<Option<fn() -> f64>>,
+    /// How the host compiles in the background, if it can.
+    pub compile_ahead: Cell<Option<CompileAhead>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,6 +80,7 @@ impl Context {
             counters: Cell::default(),
             staging: RefCell::default(),
             clock: Cell::default(),
+            compile_ahead: Cell::default(),
         })
     }
 

@@ -6,9 +6,9 @@
 //! Gpu::submit:  params (, ids) -> the same pass, top_k, choose -> Pending -> Gpu::chosen (reads at most 1 KB back)
 //! ```
 //!
-//! In reading order: `image` (where the weights lie), `kernel` (how WGSL becomes a dispatch), `scratch` (what kernels hand to
-//! each other), `model` (which dispatches there are; the shaders are in `wgsl/`), `cache`, this file, `ahead` (decoding
-//! without the wait). A picture of a token's pass is in `docs/token-pass.md`.
+//! In reading order: `image` (where the weights lie), `kernel` (how WGSL becomes a dispatch), `pipelines` (compiling it),
+//! `scratch` (what kernels hand to each other), `model` (which dispatches there are; the shaders are in `wgsl/`), `cache`,
+//! this file, `ahead` (decoding without the wait). A picture of a token's pass is in `docs/token-pass.md`.
 //!
 //! The engine takes any `wgpu` device; nothing here names a backend or blocks a page: natively a read-back polls the device,
 //! in a page the browser does.
@@ -22,6 +22,7 @@ mod kernel;
 mod load;
 mod model;
 mod params;
+mod pipelines;
 mod scratch;
 
 use std::cell::{Cell, RefCell};
@@ -36,14 +37,16 @@ pub use context::Counters;
 pub use image::Plan;
 pub use load::Loader;
 pub use model::MAX_K;
+pub use pipelines::{Ahead, CompileAhead};
 
 use self::attentions::Attentions;
 use self::cache::CacheShape;
 use self::context::{Context, Staging};
 use self::image::Image;
-use self::kernel::{PassSize, Pipelines};
+use self::kernel::PassSize;
 use self::model::Model;
 use self::params::Params;
+use self::pipelines::Pipelines;
 use super::{Engine, Output, Rows, check_bounds};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
@@ -272,6 +275,7 @@ impl Gpu {
         }
         let make = || Attentions::new(&self.config, &self.model, &self.context, &self.pipelines);
         let made = Rc::new(self.context.checked("attention weights", 0, make).await?);
+        self.pipelines.compile().await?;
         *self.attentions.borrow_mut() = Some(made.clone());
         Ok(made)
     }

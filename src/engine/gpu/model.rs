@@ -15,7 +15,8 @@ use wgpu::Buffer;
 
 use super::context::Context;
 use super::image::{Image, norm_range};
-use super::kernel::{Extent, Kernel, Pipelines, Step};
+use super::kernel::{Extent, Kernel, Step};
+use super::pipelines::Pipelines;
 use super::scratch::{Scratch, Widths};
 use crate::error::Result;
 use crate::gpt2::{Activation, Config};

@@ -18,14 +18,14 @@ const ASYNC: &str = "createComputePipelineAsync";
 pub(super) fn compile_ahead(device: &Device, create: Box<dyn Fn() -> ComputePipeline>) -> Ahead {
     let begun = begin(device, &*create);
     Box::pin(async move {
-        let (device, promise) = begun.map_err(|e| text(&e))?;
-        let pipeline = JsFuture::from(promise).await.map_err(|e| text(&e))?;
+        let (device, compiled) = begun.map_err(|e| text(&e))?;
+        let pipeline = compiled.await.map_err(|e| text(&e))?;
         instead(&device, move |_| pipeline.clone(), &*create).map_err(|e| text(&e))
     })
 }
 
 /// Begins to compile what `create` creates.
-fn begin(device: &Device, create: &dyn Fn() -> ComputePipeline) -> Result<(Object, Promise), JsValue> {
+fn begin(device: &Device, create: &dyn Fn() -> ComputePipeline) -> Result<(Object, JsFuture), JsValue> {
     let Some(device) = device.as_webgpu() else { return Err("the device is not the browser's".into()) };
     let device: Object = AsRef::<JsValue>::as_ref(device).clone().unchecked_into();
     let (tell, told) = std::sync::mpsc::channel();
@@ -36,8 +36,8 @@ fn begin(device: &Device, create: &dyn Fn() -> ComputePipeline) -> Result<(Objec
     instead(&device, keep, create)?;
     let descriptor = told.try_recv().map_err(|e| JsValue::from(format!("{SYNC} was not called: {e}")))?;
     let compile: Function = Reflect::get(&device, &ASYNC.into())?.dyn_into()?;
-    let promise = compile.call1(&device, &descriptor)?.dyn_into()?;
-    Ok((device, promise))
+    let promise: Promise = compile.call1(&device, &descriptor)?.dyn_into()?;
+    Ok((device, JsFuture::from(promise))) // listens from now on: a rejection that nobody hears would be a crash
 }
 
 /// Calls `create` with `answer` in the place of the device's own `createComputePipeline`.

@@ -26,6 +26,9 @@ interface Entry extends Listeners {
   reject(error: Error): void;
 }
 
+/** How long a worker has to return its GPU's memory; one that is in the middle of a long step would keep it waiting. */
+const DISPOSE_MS = 1000;
+
 export class Client {
   #worker: Worker;
   #entries = new Map<number, Entry>();
@@ -34,6 +37,7 @@ export class Client {
   #next_id = 1;
   /** Why nothing more can be asked. */
   #closed: Error | undefined;
+  #disposal: Promise<void> | undefined;
 
   constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"]) {
     this.#worker = worker;
@@ -80,11 +84,27 @@ export class Client {
 
   /** Stops the worker, whatever it does; what is asked of it, now or later, rejects with `reason`. */
   close(reason: Error): void {
-    if (this.#closed) return;
+    if (this.#refuse(reason)) this.#worker.terminate();
+  }
+
+  /** Stops the worker after it has returned the GPU's memory, which a browser would do for it when it finds the time. */
+  async dispose(reason: Error): Promise<void> {
+    if (!this.#refuse(reason)) return this.#disposal;
+    this.#disposal = new Promise<void>((resolve) => {
+      this.#worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => data.kind === "disposed" && resolve());
+      setTimeout(resolve, DISPOSE_MS);
+      this.#post({ kind: "dispose" });
+    }).finally(() => this.#worker.terminate());
+    return this.#disposal;
+  }
+
+  /** Takes no more requests, and rejects those under way. → whether it did so for the first time */
+  #refuse(reason: Error): boolean {
+    if (this.#closed) return false;
     this.#closed = reason;
-    this.#worker.terminate();
     for (const { controller } of this.#fetches.values()) controller.abort();
     for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
+    return true;
   }
 
   #post(message: ToWorker, transfer: Transferable[] = []): void {
@@ -109,8 +129,10 @@ export class Client {
         return this.#entries.get(message.id)?.chunk?.(message.chunk);
       case "crashed":
         return this.close(fromWire(message.error));
+      case "disposed":
+        return; // dispose() has heard it
       case "fetch":
-        return void this.#serve(message);
+        return void (this.#closed ?? this.#serve(message));
       case "fetch-pull":
         return this.#fetches.get(message.id)?.pulls.add();
       case "fetch-cancel":

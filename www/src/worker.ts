@@ -8,7 +8,7 @@ import type { Fetch } from "./http.js";
 import type { Answers, FromWorker, ToWorker } from "./messages.js";
 import { Latencies, type Counters } from "./latencies.js";
 import { ProxyFetch } from "./proxy-fetch.js";
-import type { Session } from "../wasm/gpt2_web.js";
+import { destroyGpu, type Session } from "../wasm/gpt2_web.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
 interface WorkerScope {
@@ -65,6 +65,8 @@ scope.addEventListener("message", ({ data }) => {
       if (request) request.interrupted = true;
       return;
     }
+    case "dispose":
+      return dispose();
     case "fetch-head":
     case "fetch-chunk":
     case "fetch-end":
@@ -75,7 +77,17 @@ scope.addEventListener("message", ({ data }) => {
   }
 });
 
-type Request = Exclude<ToWorker, { kind: "cancel" | "interrupt" | "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
+/** Nothing that is under way may go on elsewhere when its device is gone. */
+function dispose(): void {
+  for (const { controller } of running.values()) controller.abort();
+  try {
+    if (loaded?.info.device === "webgpu") destroyGpu();
+  } finally {
+    post({ kind: "disposed" });
+  }
+}
+
+type Request = Exclude<ToWorker, { kind: "cancel" | "interrupt" | "dispose" | "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
 
 function enqueue(request: Request): void {
   const entry = { controller: new AbortController(), interrupted: false };

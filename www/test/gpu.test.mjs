@@ -7,10 +7,14 @@ import { site } from "./site.mjs";
 
 let browser, page, served;
 
-/** Runs in the worker before the package does: counts calls, and keeps the device to destroy it. */
-function watch() {
+/**
+ * Runs in the worker before the package does: counts calls, and keeps the device to destroy it. `broken`: a pipeline of
+ * this label does not compile; `vendor`: the adapter says that it is this one's.
+ */
+function watch({ broken, vendor }) {
   const counts = { read_bytes: 0 };
   let device;
+  const devices = new Set();
   let submits_left = 0;
   let is_gone = false;
   const wrap = (type, name, around) => {
@@ -23,8 +27,16 @@ function watch() {
     };
   };
   wrap(GPU, "requestAdapter", (call) => (is_gone ? Promise.resolve(null) : call()));
-  wrap(GPUAdapter, "requestDevice", async (call) => (device = await call()));
-  for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"]) wrap(GPUDevice, name);
+  wrap(GPUAdapter, "requestDevice", async (call) => {
+    device = await call();
+    devices.add(device);
+    return device;
+  });
+  for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline"]) wrap(GPUDevice, name);
+  wrap(GPUDevice, "createComputePipelineAsync", (call, [{ label }]) =>
+    label === broken ? Promise.reject(new GPUPipelineError("out of registers", { reason: "internal" })) : call(),
+  );
+  if (vendor) Object.defineProperty(GPUAdapter.prototype, "info", { get: () => ({ vendor, architecture: "", device: "", description: "" }) });
   for (const name of ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"]) wrap(GPUComputePassEncoder, name);
   wrap(GPUBuffer, "mapAsync", (call, [, offset = 0, size], buffer) => {
     counts.read_bytes += size ?? buffer.size - offset;
@@ -35,6 +47,11 @@ function watch() {
     if (submits_left > 0 && --submits_left === 0) device.destroy();
   });
   const channel = new BroadcastChannel("watch");
+  wrap(GPUDevice, "destroy", (call, _, device) => {
+    call();
+    devices.delete(device);
+    channel.postMessage({ devices_left: devices.size });
+  });
   channel.onmessage = ({ data }) => {
     if (data.destroy_after !== undefined) submits_left = data.destroy_after;
     if (data.is_gone !== undefined) is_gone = data.is_gone;
@@ -48,18 +65,23 @@ before(async () => {
   page = await (await browser.newContext()).newPage();
   await page.goto(served.url);
   await page.evaluate(async (watch) => {
-    const gpt2 = await import("/package/dist/index.js");
+    window.gpt2 = await import("/package/dist/index.js");
     const module = (text) => URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-    const imports = [module(`(${watch})()`), new URL("/package/dist/worker.js", location.href).href];
-    const worker = new Worker(module(imports.map((url) => `import ${JSON.stringify(url)};`).join("\n")), { type: "module" });
+    /** A worker whose WebGPU is watched. */
+    window.watched = (how) => {
+      const imports = [module(`(${watch})(${JSON.stringify(how)})`), new URL("/package/dist/worker.js", location.href).href];
+      return new Worker(module(imports.map((url) => `import ${JSON.stringify(url)};`).join("\n")), { type: "module" });
+    };
     const channel = new BroadcastChannel("watch");
     /** Tells the watcher something. → the counts so far */
     window.tell = (message) =>
       new Promise((resolve) => {
-        channel.onmessage = ({ data }) => resolve(data.counts);
+        channel.onmessage = ({ data }) => data.counts && resolve(data.counts);
         channel.postMessage(message);
       });
-    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker });
+    window.events = [];
+    const progress_callback = (event) => events.push(event);
+    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker: watched({}), progress_callback });
   }, watch.toString());
 }, { timeout: 300_000 });
 after(async () => {
@@ -82,6 +104,21 @@ const write = (options, message = {}) =>
     },
     { prompt: PROMPT, options, message },
   );
+
+test("pipelines are compiled in the background, beside the download, and told of", async () => {
+  const { events, counts } = await page.evaluate(async () => ({ events: window.events, counts: await tell({}) }));
+  const compiled = events.flatMap((e, i) => (e.status === "progress" && e.phase === "compile" ? [[e.progress, i]] : []));
+  const percents = compiled.map(([percent]) => percent);
+  assert.equal(percents.length, counts.createComputePipelineAsync + 1);
+  assert.deepEqual([percents[0], percents.at(-1)], [0, 100]);
+  assert.deepEqual(percents, percents.toSorted((a, b) => a - b));
+  assert.ok(counts.createComputePipelineAsync > 20);
+  assert.equal(counts.createComputePipeline, 0, "none that blocks the device");
+  const downloaded = events.findIndex((e) => e.status === "done" && e.file === "model.safetensors");
+  assert.ok(downloaded >= 0 && downloaded < compiled.at(-1)[1], "the download does not wait for the compiler");
+  assert.ok(events.some((e) => e.phase === "self-test" && e.status === "progress_total"));
+  assert.equal(events.at(-1).status, "ready");
+});
 
 test("a token is one submit of few dispatches, creates nothing and reads back little", { timeout: 300_000 }, async () => {
   const n_layer = 4;
@@ -154,16 +191,66 @@ test("where there is no other GPU the CPU goes on, and it is said", { timeout: 3
   assert.equal((await write(options)).text, undisturbed.text);
 });
 
-test("dispose ends the worker, and with it everything on the GPU", async () => {
+test("an abort while pipelines are compiled is heard at once", { timeout: 120_000 }, async () => {
+  const [name, ms] = await page.evaluate(async () => {
+    const controller = new AbortController();
+    let aborted;
+    const progress_callback = (event) => {
+      if (event.phase !== "compile" || event.progress === 0 || event.status !== "progress" || aborted) return;
+      aborted = performance.now();
+      controller.abort();
+    };
+    const options = { device: "webgpu", worker: watched({}), progress_callback, signal: controller.signal };
+    const name = await gpt2.createGenerator("demo", options).catch((error) => error.name);
+    return [name, performance.now() - aborted];
+  });
+  assert.equal(name, "AbortError");
+  assert.ok(ms < 500, `${ms} ms`);
+});
+
+test("a pipeline that does not compile is named, and auto goes on with the CPU", { timeout: 120_000 }, async () => {
+  const load = (device) =>
+    page.evaluate(async (device) => {
+      try {
+        // a hardware adapter, or auto would not try it
+        const generator = await gpt2.createGenerator("demo", { device, worker: watched({ broken: "embed", vendor: "acme" }) });
+        const { text } = await generator.complete("Once upon a time", { do_sample: false, max_new_tokens: 3 });
+        const { info } = generator;
+        await generator.dispose();
+        return { info, text };
+      } catch (error) {
+        return { code: error.code, message: error.message };
+      }
+    }, device);
+  const named = await load("webgpu");
+  assert.equal(named.code, "webgpu_not_available");
+  assert.match(named.message, /`embed`: .*out of registers/);
+  const { info, text } = await load("auto");
+  assert.deepEqual([info.device, info.dtype], ["wasm", "q8"]);
+  assert.match(info.fallback_reason, /`embed`/);
+  assert.ok(text.length > 0);
+});
+
+test("dispose destroys every device, then ends the worker", { timeout: 300_000 }, async () => {
   const found = await page.evaluate(async () => {
-    let n = 0;
+    await generator.dispose();
+    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker: watched({}) });
+    const { createBuffer, destroy } = await tell({});
+    let [n_ended, devices_left] = [0, undefined];
     const { terminate } = Worker.prototype;
     Worker.prototype.terminate = function () {
-      n += 1;
+      n_ended += 1;
       terminate.call(this);
     };
+    const channel = new BroadcastChannel("watch");
+    channel.onmessage = ({ data }) => (devices_left = data.devices_left ?? devices_left);
+    const running = generator.complete("Once", { max_new_tokens: 200 }).catch((error) => error.code);
     await generator.dispose();
-    return [n, await generator.stats().catch((error) => error.code)];
+    const code = await generator.stats().catch((error) => error.code);
+    const begun = performance.now();
+    while (devices_left === undefined && performance.now() - begun < 5000) await new Promise((resolve) => setTimeout(resolve, 20));
+    return { createBuffer, destroy, n_ended, devices_left, codes: [code, await running] };
   });
-  assert.deepEqual(found, [1, "disposed"]);
+  assert.ok(found.createBuffer > 20 && found.destroy === 0);
+  assert.deepEqual({ ...found, createBuffer: 0, destroy: 0 }, { createBuffer: 0, destroy: 0, n_ended: 1, devices_left: 0, codes: ["disposed", "disposed"] });
 });

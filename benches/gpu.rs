@@ -35,11 +35,7 @@ fn main() {
         let limits = wgpu::Limits::default();
         let Some(device) = harness::device_with(limits) else { return };
         let gpu = packed.on(device);
-        let origin = || {
-            static ORIGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-            ORIGIN.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
-        };
-        gpu.set_clock(origin);
+        gpu.set_clock(harness::now_ms);
         block_on(gpu.warm_up()).expect("warm up");
         let prefill_ms = prefill(&gpu, 512);
         let (short, encode_ms) = decode(&gpu, 32);

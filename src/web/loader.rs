@@ -11,13 +11,14 @@ use super::model::Model;
 use super::pipelines::compile_ahead;
 use super::{JsResult, now_ms, to_js};
 use crate::device::{self, AdapterInfo, Chosen, Opened, Request};
+use crate::engine::gpu::Tuning;
 use crate::engine::{Any, Cpu, gpu};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::options::GenerateOptions;
 use crate::self_test;
 use crate::tokenizer::Tokenizer;
-use crate::trial::{Step, Trial};
+use crate::trial::{How, Step, Trial};
 use crate::weights::{CheckpointStream, Packed, Sink, index, packed};
 
 /// Names of the shards in a `model.safetensors.index.json`.
@@ -58,6 +59,8 @@ struct Target {
     chosen: Chosen,
     verdict: Verdict,
     image: Image,
+    /// Under which name what is measured on this GPU may be remembered.
+    tuning_key: Option<String>,
     /// Packs a checkpoint, from its first byte on.
     stream: Option<CheckpointStream<Box<dyn Sink>>>,
 }
@@ -155,9 +158,13 @@ impl Loader {
         let (request, dtype) = (Request::from_name(request)?, device::dtype_from_name(dtype)?);
         let Opened { chosen, gpu } = device::open(request, dtype, adapter.as_ref(), &self.config).await?;
         let dtype = chosen.dtype;
+        let mut tuning_key = None;
         let (image, verdict) = match gpu {
             Some(loader) => {
                 let loader = Rc::new(loader);
+                // a software adapter's speed is the CPU's, and differs from one moment to the next
+                let adapter = adapter.filter(|adapter| !adapter.is_software());
+                tuning_key = adapter.map(|adapter| format!("{} {}", adapter.summary(), loader.tuning_key()));
                 loader.set_compile_ahead(compile_ahead);
                 let trial = Trial::new(loader.clone(), self.config.activation_function, dtype).await?;
                 (Image::Gpu(loader), Verdict::Awaited(Rc::new(trial)))
@@ -172,17 +179,28 @@ impl Loader {
                 (Image::Cpu(module), Verdict::Passed(outcome))
             }
         };
-        self.target = Some(Target { chosen, verdict, image, stream: None });
+        self.target = Some(Target { chosen, verdict, image, tuning_key, stream: None });
         Ok(dtype.name().to_string())
     }
 
+    /// Under which name the GPU's tuning is remembered; `undefined` where nothing is measured.
+    #[wasm_bindgen(js_name = tuningKey)]
+    pub fn tuning_key(&self) -> JsResult<Option<String>> {
+        Ok(self.target.as_ref().ok_or_else(no_device)?.tuning_key.clone())
+    }
+
     /// What the GPU has to compile and pass before [`finish`](Self::finish), to be done while the weights arrive;
-    /// `undefined` on the CPU.
-    pub fn compiling(&self) -> JsResult<Option<Compiling>> {
-        Ok(match &self.target.as_ref().ok_or_else(no_device)?.verdict {
-            Verdict::Awaited(trial) => Some(Compiling(trial.clone())),
-            Verdict::Passed(_) => None,
-        })
+    /// `undefined` on the CPU. `tuning` is what is remembered under the key, if something is: whatever else it may be
+    /// counts for nothing.
+    pub fn compiling(&self, tuning: Option<String>) -> JsResult<Option<Compiling>> {
+        let target = self.target.as_ref().ok_or_else(no_device)?;
+        let Verdict::Awaited(trial) = &target.verdict else { return Ok(None) };
+        match tuning.as_deref().and_then(Tuning::from_json) {
+            Some(tuning) => trial.set_tuning(How::Known(tuning)),
+            None if target.tuning_key.is_some() => trial.set_tuning(How::Measured(now_ms)),
+            None => {}
+        }
+        Ok(Some(Compiling(trial.clone())))
     }
 
     /// `"webgpu"` or `"wasm"`, once it is open.
@@ -226,7 +244,7 @@ impl Loader {
 
     /// Ends the checkpoint, or takes the packed weights as they have been written, and makes the model.
     pub async fn finish(self) -> JsResult<Model> {
-        let Some(Target { chosen, verdict, image, stream }) = self.target else { return Err(no_device()) };
+        let Some(Target { chosen, verdict, image, stream, .. }) = self.target else { return Err(no_device()) };
         let Some(tokenizer) = self.tokenizer else {
             return Err(Error::file("tokenizer.json", "a tokenizer", "none").into());
         };
@@ -256,16 +274,23 @@ pub struct Compiling(Rc<Trial>);
 
 #[wasm_bindgen]
 impl Compiling {
-    /// How many pipelines there are.
+    /// How many pipelines are left to compile; known after the first step.
     #[wasm_bindgen(getter)]
-    pub fn total(&self) -> usize {
-        self.0.n_pipelines()
+    pub fn left(&self) -> usize {
+        self.0.n_pipelines_left()
     }
 
-    /// Waits for the next step. → `"compile"`: another pipeline is ready; `"self-test"`: the test has passed; or
-    /// `undefined` if nothing was left to do
+    /// What was measured, to be remembered; `undefined` if nothing was.
+    #[wasm_bindgen(getter)]
+    pub fn tuning(&self) -> Option<String> {
+        self.0.found().map(|tuning| tuning.to_json())
+    }
+
+    /// Waits for the next step. → `"tune"`: it is known what there is to compile, which comes first; `"compile"`: another
+    /// pipeline is ready; `"self-test"`: the test has passed; or `undefined` if nothing was left to do
     pub async fn next(&self) -> JsResult<Option<String>> {
         let name = |step| match step {
+            Step::Tuned => "tune",
             Step::Compiled => "compile",
             Step::Tested => "self-test",
         };

@@ -6,6 +6,7 @@ mod harness;
 mod load;
 mod oracle;
 mod session;
+mod tuning;
 
 use gpt2_kernels::Dtype;
 use gpt2_web::engine::gpu::Gpu;

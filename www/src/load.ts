@@ -6,7 +6,8 @@ import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
 import { cacheKey } from "./source.js";
-import type { ProgressEvent, ProgressPhase } from "./types.js";
+import { findTuning, keepTuning } from "./store.js";
+import type { ProgressEvent } from "./types.js";
 import { Kernels } from "./kernels.js";
 import init, { forgetGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../wasm/gpt2_web.js";
 
@@ -121,7 +122,8 @@ async function loadAlone(
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
     const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
     checkAbort();
-    const compiling = loader.compiling();
+    const tuning_key = options.cache ? loader.tuningKey() : undefined;
+    const compiling = loader.compiling(tuning_key && (await findTuning(tuning_key).catch(() => undefined)));
     if (compiling) gpu = new Preparation(compiling, progress, checkAbort);
     const copy = loader.device === "wasm" ? kernels.write.bind(kernels) : loader.writePacked.bind(loader);
     const write = (offset: number, bytes: Uint8Array) => {
@@ -129,7 +131,8 @@ async function loadAlone(
       copy(offset, bytes);
     };
     const files = await loadWeights(loader, name, write, hub, progress, () => gpu?.check());
-    await gpu?.done();
+    const tuning = await gpu?.done();
+    if (tuning_key && tuning) await keepTuning(tuning_key, tuning).catch((error: Error) => warnings.push(`the GPU's tuning was not kept: ${error.message}`));
     checkAbort();
     const n_bytes = loader.packedBytes();
     if (files.length > 0) keep = (model) => hub.keepPacked(name, n_bytes, pieces(model, n_bytes), files);
@@ -158,23 +161,26 @@ async function loadAlone(
   };
 }
 
-/** The GPU being made ready, beside the download: its pipelines are compiled, and it is tested. */
+/** The GPU being made ready, beside the download: it is measured, its pipelines are compiled, and it is tested. */
 class Preparation {
   #running: Promise<void>;
+  #tuning: string | undefined;
   #failure: { error: unknown } | undefined;
   #is_stopped = false;
   #is_awaited = false;
 
   constructor(compiling: Compiling, progress: Progress, checkAbort: () => void) {
     const run = async () => {
-      const { total } = compiling;
+      let total = 0;
       let n_done = 0;
-      progress.compiled(n_done, total);
       for (let step = await compiling.next(); step !== undefined && !this.#is_stopped; step = await compiling.next()) {
         checkAbort();
-        if (step === "compile") progress.compiled(++n_done, total);
+        if (step === "tune") [total, this.#tuning] = [compiling.left, compiling.tuning];
+        else if (step === "compile") n_done += 1;
+        if (step === "self-test") progress.phase(step);
+        else progress.compiled(n_done, total);
         // the download is through, so this is what the load as a whole is at
-        if (step === "self-test" || this.#is_awaited) progress.phase(step as ProgressPhase);
+        if (this.#is_awaited) progress.phase("compile");
       }
     };
     this.#running = run()
@@ -192,11 +198,12 @@ class Preparation {
     this.#is_stopped = true;
   }
 
-  /** Waits for the end. */
-  async done(): Promise<void> {
+  /** Waits for the end. → what was measured, to be remembered */
+  async done(): Promise<string | undefined> {
     this.#is_awaited = true;
     await this.#running;
     this.check();
+    return this.#tuning;
   }
 }
 

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! In reading order: `image` (where the weights lie), `kernel` (how WGSL becomes a dispatch), `pipelines` (compiling it),
-//! `scratch` (what kernels hand to each other), `model` (which dispatches there are; the shaders are in `wgsl/`), `cache`,
-//! this file, `ahead` (decoding without the wait). A picture of a token's pass is in `docs/token-pass.md`.
+//! `scratch` (what kernels hand to each other), `tuning` (how they are spread over threads; `search` measures it), `model`
+//! (which dispatches there are; the shaders are in `wgsl/`), `cache`, this file, `ahead` (decoding without the wait). A picture of a token's pass is in `docs/token-pass.md`.
 //!
 //! The engine takes any `wgpu` device; nothing here names a backend or blocks a page: natively a read-back polls the device,
 //! in a page the browser does.
@@ -24,6 +24,9 @@ mod model;
 mod params;
 mod pipelines;
 mod scratch;
+mod search;
+mod timer;
+mod tuning;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -38,6 +41,7 @@ pub use image::Plan;
 pub use load::Loader;
 pub use model::MAX_K;
 pub use pipelines::{Ahead, CompileAhead};
+pub use tuning::Tuning;
 
 use self::attentions::Attentions;
 use self::cache::CacheShape;
@@ -47,7 +51,7 @@ use self::kernel::PassSize;
 use self::model::Model;
 use self::params::Params;
 use self::pipelines::Pipelines;
-use super::{Engine, Output, Rows, check_bounds};
+use super::{Cache, Engine, Output, Rows, check_bounds};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
@@ -104,6 +108,11 @@ impl Gpu {
     /// How many different pipelines there are.
     pub fn n_pipelines(&self) -> usize {
         self.pipelines.len()
+    }
+
+    /// How work is spread over threads.
+    pub fn tuning(&self) -> Tuning {
+        self.model.tuning
     }
 
     /// Bytes of weights in the device's memory.
@@ -181,11 +190,10 @@ impl Gpu {
         end: End,
         attentions: Option<&Attentions>,
     ) -> Submitted {
-        use super::Cache;
         let begin_ms = self.context.now_ms();
         cache.reserve(cache.n_tokens() + n_new);
         let choose = if let End::Choose(choose) = end { choose } else { Choose::default() };
-        let params = Params { n_past: cache.n_tokens(), n_new, choose };
+        let params = Params { n_past: cache.n_tokens(), n_new, split_keys: self.model.tuning.split_keys, choose };
         let scratch = &self.model.scratch;
         let queue = &self.context.queue;
         queue.write_buffer(&scratch.params, 0, &params.to_bytes());
@@ -300,7 +308,6 @@ impl Engine for Gpu {
         rows: Rows,
         with_attentions: bool,
     ) -> Result<Output> {
-        use super::Cache;
         let n_past = cache.n_tokens();
         check_bounds(&self.config, n_past, ids)?;
         self.check(cache)?;

@@ -116,6 +116,11 @@ impl Pipelines {
         self.programs.borrow().len()
     }
 
+    /// How many nobody has waited for yet.
+    pub fn n_left(&self) -> usize {
+        self.waiting.borrow().len() + self.under_way.borrow().len()
+    }
+
     /// The program of this text, which waits to be compiled if it is new.
     pub fn program(
         &self,

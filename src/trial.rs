@@ -102,10 +102,12 @@ impl Trial {
                 Err(_) => Some(Tuning::default()),
             },
         };
-        if let (Some(tuning), Some(test)) = (tuning, self.test.take()) {
+        if let Some(tuning) = tuning {
             model.prepare(tuning).await?;
-            test.prepare(tuning).await?;
-            self.test.set(Some(test));
+            if let Some(test) = self.test.take() {
+                test.prepare(tuning).await?;
+                self.test.set(Some(test));
+            }
             return Ok(Some(Step::Tuned));
         }
         if let Some(test) = self.test.take() {

@@ -115,7 +115,7 @@ impl Packed {
             let values = (0..shape.iter().product()).map(|_| uniform() * size + shift).collect();
             (name, values)
         };
-        let tensors: Vec<_> = names::expected_tensors(&config).into_iter().map(&mut tensor).collect();
+        let tensors = names::expected_tensors(&config).into_iter().map(&mut tensor); // one at a time: XL's take 6 GB
         Self::from_tensors(config, dtype, tensors)
     }
 

@@ -90,3 +90,48 @@ fn a_search_ends_with_something_valid_and_leaves_the_weights_alone() {
     let foreign = Tuning { matvec_threads: 96, ..Default::default() };
     assert_eq!(block_on(loader.prepare(foreign)).expect_err("nobody has tested it").code(), "invalid_state");
 }
+
+/// Where the time of a pass goes, told by kernel: all dispatches, and the pass counts as one.
+#[test]
+fn a_profile_tells_every_dispatch() {
+    let packed = Packed::golden("base", Dtype::Fp32);
+    let Some(device) = device_that(wgpu::Limits::default(), wgpu::Features::TIMESTAMP_QUERY) else { return };
+    if !device.0.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        return;
+    }
+    let (gpu, n_layer) = (packed.on(device), packed.config.n_layer);
+    let mut cache = gpu.new_cache();
+    for (ids, per_layer) in [(&[1, 2, 3][..], 7), (&[4][..], 5)] {
+        let spans = block_on(gpu.profile(&mut cache, ids)).expect("profile");
+        let n: usize = spans.iter().map(|span| span.n_dispatches).sum();
+        assert_eq!(n, 1 + per_layer * n_layer + 1 + 2);
+        assert!(spans.iter().all(|span| span.ms.is_finite() && span.ms >= 0.0), "{spans:?}");
+    }
+    assert_eq!(cache.n_tokens(), 4);
+    let found = run(&gpu, &mut cache, &[5], Rows::Last);
+    let expected = run(&gpu, &mut gpu.new_cache(), &[1, 2, 3, 4, 5], Rows::Last);
+    assert_close("after a profile", &found, &expected, 1e-4);
+    let Some(plain) = packed.gpu() else { return };
+    let error = block_on(plain.profile(&mut plain.new_cache(), &[1])).expect_err("no timestamps");
+    assert_eq!(error.code(), "webgpu_not_available");
+}
+
+/// The shapes of gpt2-large and -xl, whose embeddings are cut into several bindings, in two of their layers.
+#[test]
+fn large_shapes_run_within_the_default_limits() {
+    for (c, n_head, dtype) in [(1280, 20, Dtype::Fp32), (1600, 25, Dtype::Fp16)] {
+        let config = config(&format!(r#""n_embd":{c},"n_head":{n_head},"n_layer":2"#));
+        let packed = Packed::random(config, dtype);
+        let Some(gpu) = packed.gpu() else { return };
+        let ids = [50256, 1, 30000, 20001];
+        let oracle = Oracle { config: &packed.config, layout: &packed.layout, image: &packed.image };
+        let expected: Vec<f32> = oracle.logits(&ids).pop().expect("a row").into_iter().map(|x| x as f32).collect();
+        let tolerance = 2e-5 * expected.iter().fold(1.0, |m: f32, x| m.max(x.abs()));
+        let mut cache = gpu.new_cache();
+        let found = run(&gpu, &mut cache, &ids, Rows::Last);
+        assert_close(&format!("{c}, prefill"), &found, &expected, tolerance);
+        cache.truncate(3);
+        let found = run(&gpu, &mut cache, &ids[3..], Rows::Last);
+        assert_close(&format!("{c}, decode"), &found, &expected, tolerance);
+    }
+}

@@ -16,6 +16,7 @@ use wgpu::{
 
 use super::context::Context;
 use super::image::{Image, rest_range};
+use super::params::Params;
 use super::pipelines::{Pipelines, Program};
 use crate::error::{Error, Result};
 
@@ -37,6 +38,12 @@ pub(super) struct PassSize {
     pub n_splits: u32,
 }
 
+impl PassSize {
+    pub fn of(params: &Params) -> Self {
+        Self { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 }
+    }
+}
+
 impl Extent {
     fn count(self, size: PassSize) -> u32 {
         match self {
@@ -56,6 +63,11 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// For people.
+    pub fn label(&self) -> &str {
+        self.program.label()
+    }
+
     /// Records the dispatch; creates nothing, once its pipeline is compiled. `cache` is the bind group of this layer's
     /// keys and values.
     pub fn record(&self, pass: &mut ComputePass, cache: Option<&BindGroup>, size: PassSize) {

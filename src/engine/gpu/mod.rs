@@ -23,6 +23,7 @@ mod load;
 mod model;
 mod params;
 mod pipelines;
+mod profile;
 mod scratch;
 mod search;
 mod timer;
@@ -41,13 +42,14 @@ pub use image::Plan;
 pub use load::Loader;
 pub use model::MAX_K;
 pub use pipelines::{Ahead, CompileAhead};
+pub use profile::Span;
 pub use tuning::Tuning;
 
 use self::attentions::Attentions;
 use self::cache::CacheShape;
 use self::context::{Context, Staging};
 use self::image::Image;
-use self::kernel::PassSize;
+use self::kernel::{PassSize, Step};
 use self::model::Model;
 use self::params::Params;
 use self::pipelines::Pipelines;
@@ -194,14 +196,9 @@ impl Gpu {
         cache.reserve(cache.n_tokens() + n_new);
         let choose = if let End::Choose(choose) = end { choose } else { Choose::default() };
         let params = Params { n_past: cache.n_tokens(), n_new, split_keys: self.model.tuning.split_keys, choose };
+        let host_ids = if let Ids::Host(ids) = ids { Some(ids) } else { None };
+        self.write_inputs(&params, host_ids);
         let scratch = &self.model.scratch;
-        let queue = &self.context.queue;
-        queue.write_buffer(&scratch.params, 0, &params.to_bytes());
-        self.n_ids_written.update(|n| n + 1);
-        if let Ids::Host(ids) = ids {
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            queue.write_buffer(&scratch.ids, 0, &bytes);
-        }
 
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         let n_dispatches = self.record(&mut encoder, cache, &params, end, attentions);
@@ -228,6 +225,17 @@ impl Gpu {
         Submitted { staging, n_bytes, attentions: weights, index }
     }
 
+    /// Hands over what a pass reads; without ids it takes the one that is on the device.
+    fn write_inputs(&self, params: &Params, ids: Option<&[TokenId]>) {
+        let (scratch, queue) = (&self.model.scratch, &self.context.queue);
+        queue.write_buffer(&scratch.params, 0, &params.to_bytes());
+        self.n_ids_written.update(|n| n + 1);
+        if let Some(ids) = ids {
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            queue.write_buffer(&scratch.ids, 0, &bytes);
+        }
+    }
+
     /// → how many dispatches were recorded
     fn record(
         &self,
@@ -237,34 +245,42 @@ impl Gpu {
         end: End,
         attentions: Option<&Attentions>,
     ) -> u64 {
-        let size = PassSize { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 };
-        let model = &self.model;
+        let size = PassSize::of(params);
         let mut n = 0;
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        let mut record = |step: &kernel::Step, cache| {
-            step.record(&mut pass, cache, size);
+        self.for_each_step(params.n_new, end, attentions, |step, layer| {
+            step.record(&mut pass, layer.and_then(|i| cache.bind_group(i)), size);
             n += 1;
-        };
-        record(&model.embed, None);
+        });
+        n
+    }
+
+    /// The dispatches of a pass in their order, each with the layer whose keys and values it may use.
+    fn for_each_step<'a>(
+        &'a self,
+        n_new: usize,
+        end: End,
+        attentions: Option<&'a Attentions>,
+        mut each: impl FnMut(&'a Step, Option<usize>),
+    ) {
+        let model = &self.model;
+        each(&model.embed, None);
         for (i, layer) in model.layers.iter().enumerate() {
-            let steps = if params.n_new == 1 { &layer.decode[..] } else { &layer.prefill[..] };
-            for step in steps {
-                record(step, cache.bind_group(i));
-            }
+            let steps = if n_new == 1 { &layer.decode[..] } else { &layer.prefill[..] };
+            steps.iter().for_each(|step| each(step, Some(i)));
             if let Some(attentions) = attentions {
-                record(attentions.step(i), cache.bind_group(i)); // this layer's queries are still there
+                each(attentions.step(i), Some(i)); // this layer's queries are still there
             }
         }
         match end {
             End::Nothing => {}
-            End::Last => record(&model.head, None),
-            End::All => model.head_rows.iter().for_each(|step| record(step, None)),
+            End::Last => each(&model.head, None),
+            End::All => model.head_rows.iter().for_each(|step| each(step, None)),
             End::Choose(_) => {
-                record(&model.head, None);
-                model.choose.iter().for_each(|step| record(step, None));
+                each(&model.head, None);
+                model.choose.iter().for_each(|step| each(step, None));
             }
         }
-        n
     }
 
     /// The rows without what pads them. padded: f32 [n, V'] → [n, V]

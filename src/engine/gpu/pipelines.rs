@@ -37,6 +37,10 @@ pub(super) struct Program {
 }
 
 impl Program {
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// The pipeline; made here and now if nobody has compiled it ahead.
     pub fn pipeline(&self) -> &ComputePipeline {
         self.pipeline.get_or_init(|| self.create(&self.module()))

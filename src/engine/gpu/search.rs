@@ -124,7 +124,7 @@ impl<'a> Search<'a> {
 
     /// → milliseconds of so many rounds
     async fn round(&self, steps: &[Step], params: &Params, cache: Option<&GpuCache>, n_rounds: u32) -> Result<f64> {
-        let size = PassSize { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 };
+        let size = PassSize::of(params);
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         let timestamp_writes = self.timer.as_ref().map(|timer| timer.span(0));
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });

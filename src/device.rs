@@ -225,12 +225,8 @@ thread_local! {
     static IS_BURN_SET_UP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets go of a GPU that is lost: the next call of [`gpu`] opens another.
-pub fn forget_gpu() {
-    GPU.set(None);
-}
-
-/// Returns all of the GPU's memory at once, whoever still holds a part of it; what was computed there is lost.
+/// Lets go of a GPU and returns all of its memory at once, whoever still holds a part of it. The next call of [`gpu`]
+/// opens another.
 pub fn destroy_gpu() {
     if let Some(gpu) = GPU.take() {
         gpu.device.destroy();

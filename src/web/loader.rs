@@ -27,13 +27,7 @@ pub fn shard_names(index_json: &str) -> JsResult<Vec<String>> {
     Ok(index::shard_names(index_json)?)
 }
 
-/// Lets go of a GPU that is lost, so that the next loader opens another.
-#[wasm_bindgen(js_name = forgetGpu)]
-pub fn forget_gpu() {
-    device::forget_gpu();
-}
-
-/// Returns all memory of the GPU; a model that was there is lost.
+/// Returns all memory of the GPU; a model that was there is lost, and the next loader opens another.
 #[wasm_bindgen(js_name = destroyGpu)]
 pub fn destroy_gpu() {
     device::destroy_gpu();

@@ -14,7 +14,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 pub use kernels::{KernelModule, Module};
-pub use loader::{Compiling, Loader, destroy_gpu, forget_gpu, packed_name, shard_names};
+pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names};
 pub use model::Model;
 pub use session::{Scorer, Session};
 

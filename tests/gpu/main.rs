@@ -6,6 +6,7 @@ mod harness;
 mod load;
 mod oracle;
 mod session;
+mod subgroups;
 mod tuning;
 
 use gpt2_kernels::Dtype;

@@ -15,7 +15,7 @@ fn config(json: &str) -> Config {
 }
 
 /// Prefill and decode of the same ids against the oracle.
-fn check(what: &str, packed: &Packed, gpu: &Gpu, ids: &[u32]) {
+pub fn check(what: &str, packed: &Packed, gpu: &Gpu, ids: &[u32]) {
     let oracle = Oracle { config: &packed.config, layout: &packed.layout, image: &packed.image };
     let expected: Vec<f32> = oracle.logits(ids).into_iter().flatten().map(|x| x as f32).collect();
     let tolerance = 2e-5 * expected.iter().fold(1.0, |m: f32, x| m.max(x.abs()));

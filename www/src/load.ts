@@ -7,9 +7,10 @@ import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
 import { cacheKey } from "./source.js";
 import { findTuning, keepTuning } from "./store.js";
+import { askForSubgroups, giveUpSubgroups } from "./subgroups.js";
 import type { ProgressEvent } from "./types.js";
 import { Kernels } from "./kernels.js";
-import init, { forgetGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../wasm/gpt2_web.js";
+import init, { destroyGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../wasm/gpt2_web.js";
 
 /** A model that is ready. */
 export interface Loaded {
@@ -47,8 +48,14 @@ export async function load(
       return await on(options.device);
     } catch (error) {
       // a GPU shows what it is worth while the weights arrive already; what has come is kept, if it may be
-      const reason = error as Error & { code?: string };
-      if (options.device !== "auto" || !GPU_FAILURES.has(reason.code ?? "")) throw error;
+      let reason = error as Error & { code?: string };
+      const has_failed = () => GPU_FAILURES.has(reason.code ?? "");
+      if (has_failed() && giveUpSubgroups()) {
+        destroyGpu();
+        const again = await on(options.device).catch((error: unknown) => void (reason = error as typeof reason));
+        if (again) return again;
+      }
+      if (options.device !== "auto" || !has_failed()) throw reason;
       const loaded = await on("wasm");
       loaded.info.fallback_reason = reason.message;
       return loaded;
@@ -74,7 +81,7 @@ export async function reload(
   signal: AbortSignal,
 ): Promise<Loaded> {
   const again = (device: string) => load(source, { ...options, device, dtype: lost.info.dtype }, fetch, signal, () => undefined);
-  forgetGpu();
+  destroyGpu();
   const loaded = await again(options.device).catch((error: unknown) => {
     const { code } = error as { code?: string };
     if (code !== "webgpu_not_available" && code !== "device_lost") throw error;
@@ -90,7 +97,7 @@ export async function reload(
   return loaded;
 }
 
-/** Codes of errors after which `auto` goes on with the CPU. */
+/** Codes of errors after which another device is tried: the GPU without subgroups, then, for `auto`, the CPU. */
 const GPU_FAILURES: ReadonlySet<string> = new Set(["webgpu_not_available", "device_lost", "invalid_logits"]);
 
 async function loadAlone(
@@ -120,6 +127,7 @@ async function loadAlone(
     checkAbort();
     progress.phase("self-test");
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
+    if (adapter !== undefined) askForSubgroups();
     const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
     checkAbort();
     const tuning_key = options.cache ? loader.tuningKey() : undefined;

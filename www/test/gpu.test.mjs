@@ -6,14 +6,14 @@ import { launch } from "./browser.mjs";
 import { site } from "./site.mjs";
 
 let browser, page, served;
-/** Pipelines of the first load. */
-let n_first;
+/** Pipelines of the first load, and what it writes. */
+let n_first, first_text;
 
 /**
  * Runs in the worker before the package does: counts calls, and keeps the device to destroy it. `broken`: a pipeline of
- * this label does not compile; `vendor`: the adapter says that it is this one's.
+ * this label does not compile; `vendor`: the adapter says that it is this one's; `without_subgroups`: it has none.
  */
-function watch({ broken, vendor }) {
+function watch({ broken, vendor, without_subgroups }) {
   const counts = { read_bytes: 0 };
   let device;
   const devices = new Set();
@@ -29,8 +29,11 @@ function watch({ broken, vendor }) {
     };
   };
   wrap(GPU, "requestAdapter", (call) => (is_gone ? Promise.resolve(null) : call()));
-  wrap(GPUAdapter, "requestDevice", async (call) => {
+  if (without_subgroups) GPUSupportedFeatures.prototype.has = () => false;
+  counts.with_subgroups = 0;
+  wrap(GPUAdapter, "requestDevice", async (call, [descriptor]) => {
     device = await call();
+    counts.with_subgroups += descriptor.requiredFeatures.includes("subgroups") ? 1 : 0;
     devices.add(device);
     return device;
   });
@@ -115,6 +118,7 @@ test("pipelines are compiled in the background, beside the download, and told of
   assert.deepEqual(percents, percents.toSorted((a, b) => a - b));
   assert.ok(counts.createComputePipelineAsync > 20);
   assert.equal(counts.createComputePipeline, 0, "none that blocks the device");
+  assert.deepEqual([counts.requestDevice, counts.with_subgroups], [1, 1], "SwiftShader has subgroups");
   const downloaded = events.findIndex((e) => e.status === "done" && e.file === "model.safetensors");
   assert.ok(downloaded >= 0 && downloaded < compiled.at(-1)[1], "the download does not wait for the compiler");
   assert.ok(events.some((e) => e.phase === "self-test" && e.status === "progress_total"));
@@ -183,6 +187,7 @@ test("an abort in mid-sentence is heard, and the next text is whole", { timeout:
   );
   assert.equal(n_seen, 3);
   assert.equal((await write({ ...GREEDY, max_new_tokens: 6 })).text, expected.text);
+  first_text = expected.text;
 });
 
 test("a device destroyed in mid-sentence: the same stream goes on", { timeout: 300_000 }, async () => {
@@ -234,7 +239,7 @@ test("an abort while pipelines are compiled is heard at once", { timeout: 120_00
   assert.ok(ms < 500, `${ms} ms`);
 });
 
-test("a pipeline that does not compile is named, and auto goes on with the CPU", { timeout: 120_000 }, async () => {
+test("a pipeline that does not compile is named, and auto goes on with the CPU", { timeout: 300_000 }, async () => {
   const load = (device) =>
     page.evaluate(async (device) => {
       try {
@@ -259,10 +264,11 @@ test("a pipeline that does not compile is named, and auto goes on with the CPU",
 
 test("dispose destroys every device, then ends the worker", { timeout: 300_000 }, async () => {
   const { values } = await remembered('{"thread_chunks":7}');
-  const found = await page.evaluate(async () => {
+  const found = await page.evaluate(async ({ prompt, options }) => {
     await generator.dispose();
-    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker: watched({ vendor: "acme" }) });
-    const { createBuffer, destroy } = await tell({});
+    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker: watched({ vendor: "acme", without_subgroups: true }) });
+    const { text } = await generator.complete(prompt, options);
+    const { with_subgroups, createBuffer, destroy } = await tell({});
     let [n_ended, devices_left] = [0, undefined];
     const { terminate } = Worker.prototype;
     Worker.prototype.terminate = function () {
@@ -276,10 +282,12 @@ test("dispose destroys every device, then ends the worker", { timeout: 300_000 }
     const code = await generator.stats().catch((error) => error.code);
     const begun = performance.now();
     while (devices_left === undefined && performance.now() - begun < 5000) await new Promise((resolve) => setTimeout(resolve, 20));
-    return { createBuffer, destroy, n_ended, devices_left, codes: [code, await running] };
-  });
-  assert.ok(found.createBuffer > 20 && found.destroy === 0);
-  assert.deepEqual({ ...found, createBuffer: 0, destroy: 0 }, { createBuffer: 0, destroy: 0, n_ended: 1, devices_left: 0, codes: ["disposed", "disposed"] });
+    return { text, with_subgroups, createBuffer, destroy, n_ended, devices_left, codes: [code, await running] };
+  }, { prompt: PROMPT, options: { ...GREEDY, max_new_tokens: 6 } });
+  const { text, createBuffer, ...rest } = found;
+  assert.ok(createBuffer > 20);
+  assert.deepEqual(rest, { with_subgroups: 0, destroy: 0, n_ended: 1, devices_left: 0, codes: ["disposed", "disposed"] });
+  assert.equal(text, first_text, "with subgroups and without");
   const again = await remembered();
   assert.deepEqual(Object.keys(JSON.parse(again.values[0])), Object.keys(JSON.parse(values[0])), "what nobody measured is not believed");
 });

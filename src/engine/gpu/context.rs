@@ -45,6 +45,8 @@ impl Counters {
 pub(super) struct Context {
     pub device: Device,
     pub queue: Queue,
+    /// Whether shaders may use subgroups.
+    pub has_subgroups: bool,
     /// The first thing that went wrong; nothing computed after it can be trusted.
     failure: Arc<Mutex<Option<Error>>>,
     counters: Cell<Counters>,
@@ -74,6 +76,7 @@ impl Context {
             *lock(&told) = Some(Error::DeviceLost(format!("{reason:?}: {message}")));
         });
         Rc::new(Self {
+            has_subgroups: has_subgroups(&device),
             device,
             queue,
             failure,
@@ -161,6 +164,17 @@ impl Context {
             found.unwrap_or_else(|| self.buffer("staging", n_bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
         Staging { context: self.clone(), buffer, is_mapped: false }
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn has_subgroups(device: &Device) -> bool {
+    device.features().contains(wgpu::Features::SUBGROUP)
+}
+
+/// wgpu does not tell this feature of a page's device; the device does.
+#[cfg(target_arch = "wasm32")]
+fn has_subgroups(device: &Device) -> bool {
+    device.as_webgpu().is_some_and(|device| device.features().has("subgroups"))
 }
 
 fn runtime_error(error: &wgpu::Error) -> Error {

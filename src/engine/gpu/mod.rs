@@ -117,6 +117,11 @@ impl Gpu {
         self.model.tuning
     }
 
+    /// Whether the shaders use subgroups.
+    pub fn has_subgroups(&self) -> bool {
+        self.context.has_subgroups
+    }
+
     /// Bytes of weights in the device's memory.
     pub fn weight_bytes(&self) -> usize {
         self.image.layout.n_bytes

@@ -84,7 +84,7 @@ impl Model {
             .write("result", "f32", result)
             .params(&s.params)
             .cache("vec4<f32>")
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(p.reduce())
             .source(include_str!("wgsl/attention_weights.wgsl"))
             .build(p, [Extent::Tokens(1), Extent::Fixed(w.n_head as u32)])
     }
@@ -212,7 +212,7 @@ impl<'a> Maker<'a> {
         };
         self.finish(kernel, finish)
             .params(&s.params)
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(self.pipelines.reduce())
             .source(include_str!("wgsl/matvec.wgsl"))
             .build(self.pipelines, [Extent::Fixed(shape.n_workgroups as u32), Extent::Fixed(1)])
     }
@@ -248,7 +248,7 @@ impl<'a> Maker<'a> {
             .read("input", "vec4<f32>", self.s.x.as_entire_buffer_binding())
             .write("result", "vec4<f32>", &self.s.normed)
             .params(&self.s.params)
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(self.pipelines.reduce())
             .source(include_str!("wgsl/norm.wgsl"));
         self.with_norm(kernel, norm).build(self.pipelines, [Extent::Tokens(1), Extent::Fixed(1)])
     }
@@ -292,7 +292,7 @@ impl<'a> Maker<'a> {
         self.attention("attend", layer)
             .constant("MAX_SPLITS", MAX_SPLITS)
             .write("result", "vec4<f32>", &self.s.pieces)
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(self.pipelines.reduce())
             .source(include_str!("wgsl/attention_decode.wgsl"))
             .build(self.pipelines, [Extent::Fixed(self.w.n_head as u32), Extent::Splits])
     }
@@ -322,6 +322,7 @@ impl<'a> Maker<'a> {
                 .constant("N_PIECES", N_PIECES)
                 .params(&s.params)
                 .source(include_str!("wgsl/rank.wgsl"))
+                .source(self.pipelines.rank())
         };
         let top_k = kernel("top_k")
             .read("logits", "f32", s.logits.as_entire_buffer_binding())

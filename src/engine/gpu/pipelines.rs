@@ -30,6 +30,7 @@ type Compiling = Pin<Box<dyn Future<Output = Result<()>>>>;
 pub(super) struct Program {
     label: String,
     text: String,
+    has_subgroups: bool,
     device: Device,
     pub bind_group_layout: BindGroupLayout,
     layout: PipelineLayout,
@@ -47,7 +48,10 @@ impl Program {
     }
 
     fn module(&self) -> ShaderModule {
-        let source = wgpu::ShaderSource::Wgsl(self.text.as_str().into());
+        // a page has to name the extension; natively the feature of the device is enough, and naga does not know the name
+        let is_named = cfg!(target_arch = "wasm32") && self.has_subgroups;
+        let text = if is_named { format!("enable subgroups;\n{}", self.text) } else { self.text.clone() };
+        let source = wgpu::ShaderSource::Wgsl(text.into());
         self.device.create_shader_module(ShaderModuleDescriptor { label: Some(&self.label), source })
     }
 
@@ -115,6 +119,22 @@ impl Pipelines {
         }
     }
 
+    /// WGSL of sums and maxima over a workgroup.
+    pub fn reduce(&self) -> &'static str {
+        match self.context.has_subgroups {
+            true => include_str!("wgsl/reduce_subgroups.wgsl"),
+            false => include_str!("wgsl/reduce.wgsl"),
+        }
+    }
+
+    /// WGSL of the best candidate of a workgroup.
+    pub fn rank(&self) -> &'static str {
+        match self.context.has_subgroups {
+            true => include_str!("wgsl/rank_subgroups.wgsl"),
+            false => include_str!("wgsl/rank_tree.wgsl"),
+        }
+    }
+
     /// How many different ones there are.
     pub fn len(&self) -> usize {
         self.programs.borrow().len()
@@ -147,7 +167,9 @@ impl Pipelines {
             immediate_size: 0,
         });
         let pipeline = OnceCell::new();
-        let program = Rc::new(Program { label, text: text.clone(), device, bind_group_layout, layout, pipeline });
+        let has_subgroups = self.context.has_subgroups;
+        let program =
+            Rc::new(Program { label, text: text.clone(), has_subgroups, device, bind_group_layout, layout, pipeline });
         self.programs.borrow_mut().insert(text, program.clone());
         self.waiting.borrow_mut().push_back(program.clone());
         program

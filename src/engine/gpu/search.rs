@@ -27,6 +27,9 @@ const MAX_CACHE_LAYERS: usize = 4;
 const N_TOKENS: usize = 128;
 const N_KEYS: usize = 512;
 
+/// What is measured, and for how many new tokens.
+type Candidate = (Vec<Step>, usize);
+
 /// Measures on the buffers of `maker`, whose contents do not matter.
 pub(super) struct Search<'a> {
     maker: Maker<'a>,
@@ -76,21 +79,17 @@ impl<'a> Search<'a> {
     }
 
     /// The decoding products of the MLP's first half.
-    fn matvec(maker: &Maker) -> Result<(Vec<Step>, usize)> {
+    fn matvec(maker: &Maker) -> Result<Candidate> {
         Ok((maker.c_fc(MAX_LAYERS, 1)?, 1))
     }
 
     /// The same of a prompt.
-    fn matmul(maker: &Maker) -> Result<(Vec<Step>, usize)> {
+    fn matmul(maker: &Maker) -> Result<Candidate> {
         let n_new = N_TOKENS.min(maker.w.max_chunk);
         Ok((maker.c_fc(MAX_LAYERS, n_new)?, n_new))
     }
 
-    async fn best_of(
-        &mut self,
-        candidates: Vec<Tuning>,
-        make: fn(&Maker) -> Result<(Vec<Step>, usize)>,
-    ) -> Result<Tuning> {
+    async fn best_of(&mut self, candidates: Vec<Tuning>, make: fn(&Maker) -> Result<Candidate>) -> Result<Tuning> {
         let mut times = Vec::new();
         for tuning in candidates {
             self.maker.tuning = tuning;

@@ -6,11 +6,9 @@ use burn::tensor::Device;
 use gpt2_kernels::Dtype;
 use serde::Deserialize;
 
-use crate::engine::gpu::{Loader, Plan};
+use crate::engine::gpu::Loader;
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
-use crate::self_test;
-use crate::weights::Packed;
 use crate::weights::packed::{layout, out_of_memory};
 
 /// What the caller asks for.
@@ -75,13 +73,12 @@ impl AdapterInfo {
 }
 
 /// Where a model is going to run.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // there is one of them
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The kernels, on the CPU.
     Cpu,
-    /// The GPU, and what its self-test said.
-    Gpu(Gpu, String),
+    /// WebGPU.
+    Gpu,
 }
 
 /// A GPU that is open.
@@ -100,7 +97,7 @@ impl Place {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cpu => "wasm",
-            Self::Gpu(..) => "webgpu",
+            Self::Gpu => "webgpu",
         }
     }
 }
@@ -116,6 +113,15 @@ pub struct Chosen {
     pub adapter: Option<String>,
     /// Why it is not the GPU, if that was wanted.
     pub fallback_reason: Option<String>,
+}
+
+/// A place that is open.
+pub struct Opened {
+    /// Which, and why.
+    pub chosen: Chosen,
+    /// Of a GPU: the memory for the model's weights. Nothing is compiled or tested there yet: that is for
+    /// [`Trial`](crate::trial::Trial), while the weights arrive.
+    pub gpu: Option<Loader>,
 }
 
 /// Reads the option `dtype`; `None` is `auto`.
@@ -165,20 +171,20 @@ pub fn expected(
 /// Opens a device for a model of this configuration: the one asked for, and no other without saying so.
 ///
 /// # Errors
-/// [`Error::WebGpuNotAvailable`] if WebGPU was asked for by name and cannot be had, cannot hold the model or computes
-/// wrong numbers; [`Error::OutOfMemory`].
+/// [`Error::WebGpuNotAvailable`] if WebGPU was asked for by name and cannot be had or cannot hold the model;
+/// [`Error::OutOfMemory`].
 pub async fn open(
     request: Request,
     dtype: Option<Dtype>,
     adapter: Option<&AdapterInfo>,
     config: &Config,
-) -> Result<Chosen> {
+) -> Result<Opened> {
     let fallback_reason = match request {
         Request::Wasm => None,
         Request::Auto => match refusal(adapter) {
             Some(reason) => Some(reason),
             None => match open_gpu(dtype, adapter, config).await {
-                Ok(chosen) => return Ok(chosen),
+                Ok(opened) => return Ok(opened),
                 Err(error) => Some(error.to_string()),
             },
         },
@@ -186,7 +192,7 @@ pub async fn open(
     };
     let dtype = dtype_on("wasm", dtype);
     check_memory(config, dtype)?;
-    Ok(Chosen { place: Place::Cpu, dtype, adapter: None, fallback_reason })
+    Ok(Opened { chosen: Chosen { place: Place::Cpu, dtype, adapter: None, fallback_reason }, gpu: None })
 }
 
 /// Whether the model's weights fit what a 32-bit address space can hold, so that nobody downloads what cannot run.
@@ -202,25 +208,15 @@ pub fn check_memory(config: &Config, dtype: Dtype) -> Result<()> {
     }
 }
 
-async fn open_gpu(dtype: Option<Dtype>, adapter: Option<&AdapterInfo>, config: &Config) -> Result<Chosen> {
+async fn open_gpu(dtype: Option<Dtype>, adapter: Option<&AdapterInfo>, config: &Config) -> Result<Opened> {
     let Some(adapter) = adapter else {
         return Err(Error::WebGpuNotAvailable("this browser offers no WebGPU adapter".into()));
     };
     let dtype = dtype_on("webgpu", dtype);
-    let gpu = gpu().await?;
-    let outcome = self_test_gpu(&gpu, config, dtype).await.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
-    Ok(Chosen { place: Place::Gpu(gpu, outcome), dtype, adapter: Some(adapter.summary()), fallback_reason: None })
-}
-
-/// The self-test's model on the GPU engine; and, before anything is downloaded, whether the device can bind this one.
-async fn self_test_gpu(gpu: &Gpu, config: &Config, dtype: Dtype) -> Result<String> {
-    Plan::new(&layout(config, dtype)?, &gpu.device.limits())?;
-    let test = self_test::config(config.activation_function)?;
-    let loader = Loader::new(gpu.device.clone(), gpu.queue.clone(), test.clone(), dtype).await?;
-    self_test::write(Packed::new(layout(&test, dtype)?, |offset, bytes| loader.write(offset, bytes)))?;
-    let engine = loader.finish().await?;
-    engine.warm_up().await?;
-    self_test::run(&engine, dtype).await
+    let Gpu { device, queue, .. } = gpu().await?;
+    let loader = Loader::new(device, queue, config.clone(), dtype).await?;
+    let chosen = Chosen { place: Place::Gpu, dtype, adapter: Some(adapter.summary()), fallback_reason: None };
+    Ok(Opened { chosen, gpu: Some(loader) })
 }
 
 thread_local! {
@@ -229,9 +225,12 @@ thread_local! {
     static IS_BURN_SET_UP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets go of a GPU that is lost: the next call of [`gpu`] opens another.
-pub fn forget_gpu() {
-    GPU.set(None);
+/// Lets go of a GPU and returns all of its memory at once, whoever still holds a part of it. The next call of [`gpu`]
+/// opens another.
+pub fn destroy_gpu() {
+    if let Some(gpu) = GPU.take() {
+        gpu.device.destroy();
+    }
 }
 
 /// The GPU, opened at the first call.
@@ -255,13 +254,21 @@ pub async fn gpu() -> Result<Gpu> {
     Ok(gpu)
 }
 
-/// A device beside Burn's, with all that the adapter offers.
+/// What the GPU engine can make use of, where an adapter has it.
+const FEATURES: wgpu::Features =
+    wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::TIMESTAMP_QUERY);
+
+/// A device beside Burn's, with all limits of the adapter and those of its features that are of use.
 async fn another_gpu() -> std::result::Result<Gpu, String> {
     let instance = wgpu::Instance::default();
     let power_preference = wgpu::PowerPreference::HighPerformance;
     let wanted = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
     let adapter = instance.request_adapter(&wanted).await.map_err(|e| e.to_string())?;
-    let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: adapter.limits(),
+        required_features: adapter.features() & FEATURES,
+        ..Default::default()
+    };
     let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| e.to_string())?;
     Ok(Gpu { burn: None, device, queue })
 }
@@ -299,7 +306,9 @@ mod tests {
     #[test]
     fn the_cpu_is_chosen_with_a_reason() {
         let config = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
-        let open = |request, adapter: Option<&AdapterInfo>| pollster::block_on(open(request, None, adapter, &config));
+        let open = |request, adapter: Option<&AdapterInfo>| {
+            pollster::block_on(open(request, None, adapter, &config)).map(|opened| opened.chosen)
+        };
         let auto = open(Request::Auto, Some(&adapter("google", "swiftshader", ""))).unwrap();
         assert_eq!((auto.place.name(), auto.dtype), ("wasm", Dtype::Q8));
         assert!(auto.fallback_reason.unwrap().contains("swiftshader"));

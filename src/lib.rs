@@ -15,7 +15,7 @@
 //! 4. [`sampler`]: logits to one id
 //! 5. [`options`] and [`session`]: the loop
 //! 6. [`weights`]: where the tensors come from
-//! 7. [`device`] and [`self_test`]: where they go, and whether that place can be trusted
+//! 7. [`device`], [`self_test`] and [`trial`]: where they go, and whether that place can be trusted
 //! 8. `web`: all of it for JavaScript
 //!
 //! Dependencies run downward only: the model knows no text, sampling or I/O; the sampler and the tokenizer know no
@@ -32,6 +32,7 @@ pub mod score;
 pub mod self_test;
 pub mod session;
 pub mod tokenizer;
+pub mod trial;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 pub mod weights;

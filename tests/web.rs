@@ -5,11 +5,14 @@
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::unwrap_used)] // all of this file is a test
 
+use std::rc::Rc;
+
 use burn::tensor::Device;
 use gpt2_web::device::{self, AdapterInfo, Place, Request};
 use gpt2_web::engine::{Engine, Reference, Rows};
 use gpt2_web::gpt2::{Activation, Config};
 use gpt2_web::sampler::argmax;
+use gpt2_web::trial::Trial;
 use gpt2_web::weights::{CheckpointStream, Dtype, Header, Tensors};
 use gpt2_web::{Error, self_test};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
@@ -57,9 +60,11 @@ const MODELS: [Golden; 12] = [
 async fn gpu() -> (Device, String) {
     gpt2_web::web::start(); // a test's module is not instantiated as the page's is
     let config = Config::from_json(MODELS[0].config).unwrap();
-    let chosen = device::open(Request::WebGpu, None, Some(&AdapterInfo::default()), &config).await.unwrap();
-    let Place::Gpu(gpu, outcome) = chosen.place else { panic!("WebGPU was asked for by name") };
-    (gpu.burn.unwrap(), outcome)
+    let opened = device::open(Request::WebGpu, None, Some(&AdapterInfo::default()), &config).await.unwrap();
+    assert_eq!(opened.chosen.place, Place::Gpu, "WebGPU was asked for by name");
+    let loader = Rc::new(opened.gpu.unwrap());
+    let outcome = Trial::new(loader, config.activation_function, opened.chosen.dtype).await.unwrap().finish().await;
+    (device::gpu().await.unwrap().burn.unwrap(), outcome.unwrap())
 }
 
 fn expected_logits(bytes: &[u8]) -> Vec<f32> {
@@ -116,9 +121,9 @@ async fn auto_never_takes_a_software_adapter() {
     gpt2_web::web::start();
     let config = Config::from_json(MODELS[0].config).unwrap();
     let software = AdapterInfo { vendor: "google".into(), architecture: "swiftshader".into(), ..Default::default() };
-    let chosen = device::open(Request::Auto, None, Some(&software), &config).await.unwrap();
+    let chosen = device::open(Request::Auto, None, Some(&software), &config).await.unwrap().chosen;
     assert_eq!(chosen.place.name(), "wasm");
     assert!(chosen.fallback_reason.unwrap().contains("software"));
-    let error = device::open(Request::WebGpu, None, None, &config).await.unwrap_err();
+    let error = device::open(Request::WebGpu, None, None, &config).await.err().unwrap();
     assert!(matches!(error, Error::WebGpuNotAvailable(_)));
 }

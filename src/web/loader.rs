@@ -8,14 +8,17 @@ use wasm_bindgen::prelude::*;
 
 use super::kernels::{KernelModule, Module};
 use super::model::Model;
+use super::pipelines::compile_ahead;
 use super::{JsResult, now_ms, to_js};
-use crate::device::{self, AdapterInfo, Chosen, Place, Request};
+use crate::device::{self, AdapterInfo, Chosen, Opened, Request};
+use crate::engine::gpu::Tuning;
 use crate::engine::{Any, Cpu, gpu};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::options::GenerateOptions;
 use crate::self_test;
 use crate::tokenizer::Tokenizer;
+use crate::trial::{How, Step, Trial};
 use crate::weights::{CheckpointStream, Packed, Sink, index, packed};
 
 /// Names of the shards in a `model.safetensors.index.json`.
@@ -24,10 +27,10 @@ pub fn shard_names(index_json: &str) -> JsResult<Vec<String>> {
     Ok(index::shard_names(index_json)?)
 }
 
-/// Lets go of a GPU that is lost, so that the next loader opens another.
-#[wasm_bindgen(js_name = forgetGpu)]
-pub fn forget_gpu() {
-    device::forget_gpu();
+/// Returns all memory of the GPU; a model that was there is lost, and the next loader opens another.
+#[wasm_bindgen(js_name = destroyGpu)]
+pub fn destroy_gpu() {
+    device::destroy_gpu();
 }
 
 /// Under which name packed weights of a format are kept; another layout has another name.
@@ -48,10 +51,19 @@ pub struct Loader {
 /// Where the weights go.
 struct Target {
     chosen: Chosen,
-    self_test: String,
+    verdict: Verdict,
     image: Image,
+    /// Under which name what is measured on this GPU may be remembered.
+    tuning_key: Option<String>,
     /// Packs a checkpoint, from its first byte on.
     stream: Option<CheckpointStream<Box<dyn Sink>>>,
+}
+
+/// What the self-test says of the place.
+enum Verdict {
+    Passed(String),
+    /// It is under way.
+    Awaited(Rc<Trial>),
 }
 
 /// The packed weights in the engine's memory.
@@ -127,7 +139,7 @@ impl Loader {
     }
 
     /// Opens the device (`"auto"`, `"webgpu"`, `"wasm"`); `adapter_json` is what the browser tells of its adapter, if
-    /// it has one; `kernels` runs the model if it is to be the CPU. → the format of the weights
+    /// it has one; `kernels` runs the model if it is to be the CPU, which is tested here. → the format of the weights
     #[wasm_bindgen(js_name = openDevice)]
     pub async fn open_device(
         &mut self,
@@ -138,26 +150,51 @@ impl Loader {
     ) -> JsResult<String> {
         let adapter = adapter_info(adapter_json)?;
         let (request, dtype) = (Request::from_name(request)?, device::dtype_from_name(dtype)?);
-        let chosen = device::open(request, dtype, adapter.as_ref(), &self.config).await?;
+        let Opened { chosen, gpu } = device::open(request, dtype, adapter.as_ref(), &self.config).await?;
         let dtype = chosen.dtype;
-        let (image, self_test) = match &chosen.place {
-            Place::Gpu(gpu, outcome) => {
-                let (device, queue) = (gpu.device.clone(), gpu.queue.clone());
-                let mut loader = gpu::Loader::new(device, queue, self.config.clone(), dtype).await?;
-                loader.compile().await?; // drivers go on compiling while the weights arrive
-                (Image::Gpu(Rc::new(loader)), outcome.clone())
+        let mut tuning_key = None;
+        let (image, verdict) = match gpu {
+            Some(loader) => {
+                let loader = Rc::new(loader);
+                // a software adapter's speed is the CPU's, and differs from one moment to the next
+                let adapter = adapter.filter(|adapter| !adapter.is_software());
+                tuning_key = adapter.map(|adapter| format!("{} {}", adapter.summary(), loader.tuning_key()));
+                loader.set_compile_ahead(compile_ahead);
+                let trial = Trial::new(loader.clone(), self.config.activation_function, dtype).await?;
+                (Image::Gpu(loader), Verdict::Awaited(Rc::new(trial)))
             }
-            Place::Cpu => {
+            None => {
                 let config = self_test::config(self.config.activation_function)?;
                 let module = Rc::new(Module::create(kernels, &config, dtype)?);
                 self_test::write(Image::Cpu(module.clone()).sink(&config, dtype)?)?;
                 let outcome = self_test::run(&Cpu::new(config, module.clone()), dtype).await?;
                 // the same module, with the model itself in the place of the test's
-                (Image::Cpu(Rc::new(Module::create(only(module)?.js, &self.config, dtype)?)), outcome)
+                let module = Rc::new(Module::create(only(module)?.js, &self.config, dtype)?);
+                (Image::Cpu(module), Verdict::Passed(outcome))
             }
         };
-        self.target = Some(Target { chosen, self_test, image, stream: None });
+        self.target = Some(Target { chosen, verdict, image, tuning_key, stream: None });
         Ok(dtype.name().to_string())
+    }
+
+    /// Under which name the GPU's tuning is remembered; `undefined` where nothing is measured.
+    #[wasm_bindgen(js_name = tuningKey)]
+    pub fn tuning_key(&self) -> JsResult<Option<String>> {
+        Ok(self.target.as_ref().ok_or_else(no_device)?.tuning_key.clone())
+    }
+
+    /// What the GPU has to compile and pass before [`finish`](Self::finish), to be done while the weights arrive;
+    /// `undefined` on the CPU. `tuning` is what is remembered under the key, if something is: whatever else it may be
+    /// counts for nothing.
+    pub fn compiling(&self, tuning: Option<String>) -> JsResult<Option<Compiling>> {
+        let target = self.target.as_ref().ok_or_else(no_device)?;
+        let Verdict::Awaited(trial) = &target.verdict else { return Ok(None) };
+        match tuning.as_deref().and_then(Tuning::from_json) {
+            Some(tuning) => trial.set_tuning(How::Known(tuning)),
+            None if target.tuning_key.is_some() => trial.set_tuning(How::Measured(now_ms)),
+            None => {}
+        }
+        Ok(Some(Compiling(trial.clone())))
     }
 
     /// `"webgpu"` or `"wasm"`, once it is open.
@@ -201,13 +238,17 @@ impl Loader {
 
     /// Ends the checkpoint, or takes the packed weights as they have been written, and makes the model.
     pub async fn finish(self) -> JsResult<Model> {
-        let Some(Target { chosen, self_test, image, stream }) = self.target else { return Err(no_device()) };
+        let Some(Target { chosen, verdict, image, stream, .. }) = self.target else { return Err(no_device()) };
         let Some(tokenizer) = self.tokenizer else {
             return Err(Error::file("tokenizer.json", "a tokenizer", "none").into());
         };
         if let Some(stream) = stream {
             stream.finish()?;
         }
+        let self_test = match verdict {
+            Verdict::Passed(outcome) => outcome,
+            Verdict::Awaited(trial) => trial.finish().await?,
+        };
         let engine = match image {
             Image::Cpu(module) => Any::Cpu(Cpu::new(self.config, module)),
             Image::Gpu(loader) => {
@@ -218,6 +259,36 @@ impl Loader {
             }
         };
         Ok(Model::new(engine, tokenizer, self.defaults, chosen, self_test))
+    }
+}
+
+/// A GPU that is compiling. Lives beside its loader, so that weights can be written meanwhile.
+#[wasm_bindgen]
+pub struct Compiling(Rc<Trial>);
+
+#[wasm_bindgen]
+impl Compiling {
+    /// How many pipelines are left to compile; known after the first step.
+    #[wasm_bindgen(getter)]
+    pub fn left(&self) -> usize {
+        self.0.n_pipelines_left()
+    }
+
+    /// What was measured, to be remembered; `undefined` if nothing was.
+    #[wasm_bindgen(getter)]
+    pub fn tuning(&self) -> Option<String> {
+        self.0.found().map(|tuning| tuning.to_json())
+    }
+
+    /// Waits for the next step. → `"tune"`: it is known what there is to compile, which comes first; `"compile"`: another
+    /// pipeline is ready; `"self-test"`: the test has passed; or `undefined` if nothing was left to do
+    pub async fn next(&self) -> JsResult<Option<String>> {
+        let name = |step| match step {
+            Step::Tuned => "tune",
+            Step::Compiled => "compile",
+            Step::Tested => "self-test",
+        };
+        Ok(self.0.next().await?.map(|step| name(step).to_string()))
     }
 }
 

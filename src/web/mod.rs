@@ -3,6 +3,7 @@
 mod kernels;
 mod loader;
 mod model;
+mod pipelines;
 mod session;
 
 use std::cell::Cell;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 pub use kernels::{KernelModule, Module};
-pub use loader::{Loader, forget_gpu, packed_name, shard_names};
+pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names};
 pub use model::Model;
 pub use session::{Scorer, Session};
 

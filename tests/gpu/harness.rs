@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gpt2_kernels::pack::Packer;
 use gpt2_kernels::{Dtype, Layout};
-use gpt2_web::engine::gpu::{Gpu, Loader};
+use gpt2_web::engine::gpu::{Gpu, Loader, Tuning};
 use gpt2_web::gpt2::Config;
 use gpt2_web::weights::{self, Header, names};
 use pollster::block_on;
@@ -17,13 +17,19 @@ pub fn device() -> Option<(wgpu::Device, wgpu::Queue)> {
 }
 
 pub fn device_with(required_limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Queue)> {
+    device_that(required_limits, wgpu::Features::empty())
+}
+
+/// With those of the features that the adapter has.
+pub fn device_that(required_limits: wgpu::Limits, wanted: wgpu::Features) -> Option<(wgpu::Device, wgpu::Queue)> {
     let instance = wgpu::Instance::default();
     let Ok(adapter) = block_on(instance.request_adapter(&Default::default())) else {
         assert!(std::env::var_os("CI").is_none(), "no GPU adapter; install Mesa's software one (mesa-vulkan-drivers)");
         eprintln!("SKIPPED: no GPU adapter");
         return None;
     };
-    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let required_features = adapter.features() & wanted;
+    let descriptor = wgpu::DeviceDescriptor { required_limits, required_features, ..Default::default() };
     Some(block_on(adapter.request_device(&descriptor)).expect("device"))
 }
 
@@ -109,7 +115,7 @@ impl Packed {
             let values = (0..shape.iter().product()).map(|_| uniform() * size + shift).collect();
             (name, values)
         };
-        let tensors: Vec<_> = names::expected_tensors(&config).into_iter().map(&mut tensor).collect();
+        let tensors = names::expected_tensors(&config).into_iter().map(&mut tensor); // one at a time: XL's take 6 GB
         Self::from_tensors(config, dtype, tensors)
     }
 
@@ -118,14 +124,31 @@ impl Packed {
         device().map(|device| self.on(device))
     }
 
-    pub fn on(&self, (device, queue): (wgpu::Device, wgpu::Queue)) -> Gpu {
+    pub fn on(&self, device: (wgpu::Device, wgpu::Queue)) -> Gpu {
+        self.tuned(device, Tuning::default())
+    }
+
+    pub fn tuned(&self, device: (wgpu::Device, wgpu::Queue), tuning: Tuning) -> Gpu {
+        let loader = self.loader(device);
+        block_on(loader.prepare(tuning)).expect("tuning");
+        block_on(loader.finish()).expect("engine")
+    }
+
+    /// The weights on the device, and nothing compiled.
+    pub fn loader(&self, (device, queue): (wgpu::Device, wgpu::Queue)) -> Loader {
         let loading = Loader::new(device, queue, self.config.clone(), self.layout.dtype);
         let loader = block_on(loading).expect("loader");
         for (i, piece) in self.image.chunks(1 << 20).enumerate() {
             loader.write(i << 20, piece).expect("write");
         }
-        block_on(loader.finish()).expect("engine")
+        loader
     }
+}
+
+/// Milliseconds.
+pub fn now_ms() -> f64 {
+    static ORIGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    ORIGIN.get_or_init(std::time::Instant::now).elapsed().as_secs_f64() * 1e3
 }
 
 /// Panics unless all values are within `tolerance`; names the worst. → the largest difference

@@ -1,9 +1,12 @@
 //! The way of the weights into the device, and what happens when the device fails.
 
+use std::rc::Rc;
+
 use gpt2_kernels::{Dtype, Layout};
 use gpt2_web::engine::gpu::{Input, Loader, Plan};
 use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::gpt2::Config;
+use gpt2_web::trial::{How, Step, Trial};
 use pollster::block_on;
 
 use crate::harness::*;
@@ -68,6 +71,35 @@ fn warming_up_tests_the_kernels() {
     packed.image[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     let Some(gpu) = packed.gpu() else { return };
     assert_eq!(block_on(gpu.warm_up()).expect_err("NaN is equal to nothing").code(), "invalid_logits");
+}
+
+/// The steps of a load: tuned, then compiled and tested, in every format and with every nonlinearity of the self-test.
+#[test]
+fn a_trial_compiles_everything_and_passes() {
+    for (i, dtype) in Dtype::ALL.into_iter().enumerate() {
+        let packed = Packed::golden(["base", "silu", "tanh", "gelu"][i], dtype);
+        let Some(device) = device() else { return };
+        let model = Rc::new(packed.loader(device));
+        let activation = packed.config.activation_function;
+        let trial = block_on(Trial::new(model.clone(), activation, dtype)).expect("trial");
+        if i == 0 {
+            trial.set_tuning(How::Measured(now_ms));
+        }
+        let mut steps = Vec::new();
+        while let Some(step) = block_on(trial.next()).expect("step") {
+            steps.push((step, trial.n_pipelines_left()));
+        }
+        assert_eq!(steps[0].0, Step::Tuned);
+        assert_eq!(trial.found().is_some(), i == 0);
+        let n_left = steps[0].1;
+        assert!(n_left >= 20, "{n_left}");
+        let n_compiled = steps.iter().filter(|(step, _)| *step == Step::Compiled).count();
+        assert_eq!((n_compiled, steps.last().expect("steps").1), (n_left, 0));
+        assert_eq!(steps.iter().filter(|(step, _)| *step == Step::Tested).count(), 1);
+        assert!(block_on(trial.finish()).expect("outcome").starts_with("passed"));
+        let loader = Rc::try_unwrap(model).map_err(|_| "still held").expect("the owner's alone");
+        block_on(block_on(loader.finish()).expect("engine").warm_up()).expect("warm");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod load;
 mod models;
 mod oracle;
 mod session;
+mod subgroups;
+mod tuning;
 
 use gpt2_kernels::Dtype;
 use gpt2_web::engine::gpu::Gpu;

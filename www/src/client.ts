@@ -30,6 +30,9 @@ interface Entry extends Listeners {
   reject(error: Error): void;
 }
 
+/** How long a worker has to return its GPU's memory; one that is in the middle of a long step would keep it waiting. */
+const DISPOSE_MS = 1000;
+
 export class Client {
   #worker: Worker;
   #entries = new Map<number, Entry>();
@@ -40,6 +43,7 @@ export class Client {
   #closed: Error | undefined;
   /** Requests that were aborted with everything else, and that the worker has not ended yet. */
   #lingering = new Set<number>();
+  #disposal: Promise<void> | undefined;
 
   constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"]) {
     this.#worker = worker;
@@ -86,23 +90,38 @@ export class Client {
 
   /** Stops the worker, whatever it does; what is asked of it, now or later, rejects with `reason`. */
   close(reason: Error): void {
-    if (this.#closed) return;
-    this.#closed = reason;
-    this.#stop();
-    for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
+    if (this.#refuse(reason)) this.#stop();
   }
 
   /** As {@link close}, but the worker gets a moment to store what it has fetched. */
   abort(reason: Error): void {
     if (this.#closed) return;
-    this.#closed = reason;
-    for (const id of [...this.#entries.keys()]) {
+    for (const id of this.#entries.keys()) {
       this.#lingering.add(id);
       this.#post({ kind: "cancel", id });
-      this.#settle(id)?.reject(reason);
     }
+    this.#refuse(reason);
     // a worker in the middle of a long step does not hear of a cancel
     setTimeout(() => this.#stop(), MAX_LINGER_MS);
+  }
+
+  /** As {@link close}, but the worker first returns the GPU's memory, which a browser would do for it when it finds the time. */
+  async dispose(reason: Error): Promise<void> {
+    if (!this.#refuse(reason)) return this.#disposal;
+    this.#disposal = new Promise<void>((resolve) => {
+      this.#worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => data.kind === "disposed" && resolve());
+      setTimeout(resolve, DISPOSE_MS);
+      this.#post({ kind: "dispose" });
+    }).finally(() => this.#stop());
+    return this.#disposal;
+  }
+
+  /** Takes no more requests, and rejects those under way. → whether it did so for the first time */
+  #refuse(reason: Error): boolean {
+    if (this.#closed) return false;
+    this.#closed = reason;
+    for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
+    return true;
   }
 
   #stop(): void {
@@ -137,8 +156,10 @@ export class Client {
       case "crashed":
         if (this.#closed) return this.#stop();
         return this.close(fromWire(message.error));
+      case "disposed":
+        return; // dispose() has heard it
       case "fetch":
-        return void this.#serve(message);
+        return void (this.#closed ?? this.#serve(message));
       case "fetch-pull":
         return this.#fetches.get(message.id)?.pulls.add();
       case "fetch-cancel":

@@ -149,7 +149,7 @@ export class Generator {
 
   /** Frees the worker and all its memory, the GPU's too. Whatever is still asked rejects. */
   async dispose(): Promise<void> {
-    this.#client.close(makeError("disposed", "the generator is disposed"));
+    await this.#client.dispose(makeError("disposed", "the generator is disposed"));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -7,9 +7,11 @@ import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
 import { Progress } from "./progress.js";
 import { release } from "./release.js";
 import { cacheKey } from "./source.js";
+import { findTuning, keepTuning } from "./store.js";
+import { askForSubgroups, giveUpSubgroups } from "./subgroups.js";
 import type { ProgressEvent } from "./types.js";
 import { Kernels } from "./kernels.js";
-import init, { forgetGpu, Loader, packedName, shardNames, type Model } from "../wasm/gpt2_web.js";
+import init, { destroyGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../wasm/gpt2_web.js";
 
 /** A model that is ready. */
 export interface Loaded {
@@ -19,30 +21,51 @@ export interface Loaded {
   bytes_held(): number;
 }
 
-/**
- * Loads a model. `isWanted` is asked, ever after, in the midst of whatever the model computes: whether to go on.
- *
- * Of several tabs that load the same one, one downloads it and the others wait for its cache.
- */
-export async function load(
-  source: WireModel,
-  options: WireLoadOptions,
-  fetch: Fetch,
-  signal: AbortSignal,
-  emit: (event: ProgressEvent) => void,
-  isWanted: () => boolean,
-): Promise<Loaded> {
-  const warnings: string[] = [];
-  const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
-  const run = async () => {
+/** What is to be loaded, and who is told. */
+export interface LoadRequest {
+  source: WireModel;
+  options: WireLoadOptions;
+  fetch: Fetch;
+  signal: AbortSignal;
+  emit: (event: ProgressEvent) => void;
+  /** Asked, ever after, in the midst of whatever the model computes: whether to go on. */
+  isWanted: () => boolean;
+}
+
+/** Loads a model. Of several tabs that load the same one, one downloads it and the others wait for its cache. */
+export async function load(request: LoadRequest): Promise<Loaded> {
+  const { source, options, fetch, signal, emit } = request;
+  const progress = new Progress(source.name, emit);
+  progress.start();
+  const on = async (device: string) => {
+    const warnings: string[] = [];
+    const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
     try {
-      return await loadAlone(source, options, hub, warnings, signal, emit, isWanted);
+      return await loadAlone({ ...request, options: { ...options, device } }, hub, warnings, progress);
     } catch (error) {
       const { code, file } = error as { code?: string; file?: string };
       if (code === "checkpoint" && file) await hub.drop(file);
       throw error;
     } finally {
       await hub.close();
+    }
+  };
+  const run = async () => {
+    try {
+      return await on(options.device);
+    } catch (error) {
+      // a GPU shows what it is worth while the weights arrive already; what has come is kept, if it may be
+      let reason = error as Error & { code?: string };
+      const has_failed = () => GPU_FAILURES.has(reason.code ?? "");
+      if (has_failed() && giveUpSubgroups()) {
+        destroyGpu();
+        const again = await on(options.device).catch((error: unknown) => void (reason = error as typeof reason));
+        if (again) return again;
+      }
+      if (options.device !== "auto" || !has_failed()) throw reason;
+      const loaded = await on("wasm");
+      loaded.info.fallback_reason = reason.message;
+      return loaded;
     }
   };
   // pages that are not served securely have no locks, and opaque origins may not ask for one; there the store notices
@@ -56,18 +79,10 @@ export async function load(
  * Loads a model again whose GPU is lost: in the same format, on a GPU if there is still one, else on the CPU. The texts
  * are for the caller to take over.
  */
-export async function reload(
-  lost: Loaded,
-  reason: Error,
-  source: WireModel,
-  options: WireLoadOptions,
-  fetch: Fetch,
-  signal: AbortSignal,
-  isWanted: () => boolean,
-): Promise<Loaded> {
-  const again = (device: string) => load(source, { ...options, device, dtype: lost.info.dtype }, fetch, signal, () => undefined, isWanted);
-  forgetGpu();
-  const loaded = await again(options.device).catch((error: unknown) => {
+export async function reload(lost: Loaded, reason: Error, request: LoadRequest): Promise<Loaded> {
+  const again = (device: string) => load({ ...request, options: { ...request.options, device, dtype: lost.info.dtype }, emit: () => undefined });
+  destroyGpu();
+  const loaded = await again(request.options.device).catch((error: unknown) => {
     const { code } = error as { code?: string };
     if (code !== "webgpu_not_available" && code !== "device_lost") throw error;
     return again("wasm");
@@ -82,21 +97,14 @@ export async function reload(
   return loaded;
 }
 
-async function loadAlone(
-  source: WireModel,
-  options: WireLoadOptions,
-  hub: Hub,
-  warnings: string[],
-  signal: AbortSignal,
-  emit: (event: ProgressEvent) => void,
-  isWanted: () => boolean,
-): Promise<Loaded> {
-  const progress = new Progress(source.name, emit);
+/** Codes of errors after which another device is tried: the GPU without subgroups, then, for `auto`, the CPU. */
+const GPU_FAILURES: ReadonlySet<string> = new Set(["webgpu_not_available", "device_lost", "invalid_logits"]);
+
+async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], progress: Progress): Promise<Loaded> {
+  const { options, signal, isWanted } = request;
   const checkAbort = () => {
     if (signal.aborted) throw abortError();
   };
-  progress.start();
-
   progress.phase("compile");
   const modules = Promise.all([startWasm(options.wasm_url), Kernels.start(moduleFolder(options.wasm_url), signal, isWanted)]);
   // the small files are read meanwhile; what is wrong with them is told when their turn comes
@@ -109,18 +117,31 @@ async function loadAlone(
   const loader = new Loader(...(await configs));
   /** Keeps the packed weights for the next visit, once they have proved whole. */
   let keep = async (_: Model) => {};
+  let gpu: Preparation | undefined;
   try {
     loadTokenizer(loader, await tokenizer);
     checkAbort();
     progress.phase("self-test");
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
+    if (adapter !== undefined) askForSubgroups();
     const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
     checkAbort();
-    const write = loader.device === "wasm" ? kernels.write.bind(kernels) : loader.writePacked.bind(loader);
-    const files = await loadWeights(loader, name, write, hub, progress);
+    const tuning_key = options.cache ? loader.tuningKey() : undefined;
+    const compiling = loader.compiling(tuning_key && (await findTuning(tuning_key).catch(() => undefined)));
+    if (compiling) gpu = new Preparation(compiling, progress, checkAbort);
+    const copy = loader.device === "wasm" ? kernels.write.bind(kernels) : loader.writePacked.bind(loader);
+    const write = (offset: number, bytes: Uint8Array) => {
+      gpu?.check();
+      copy(offset, bytes);
+    };
+    const files = await loadWeights(loader, name, write, hub, progress, () => gpu?.check());
+    const tuning = await gpu?.done();
+    if (tuning_key && tuning) await keepTuning(tuning_key, tuning).catch((error: Error) => warnings.push(`the GPU's tuning was not kept: ${error.message}`));
+    checkAbort();
     const n_bytes = loader.packedBytes();
     if (files.length > 0) keep = (model) => hub.keepPacked(name, n_bytes, pieces(model, n_bytes), files);
   } catch (error) {
+    gpu?.stop();
     loader.free();
     throw error;
   }
@@ -142,6 +163,52 @@ async function loadAlone(
     info: { ...info, warnings },
     bytes_held: () => memory.buffer.byteLength + kernels.memory.buffer.byteLength,
   };
+}
+
+/** The GPU being made ready, beside the download: it is measured, its pipelines are compiled, and it is tested. */
+class Preparation {
+  #running: Promise<void>;
+  #tuning: string | undefined;
+  #failure: { error: unknown } | undefined;
+  #is_stopped = false;
+  #is_awaited = false;
+
+  constructor(compiling: Compiling, progress: Progress, checkAbort: () => void) {
+    const run = async () => {
+      let total = 0;
+      let n_done = 0;
+      for (let step = await compiling.next(); step !== undefined && !this.#is_stopped; step = await compiling.next()) {
+        checkAbort();
+        if (step === "tune") [total, this.#tuning] = [compiling.left, compiling.tuning];
+        else if (step === "compile") n_done += 1;
+        if (step === "self-test") progress.phase(step);
+        else progress.compiled(n_done, total);
+        // the download is through, so this is what the load as a whole is at
+        if (this.#is_awaited) progress.phase("compile");
+      }
+    };
+    this.#running = run()
+      .catch((error: unknown) => void (this.#failure = { error }))
+      .finally(() => compiling.free());
+  }
+
+  /** Throws what has gone wrong, so that nobody downloads on for a GPU that is of no use. */
+  check(): void {
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  /** Gives up after the step under way. */
+  stop(): void {
+    this.#is_stopped = true;
+  }
+
+  /** Waits for the end. → what was measured, to be remembered */
+  async done(): Promise<string | undefined> {
+    this.#is_awaited = true;
+    await this.#running;
+    this.check();
+    return this.#tuning;
+  }
 }
 
 /** Compiles and starts the WebAssembly module; the second time it is there already. */
@@ -201,10 +268,11 @@ async function loadWeights(
   write: (offset: number, bytes: Uint8Array) => void,
   hub: Hub,
   progress: Progress,
+  check: () => void,
 ): Promise<string[]> {
   const n_bytes = loader.packedBytes();
   const kept = await hub.openPacked(name);
-  if (kept?.bytes !== n_bytes) return loadCheckpoint(loader, hub, progress);
+  if (kept?.bytes !== n_bytes) return loadCheckpoint(loader, hub, progress, check);
   progress.initiate(name);
   progress.open(name, n_bytes);
   let offset = 0;
@@ -221,11 +289,11 @@ async function loadWeights(
   return [];
 }
 
-/** Writes the checkpoint's weights to the loader. → names of their files */
-async function loadCheckpoint(loader: Loader, hub: Hub, progress: Progress): Promise<string[]> {
+/** Writes the checkpoint's weights to the loader; `check` throws if they are of no use any more. → names of their files */
+async function loadCheckpoint(loader: Loader, hub: Hub, progress: Progress, check: () => void): Promise<string[]> {
   const single = await open(hub, "model.safetensors", progress);
   if (single) {
-    await write(loader, "model.safetensors", single, progress);
+    await write(loader, "model.safetensors", single, progress, check);
     return ["model.safetensors"];
   }
   const index = await whole(hub, "model.safetensors.index.json", progress);
@@ -239,14 +307,15 @@ async function loadCheckpoint(loader: Loader, hub: Hub, progress: Progress): Pro
   for (const shard of shards) {
     const file = await open(hub, shard, progress);
     if (!file) throw missing(shard, "the shard that model.safetensors.index.json names");
-    await write(loader, shard, file, progress);
+    await write(loader, shard, file, progress, check);
   }
   return ["model.safetensors.index.json", ...shards];
 }
 
-async function write(loader: Loader, name: string, file: OpenFile, progress: Progress): Promise<void> {
+async function write(loader: Loader, name: string, file: OpenFile, progress: Progress, check: () => void): Promise<void> {
   loader.beginFile(name, file.bytes ?? undefined);
   for await (const chunk of file.chunks) {
+    check();
     loader.write(chunk);
     progress.advance(name, chunk.byteLength);
   }

@@ -36,6 +36,8 @@ export type ToWorker =
   | { kind: "interrupt"; id: number }
   /** Ends any request; it is answered with an abort. */
   | { kind: "cancel"; id: number }
+  /** The last message: return the GPU's memory, and say so. */
+  | { kind: "dispose" }
   | { kind: "fetch-head"; id: number; status: number; headers: [string, string][] }
   | { kind: "fetch-chunk"; id: number; bytes: Uint8Array<ArrayBuffer> }
   | { kind: "fetch-end"; id: number }
@@ -47,6 +49,7 @@ export type FromWorker =
   | { kind: "progress"; id: number; event: ProgressEvent }
   | { kind: "chunk"; id: number; chunk: Chunk }
   | { kind: "prompt"; id: number; event: PromptProgress }
+  | { kind: "disposed" }
   /** The worker is unusable from here on. */
   | { kind: "crashed"; error: WireError }
   | { kind: "fetch"; id: number; url: string; method: "GET" | "HEAD"; headers: Record<string, string> }

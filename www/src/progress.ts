@@ -37,6 +37,11 @@ export class Progress {
     this.#send("progress_total", phase, "", this.#highest, loaded, total);
   }
 
+  /** So many of the GPU's programs are compiled. */
+  compiled(n: number, total: number): void {
+    this.#send("progress", "compile", "", percent(n, total), 0, 0);
+  }
+
   /** A file is about to be read. */
   initiate(file: string): void {
     this.#send("initiate", "download", file, 0, 0, 0);

@@ -49,13 +49,15 @@ interface Schema extends DBSchema {
   models: { key: string; value: ModelEntry };
   files: { key: [string, string]; value: FileEntry };
   chunks: { key: [string, string, number]; value: Chunk };
+  /** What was measured on a GPU (src/engine/gpu/tuning.rs), by adapter, format and model shape. */
+  tunings: { key: string; value: string };
 }
 
 /** A transaction in which anything may change. */
 export type Change = IDBPTransaction<Schema, ["models", "files", "chunks"], "readwrite">;
 
 const DATABASE = "gpt2-web";
-const LAYOUT_VERSION = 2;
+const LAYOUT_VERSION = 3;
 
 let database: Promise<IDBPDatabase<Schema>> | undefined;
 
@@ -66,7 +68,8 @@ function open(): Promise<IDBPDatabase<Schema>> {
         db.createObjectStore("models", { keyPath: "model" });
         db.createObjectStore("files", { keyPath: ["model", "file"] });
         db.createObjectStore("chunks");
-      } else await fromVersion1(tx as unknown as Change);
+      } else if (from < 2) await fromVersion1(tx as unknown as Change);
+      if (from < 3) db.createObjectStore("tunings");
     },
     // another tab with a newer version waits for this one to let go
     blocking(_current, _blocked, event) {
@@ -181,6 +184,19 @@ async function tryBlob(): Promise<boolean> {
   };
   await settle(tx, work());
   return true;
+}
+
+/** What was measured on a GPU and kept under this name. */
+export async function findTuning(key: string): Promise<string | undefined> {
+  const tx = (await open()).transaction("tunings");
+  tx.done.catch(() => undefined); // a failure comes out of the read itself
+  const tuning: unknown = await tx.store.get(key);
+  return typeof tuning === "string" ? tuning : undefined;
+}
+
+/** Keeps what was measured on a GPU. */
+export async function keepTuning(key: string, tuning: string): Promise<void> {
+  await (await open()).put("tunings", tuning, key);
 }
 
 /** Makes an entry for a model that has none yet. */

@@ -17,7 +17,10 @@ export type ProgressPhase = "download" | "verify" | "convert" | "upload" | "comp
 
 /** One step of loading. */
 export interface ProgressEvent {
-  /** As in transformers.js: the first four are about one file, `progress_total` about everything, `ready` comes once. */
+  /**
+   * As in transformers.js: the first four are about one file, `progress_total` about everything, `ready` comes once. A
+   * `progress` of the phase `compile` is about the GPU's programs, which are compiled beside the download.
+   */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
   phase: ProgressPhase;
   /** The model. */

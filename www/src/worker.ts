@@ -9,7 +9,7 @@ import type { Answers, FromWorker, ToWorker } from "./messages.js";
 import { Latencies, type Counters } from "./latencies.js";
 import { ProxyFetch } from "./proxy-fetch.js";
 import type { PromptProgress } from "./types.js";
-import type { Session } from "../wasm/gpt2_web.js";
+import { destroyGpu, type Session } from "../wasm/gpt2_web.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
 interface WorkerScope {
@@ -67,6 +67,8 @@ scope.addEventListener("message", ({ data }) => {
       if (request) request.interrupted = true;
       return;
     }
+    case "dispose":
+      return dispose();
     case "fetch-head":
     case "fetch-chunk":
     case "fetch-end":
@@ -77,7 +79,17 @@ scope.addEventListener("message", ({ data }) => {
   }
 });
 
-type Request = Exclude<ToWorker, { kind: "cancel" | "interrupt" | "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
+/** Nothing that is under way may go on elsewhere when its device is gone. */
+function dispose(): void {
+  for (const { controller } of running.values()) controller.abort();
+  try {
+    if (loaded?.info.device === "webgpu") destroyGpu();
+  } finally {
+    post({ kind: "disposed" });
+  }
+}
+
+type Request = Exclude<ToWorker, { kind: "cancel" | "interrupt" | "dispose" | "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
 
 function enqueue(request: Request): void {
   const entry = { controller: new AbortController(), interrupted: false };
@@ -111,8 +123,10 @@ async function answer(request: Request, pace: Pace): Promise<unknown> {
     const cache: RequestCache = request.options.cache ? "no-store" : "default";
     const fetch: Fetch = request.options.custom_fetch ? proxy.fetch : (url, init) => scope.fetch(url, { ...init, cache });
     if (request.kind === "estimate") return estimate(request.model, request.options, fetch, pace.signal);
-    loaded = await load(request.model, request.options, fetch, pace.signal, progress, () => isWanted());
-    again = (lost, reason, signal) => reload(lost, reason, request.model, request.options, fetch, signal, () => isWanted());
+    const { model: source, options } = request;
+    const asked = { source, options, fetch, emit: progress, isWanted: () => isWanted() };
+    loaded = await load({ ...asked, signal: pace.signal });
+    again = (lost, reason, signal) => reload(lost, reason, { ...asked, signal });
     latencies = new Latencies(() => loaded?.model.counters() as Counters);
     shared = loaded.model.session();
     return loaded.info;

@@ -6,11 +6,17 @@ import { launch } from "./browser.mjs";
 import { site } from "./site.mjs";
 
 let browser, page, served;
+/** Pipelines of the first load, and what it writes. */
+let n_first, first_text;
 
-/** Runs in the worker before the package does: counts calls, and keeps the device to destroy it. */
-function watch() {
+/**
+ * Runs in the worker before the package does: counts calls, and keeps the device to destroy it. `broken`: a pipeline of
+ * this label does not compile; `vendor`: the adapter says that it is this one's; `without_subgroups`: it has none.
+ */
+function watch({ broken, vendor, without_subgroups }) {
   const counts = { read_bytes: 0 };
   let device;
+  const devices = new Set();
   let submits_left = 0;
   let is_gone = false;
   const wrap = (type, name, around) => {
@@ -23,8 +29,19 @@ function watch() {
     };
   };
   wrap(GPU, "requestAdapter", (call) => (is_gone ? Promise.resolve(null) : call()));
-  wrap(GPUAdapter, "requestDevice", async (call) => (device = await call()));
-  for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline", "createComputePipelineAsync"]) wrap(GPUDevice, name);
+  if (without_subgroups) GPUSupportedFeatures.prototype.has = () => false;
+  counts.with_subgroups = 0;
+  wrap(GPUAdapter, "requestDevice", async (call, [descriptor]) => {
+    device = await call();
+    counts.with_subgroups += descriptor.requiredFeatures.includes("subgroups") ? 1 : 0;
+    devices.add(device);
+    return device;
+  });
+  for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline"]) wrap(GPUDevice, name);
+  wrap(GPUDevice, "createComputePipelineAsync", (call, [{ label }]) =>
+    label === broken ? Promise.reject(new GPUPipelineError("out of registers", { reason: "internal" })) : call(),
+  );
+  if (vendor) Object.defineProperty(GPUAdapter.prototype, "info", { get: () => ({ vendor, architecture: "", device: "", description: "" }) });
   for (const name of ["dispatchWorkgroups", "dispatchWorkgroupsIndirect"]) wrap(GPUComputePassEncoder, name);
   wrap(GPUBuffer, "mapAsync", (call, [, offset = 0, size], buffer) => {
     counts.read_bytes += size ?? buffer.size - offset;
@@ -35,6 +52,11 @@ function watch() {
     if (submits_left > 0 && --submits_left === 0) device.destroy();
   });
   const channel = new BroadcastChannel("watch");
+  wrap(GPUDevice, "destroy", (call, _, device) => {
+    call();
+    devices.delete(device);
+    channel.postMessage({ devices_left: devices.size });
+  });
   channel.onmessage = ({ data }) => {
     if (data.destroy_after !== undefined) submits_left = data.destroy_after;
     if (data.is_gone !== undefined) is_gone = data.is_gone;
@@ -48,18 +70,23 @@ before(async () => {
   page = await (await browser.newContext()).newPage();
   await page.goto(served.url);
   await page.evaluate(async (watch) => {
-    const gpt2 = await import("/package/dist/index.js");
+    window.gpt2 = await import("/package/dist/index.js");
     const module = (text) => URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-    const imports = [module(`(${watch})()`), new URL("/package/dist/worker.js", location.href).href];
-    const worker = new Worker(module(imports.map((url) => `import ${JSON.stringify(url)};`).join("\n")), { type: "module" });
+    /** A worker whose WebGPU is watched. */
+    window.watched = (how) => {
+      const imports = [module(`(${watch})(${JSON.stringify(how)})`), new URL("/package/dist/worker.js", location.href).href];
+      return new Worker(module(imports.map((url) => `import ${JSON.stringify(url)};`).join("\n")), { type: "module" });
+    };
     const channel = new BroadcastChannel("watch");
     /** Tells the watcher something. → the counts so far */
     window.tell = (message) =>
       new Promise((resolve) => {
-        channel.onmessage = ({ data }) => resolve(data.counts);
+        channel.onmessage = ({ data }) => data.counts && resolve(data.counts);
         channel.postMessage(message);
       });
-    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker });
+    window.events = [];
+    const progress_callback = (event) => events.push(event);
+    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker: watched({ vendor: "acme" }), progress_callback });
   }, watch.toString());
 }, { timeout: 300_000 });
 after(async () => {
@@ -82,6 +109,44 @@ const write = (options, message = {}) =>
     },
     { prompt: PROMPT, options, message },
   );
+
+test("pipelines are compiled in the background, beside the download, and told of", async () => {
+  const { events, counts } = await page.evaluate(async () => ({ events: window.events, counts: await tell({}) }));
+  const compiled = events.flatMap((e, i) => (e.status === "progress" && e.phase === "compile" ? [[e.progress, i]] : []));
+  const percents = compiled.map(([percent]) => percent);
+  assert.deepEqual([percents[0], percents.at(-1)], [0, 100]);
+  assert.deepEqual(percents, percents.toSorted((a, b) => a - b));
+  assert.ok(counts.createComputePipelineAsync > 20);
+  assert.equal(counts.createComputePipeline, 0, "none that blocks the device");
+  assert.deepEqual([counts.requestDevice, counts.with_subgroups], [1, 1], "SwiftShader has subgroups");
+  const downloaded = events.findIndex((e) => e.status === "done" && e.file === "model.safetensors");
+  assert.ok(downloaded >= 0 && downloaded < compiled.at(-1)[1], "the download does not wait for the compiler");
+  assert.ok(events.some((e) => e.phase === "self-test" && e.status === "progress_total"));
+  assert.equal(events.at(-1).status, "ready");
+  // more were compiled than there are in use: an adapter that is not known to be software is measured
+  n_first = counts.createComputePipelineAsync;
+  assert.ok(n_first > percents.length - 1, `${n_first} pipelines, ${percents.length - 1} of them told of`);
+});
+
+/** What is remembered of GPUs; `replace` puts something else there. */
+const remembered = (replace) =>
+  page.evaluate(async (replace) => {
+    const db = await new Promise((resolve) => (indexedDB.open("gpt2-web").onsuccess = (e) => resolve(e.target.result)));
+    const store = db.transaction("tunings", "readwrite").objectStore("tunings");
+    const all = (request) => new Promise((resolve) => (request.onsuccess = () => resolve(request.result)));
+    const [keys, values] = [await all(store.getAllKeys()), await all(store.getAll())];
+    if (replace !== undefined) await all(store.put(replace, keys[0]));
+    db.close();
+    return { keys, values };
+  }, replace);
+
+test("what was measured on a GPU is remembered", async () => {
+  const { keys, values } = await remembered();
+  assert.equal(keys.length, 1);
+  assert.match(keys[0], /^acme v1 fp16 C160 inner\d+ H\d+ L4$/);
+  console.log(`${keys[0]}: ${values[0]}`);
+  assert.deepEqual(Object.keys(JSON.parse(values[0])), ["thread_chunks", "matvec_threads", "tile", "split_keys"]);
+});
 
 test("a token is one submit of few dispatches, creates nothing and reads back little", { timeout: 300_000 }, async () => {
   const n_layer = 4;
@@ -122,6 +187,7 @@ test("an abort in mid-sentence is heard, and the next text is whole", { timeout:
   );
   assert.equal(n_seen, 3);
   assert.equal((await write({ ...GREEDY, max_new_tokens: 6 })).text, expected.text);
+  first_text = expected.text;
 });
 
 test("a device destroyed in mid-sentence: the same stream goes on", { timeout: 300_000 }, async () => {
@@ -137,6 +203,8 @@ test("a device destroyed in mid-sentence: the same stream goes on", { timeout: 3
   assert.deepEqual(disturbed.token_ids, undisturbed.token_ids);
   assert.equal(disturbed.text, undisturbed.text);
   assert.equal(disturbed.used.requestDevice, 1);
+  assert.ok(disturbed.used.createComputePipelineAsync < n_first, "measured once");
+  assert.equal(disturbed.used.createComputePipeline, 0);
   assert.deepEqual(undisturbed.info.warnings, []);
   assert.deepEqual([disturbed.info.device, disturbed.info.fallback_reason], ["webgpu", null]);
   assert.match(disturbed.info.warnings.join(), /GPU was lost .* loaded again, on webgpu/);
@@ -154,16 +222,72 @@ test("where there is no other GPU the CPU goes on, and it is said", { timeout: 3
   assert.equal((await write(options)).text, undisturbed.text);
 });
 
-test("dispose ends the worker, and with it everything on the GPU", async () => {
-  const found = await page.evaluate(async () => {
-    let n = 0;
+test("an abort while pipelines are compiled is heard at once", { timeout: 120_000 }, async () => {
+  const [name, ms] = await page.evaluate(async () => {
+    const controller = new AbortController();
+    let aborted;
+    const progress_callback = (event) => {
+      if (event.phase !== "compile" || event.progress === 0 || event.status !== "progress" || aborted) return;
+      aborted = performance.now();
+      controller.abort();
+    };
+    const options = { device: "webgpu", worker: watched({}), progress_callback, signal: controller.signal };
+    const name = await gpt2.createGenerator("demo", options).catch((error) => error.name);
+    return [name, performance.now() - aborted];
+  });
+  assert.equal(name, "AbortError");
+  assert.ok(ms < 500, `${ms} ms`);
+});
+
+test("a pipeline that does not compile is named, and auto goes on with the CPU", { timeout: 300_000 }, async () => {
+  const load = (device) =>
+    page.evaluate(async (device) => {
+      try {
+        // a hardware adapter, or auto would not try it
+        const generator = await gpt2.createGenerator("demo", { device, worker: watched({ broken: "embed", vendor: "acme" }) });
+        const { text } = await generator.complete("Once upon a time", { do_sample: false, max_new_tokens: 3 });
+        const { info } = generator;
+        await generator.dispose();
+        return { info, text };
+      } catch (error) {
+        return { code: error.code, message: error.message };
+      }
+    }, device);
+  const named = await load("webgpu");
+  assert.equal(named.code, "webgpu_not_available");
+  assert.match(named.message, /`embed`: .*out of registers/);
+  const { info, text } = await load("auto");
+  assert.deepEqual([info.device, info.dtype], ["wasm", "q8"]);
+  assert.match(info.fallback_reason, /`embed`/);
+  assert.ok(text.length > 0);
+});
+
+test("dispose destroys every device, then ends the worker", { timeout: 300_000 }, async () => {
+  const { values } = await remembered('{"thread_chunks":7}');
+  const found = await page.evaluate(async ({ prompt, options }) => {
+    await generator.dispose();
+    window.generator = await gpt2.createGenerator("demo", { device: "webgpu", worker: watched({ vendor: "acme", without_subgroups: true }) });
+    const { text } = await generator.complete(prompt, options);
+    const { with_subgroups, createBuffer, destroy } = await tell({});
+    let [n_ended, devices_left] = [0, undefined];
     const { terminate } = Worker.prototype;
     Worker.prototype.terminate = function () {
-      n += 1;
+      n_ended += 1;
       terminate.call(this);
     };
+    const channel = new BroadcastChannel("watch");
+    channel.onmessage = ({ data }) => (devices_left = data.devices_left ?? devices_left);
+    const running = generator.complete("Once", { max_new_tokens: 200 }).catch((error) => error.code);
     await generator.dispose();
-    return [n, await generator.stats().catch((error) => error.code)];
-  });
-  assert.deepEqual(found, [1, "disposed"]);
+    const code = await generator.stats().catch((error) => error.code);
+    const begun = performance.now();
+    while (devices_left === undefined && performance.now() - begun < 5000) await new Promise((resolve) => setTimeout(resolve, 20));
+    return { text, with_subgroups, createBuffer, destroy, n_ended, devices_left, codes: [code, await running] };
+  }, { prompt: PROMPT, options: { ...GREEDY, max_new_tokens: 6 } });
+  const { text, createBuffer, ...rest } = found;
+  assert.ok(createBuffer > 20);
+  assert.deepEqual(rest, { with_subgroups: 0, destroy: 0, n_ended: 1, devices_left: 0, codes: ["disposed", "disposed"] });
+  assert.equal(text, first_text, "with subgroups and without");
+  const again = await remembered();
+  assert.deepEqual(Object.keys(JSON.parse(again.values[0])), Object.keys(JSON.parse(values[0])), "what nobody measured is not believed");
 });

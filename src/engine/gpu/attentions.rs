@@ -5,9 +5,10 @@ use std::rc::Rc;
 use wgpu::{Buffer, CommandEncoder};
 
 use super::context::{Context, Staging};
-use super::kernel::{Pipelines, Step};
+use super::kernel::Step;
 use super::model::Model;
 use super::params::Params;
+use super::pipelines::Pipelines;
 use crate::error::Result;
 use crate::gpt2::Config;
 

@@ -58,6 +58,10 @@ impl GpuCache {
         self.layers.get(layer).map(|(_, bind_group)| bind_group)
     }
 
+    pub(super) fn n_layer(&self) -> usize {
+        self.layers.len()
+    }
+
     pub(super) fn belongs_to(&self, shape: &Rc<CacheShape>) -> bool {
         Rc::ptr_eq(&self.shape, shape)
     }

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 
 use wgpu::{Buffer, BufferUsages, CommandBuffer, Device, ErrorFilter, Queue, SubmissionIndex};
 
+use super::pipelines::CompileAhead;
 use crate::error::{Error, Result};
 
 /// What an engine has asked of its device since it was made.
@@ -44,6 +45,8 @@ impl Counters {
 pub(super) struct Context {
     pub device: Device,
     pub queue: Queue,
+    /// Whether shaders may use subgroups.
+    pub has_subgroups: bool,
     /// The first thing that went wrong; nothing computed after it can be trusted.
     failure: Arc<Mutex<Option<Error>>>,
     counters: Cell<Counters>,
@@ -51,6 +54,8 @@ pub(super) struct Context {
     staging: RefCell<Vec<Buffer>>,
     /// Milliseconds from any origin.
     pub clock: Cell<Option<fn() -> f64>>,
+    /// How the host compiles in the background, if it can.
+    pub compile_ahead: Cell<Option<CompileAhead>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,12 +76,14 @@ impl Context {
             *lock(&told) = Some(Error::DeviceLost(format!("{reason:?}: {message}")));
         });
         Rc::new(Self {
+            has_subgroups: has_subgroups(&device),
             device,
             queue,
             failure,
             counters: Cell::default(),
             staging: RefCell::default(),
             clock: Cell::default(),
+            compile_ahead: Cell::default(),
         })
     }
 
@@ -157,6 +164,17 @@ impl Context {
             found.unwrap_or_else(|| self.buffer("staging", n_bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
         Staging { context: self.clone(), buffer, is_mapped: false }
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn has_subgroups(device: &Device) -> bool {
+    device.features().contains(wgpu::Features::SUBGROUP)
+}
+
+/// wgpu does not tell this feature of a page's device; the device does.
+#[cfg(target_arch = "wasm32")]
+fn has_subgroups(device: &Device) -> bool {
+    device.as_webgpu().is_some_and(|device| device.features().has("subgroups"))
 }
 
 fn runtime_error(error: &wgpu::Error) -> Error {

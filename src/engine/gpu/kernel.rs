@@ -4,8 +4,6 @@
 //! Sizes are constants of the shader, so that the compiler can unroll; layers of the same shape give the same text, and
 //! the same text gives the same pipeline.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::rc::Rc;
 
@@ -13,11 +11,13 @@ use gpt2_kernels::Dtype;
 use gpt2_kernels::layout::{GROUP, Matrix};
 use wgpu::{
     BindGroup, BindGroupEntry, BindGroupLayout, BindGroupLayoutEntry, BindingResource, BindingType, Buffer,
-    BufferBinding, BufferBindingType, ComputePass, ComputePipeline, ShaderStages,
+    BufferBinding, BufferBindingType, ComputePass, ShaderStages,
 };
 
 use super::context::Context;
 use super::image::{Image, rest_range};
+use super::params::Params;
+use super::pipelines::{Pipelines, Program};
 use crate::error::{Error, Result};
 
 /// How many workgroups one axis of a dispatch has.
@@ -38,6 +38,12 @@ pub(super) struct PassSize {
     pub n_splits: u32,
 }
 
+impl PassSize {
+    pub fn of(params: &Params) -> Self {
+        Self { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 }
+    }
+}
+
 impl Extent {
     fn count(self, size: PassSize) -> u32 {
         match self {
@@ -50,16 +56,22 @@ impl Extent {
 
 /// A dispatch with all that it needs but the cache.
 pub(super) struct Step {
-    pipeline: ComputePipeline,
+    program: Rc<Program>,
     bind_group: BindGroup,
     uses_cache: bool,
     grid: [Extent; 2],
 }
 
 impl Step {
-    /// Records the dispatch; creates nothing. `cache` is the bind group of this layer's keys and values.
+    /// For people.
+    pub fn label(&self) -> &str {
+        self.program.label()
+    }
+
+    /// Records the dispatch; creates nothing, once its pipeline is compiled. `cache` is the bind group of this layer's
+    /// keys and values.
     pub fn record(&self, pass: &mut ComputePass, cache: Option<&BindGroup>, size: PassSize) {
-        pass.set_pipeline(&self.pipeline);
+        pass.set_pipeline(self.program.pipeline());
         pass.set_bind_group(0, &self.bind_group, &[]);
         if self.uses_cache {
             pass.set_bind_group(1, cache, &[]);
@@ -68,7 +80,7 @@ impl Step {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
     Write,
@@ -97,24 +109,6 @@ pub(super) fn cache_layout(context: &Context) -> BindGroupLayout {
         label: Some("cache"),
         entries: &[Access::Write.layout_entry(0)],
     })
-}
-
-/// The pipelines made so far, by the text of their shader.
-pub(super) struct Pipelines {
-    context: Rc<Context>,
-    pub cache_layout: BindGroupLayout,
-    made: RefCell<HashMap<String, (ComputePipeline, BindGroupLayout)>>,
-}
-
-impl Pipelines {
-    pub fn new(context: Rc<Context>, cache_layout: BindGroupLayout) -> Self {
-        Self { context, cache_layout, made: RefCell::default() }
-    }
-
-    /// How many different pipelines there are.
-    pub fn len(&self) -> usize {
-        self.made.borrow().len()
-    }
 }
 
 /// A kernel being put together.
@@ -229,7 +223,7 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    /// Makes the pipeline, unless there is one of the same text, and the bind group.
+    /// Makes the bind group, and a program to be compiled unless there is one of the same text.
     ///
     /// # Errors
     /// [`Error::WebGpuNotAvailable`] if the device binds fewer storage buffers at once. What the device itself does not
@@ -245,51 +239,17 @@ impl<'a> Kernel<'a> {
             return Err(Error::WebGpuNotAvailable(message));
         }
         let text = constants + &declarations + &body;
-        let accesses: Vec<Access> = bindings.iter().map(|b| b.0).collect();
-        let mut made = pipelines.made.borrow_mut();
-        let (pipeline, layout) = made.entry(text).or_insert_with_key(|text| {
-            create_pipeline(context, label, text, &accesses, uses_cache.then_some(&pipelines.cache_layout))
-        });
+        let layout_entries = || bindings.iter().zip(0..).map(|((access, _), i)| access.layout_entry(i)).collect();
+        let program = pipelines.program(label, text, layout_entries, uses_cache);
         let entries: Vec<BindGroupEntry> = bindings
-            .into_iter()
+            .iter()
             .zip(0..)
-            .map(|((_, resource), binding)| BindGroupEntry { binding, resource })
+            .map(|((_, resource), binding)| BindGroupEntry { binding, resource: resource.clone() })
             .collect();
         context.count(|c| c.n_objects += 1);
-        let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries };
+        let descriptor =
+            wgpu::BindGroupDescriptor { label: Some(label), layout: &program.bind_group_layout, entries: &entries };
         let bind_group = context.device.create_bind_group(&descriptor);
-        Ok(Step { pipeline: pipeline.clone(), bind_group, uses_cache, grid })
+        Ok(Step { program, bind_group, uses_cache, grid })
     }
-}
-
-fn create_pipeline(
-    context: &Context,
-    label: &str,
-    text: &str,
-    accesses: &[Access],
-    cache_layout: Option<&BindGroupLayout>,
-) -> (ComputePipeline, BindGroupLayout) {
-    let device = &context.device;
-    let label = Some(label);
-    context.count(|c| c.n_objects += 2); // the module and the pipeline
-    let source = wgpu::ShaderSource::Wgsl(text.into());
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-    let entries: Vec<BindGroupLayoutEntry> = accesses.iter().zip(0..).map(|(a, i)| a.layout_entry(i)).collect();
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-    let groups = [Some(&layout), cache_layout];
-    let groups = if cache_layout.is_some() { &groups[..] } else { &groups[..1] };
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label,
-        bind_group_layouts: groups,
-        immediate_size: 0,
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label,
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some("main"),
-        compilation_options: Default::default(),
-        cache: None,
-    });
-    (pipeline, layout)
 }

@@ -1,6 +1,6 @@
-//! From nothing to a [`Gpu`]: memory first, then the weights in pieces, then the pipelines.
+//! From nothing to a [`Gpu`]: memory and bind groups first, then the weights in pieces, and beside them the pipelines.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use gpt2_kernels::{Dtype, Layout};
@@ -9,8 +9,12 @@ use super::Gpu;
 use super::cache::CacheShape;
 use super::context::Context;
 use super::image::{Image, Plan};
-use super::kernel::{Pipelines, cache_layout};
-use super::model::Model;
+use super::kernel::cache_layout;
+use super::model::{Maker, Model};
+use super::pipelines::{CompileAhead, Pipelines};
+use super::scratch::{Scratch, Widths};
+use super::search::Search;
+use super::tuning::{self, Tuning};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 
@@ -22,7 +26,9 @@ pub struct Loader {
     config: Config,
     context: Rc<Context>,
     image: Image,
-    kernels: Option<(Model, Pipelines)>,
+    pipelines: Pipelines,
+    /// From [`Loader::prepare`] on.
+    model: OnceCell<Model>,
     /// Written since the queue was last flushed.
     pending_bytes: Cell<usize>,
 }
@@ -33,19 +39,37 @@ impl Loader {
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] for a model that this device cannot bind.
     pub async fn new(device: wgpu::Device, queue: wgpu::Queue, config: Config, dtype: Dtype) -> Result<Self> {
-        let context = Context::new(device, queue);
+        Self::on(Context::new(device, queue), config, dtype).await
+    }
+
+    /// Another model on the same device; what goes wrong there fails both.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn beside(&self, config: Config, dtype: Dtype) -> Result<Self> {
+        Self::on(self.context.clone(), config, dtype).await
+    }
+
+    async fn on(context: Rc<Context>, config: Config, dtype: Dtype) -> Result<Self> {
         let uncountable = || Error::OutOfMemory { what: "the packed weights".into(), n_bytes: u64::MAX };
         let layout = Layout::new(&config.dims(), dtype).ok_or_else(uncountable)?;
         let plan = Plan::new(&layout, &context.device.limits())?;
         let n_bytes = layout.n_bytes as u64;
         let make = || Ok(Image::new(context.clone(), layout, plan));
         let image = context.checked("the packed weights", n_bytes, make).await?;
-        Ok(Self { config, context, image, kernels: None, pending_bytes: Cell::new(0) })
+        Widths::new(&config, &context.device.limits())?; // what cannot run is said before anything is fetched
+        let pipelines = Pipelines::new(context.clone(), cache_layout(&context));
+        Ok(Self { config, context, image, pipelines, model: OnceCell::new(), pending_bytes: Cell::new(0) })
     }
 
     /// Where each tensor lies.
     pub fn layout(&self) -> &Layout {
         &self.image.layout
+    }
+
+    /// How pipelines are compiled without blocking the device, also for models [`beside`](Self::beside) this one.
+    pub fn set_compile_ahead(&self, compile_ahead: CompileAhead) {
+        self.context.compile_ahead.set(Some(compile_ahead));
     }
 
     /// Writes a piece of the image; offset and length are multiples of 4 bytes.
@@ -72,45 +96,92 @@ impl Loader {
         self.image.read(offset, n_bytes).await
     }
 
-    /// Makes every pipeline and bind group; best called before the weights are fetched, since drivers go on compiling
-    /// while they arrive.
+    /// Under which name a tuning of this model may be remembered for an adapter: what else it depends on.
+    pub fn tuning_key(&self) -> String {
+        let Config { n_embd, n_inner, n_head, n_layer, .. } = self.config;
+        let dtype = self.image.layout.dtype.name();
+        format!("v{} {dtype} C{n_embd} inner{n_inner} H{n_head} L{n_layer}", tuning::VERSION)
+    }
+
+    /// Measures how work is best spread on this device, for a fraction of a second and what compiling a dozen pipelines
+    /// takes. `clock`: milliseconds from any origin, for a device without timestamps. What has been written of the
+    /// weights stays as it is.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say of a shader.
-    pub async fn compile(&mut self) -> Result<()> {
-        let Self { config, context, image, .. } = self;
-        let make = || {
-            let pipelines = Pipelines::new(context.clone(), cache_layout(context));
-            Ok((Model::new(config, image, context, &pipelines)?, pipelines))
-        };
-        self.kernels = Some(context.checked("the GPU engine", 0, make).await?);
+    /// As [`Self::compile_next`].
+    pub async fn search(&self, clock: fn() -> f64) -> Result<Tuning> {
+        let Self { config, context, image, pipelines, .. } = self;
+        let w = Widths::new(config, &context.device.limits())?;
+        let make = || Ok((Scratch::new(context, &w), self.cache_shape(&w)));
+        let (scratch, cache_shape) = context.checked("the tuning's buffers", 0, make).await?;
+        let maker = Maker { config, image, w, s: &scratch, pipelines, tuning: Tuning::default() };
+        let tuning = Search::new(maker, context, clock).run(&cache_shape).await?;
+        context.check()?;
+        Ok(tuning)
+    }
+
+    /// Makes everything but the pipelines, which wait to be compiled. Has no effect the second time.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say;
+    /// [`Error::InvalidState`] for sizes that nobody has tested.
+    pub async fn prepare(&self, tuning: Tuning) -> Result<()> {
+        if self.model.get().is_some() {
+            return Ok(());
+        }
+        if !tuning.is_valid() {
+            return Err(Error::InvalidState(format!("a tuning that does not exist: {tuning:?}")));
+        }
+        let Self { config, context, image, pipelines, .. } = self;
+        let make = || Model::new(config, image, context, pipelines, tuning);
+        let model = context.checked("the GPU engine", 0, make).await?;
+        self.model.get_or_init(|| model);
         Ok(())
+    }
+
+    /// How many pipelines are to be compiled yet.
+    pub fn n_pipelines_left(&self) -> usize {
+        self.pipelines.n_left()
+    }
+
+    /// Begins to compile, and waits for nothing.
+    pub fn start_compiling(&self) {
+        self.pipelines.start();
+    }
+
+    /// Waits for the next pipeline; best called while the weights are fetched. → `false` if there is none left
+    ///
+    /// # Errors
+    /// [`Error::WebGpuNotAvailable`] with what the device has to say of a shader, and which; [`Error::DeviceLost`].
+    pub async fn compile_next(&self) -> Result<bool> {
+        self.pipelines.next().await
+    }
+
+    fn cache_shape(&self, w: &Widths) -> CacheShape {
+        CacheShape {
+            context: self.context.clone(),
+            layout: self.pipelines.cache_layout.clone(),
+            n_layer: self.config.n_layer,
+            n_positions: self.config.n_positions,
+            token_bytes: 8 * w.n_head * w.head_padded,
+        }
     }
 
     /// The engine, after the last piece of the weights.
     ///
     /// # Errors
-    /// As [`Self::compile`], which it does if nobody has yet.
-    pub async fn finish(mut self) -> Result<Gpu> {
-        if self.kernels.is_none() {
-            self.compile().await?;
-        }
-        let Self { config, context, image, kernels, .. } = self;
-        let Some((model, pipelines)) = kernels else {
-            return Err(Error::InvalidState("the kernels were not compiled".into()));
-        };
-        let cache_shape = Rc::new(CacheShape {
-            context: context.clone(),
-            layout: pipelines.cache_layout.clone(),
-            n_layer: config.n_layer,
-            n_positions: config.n_positions,
-            token_bytes: 8 * model.widths.n_head * model.widths.head_padded,
-        });
+    /// As [`Self::prepare`] and [`Self::compile_next`]: it does what nobody has done yet.
+    pub async fn finish(self) -> Result<Gpu> {
+        self.prepare(Tuning::default()).await?;
+        self.pipelines.compile().await?;
+        let missing = || Error::InvalidState("the kernels were not made".into());
+        let cache_shape = self.model.get().map(|model| Rc::new(self.cache_shape(&model.widths))).ok_or_else(missing)?;
+        let Self { config, context, image, model, pipelines, .. } = self;
         Ok(Gpu {
             config,
             context,
             image,
-            model,
+            model: model.into_inner().ok_or_else(missing)?,
             pipelines,
             cache_shape,
             attentions: RefCell::default(),

@@ -6,9 +6,9 @@
 //! Gpu::submit:  params (, ids) -> the same pass, top_k, choose -> Pending -> Gpu::chosen (reads at most 1 KB back)
 //! ```
 //!
-//! In reading order: `image` (where the weights lie), `kernel` (how WGSL becomes a dispatch), `scratch` (what kernels hand to
-//! each other), `model` (which dispatches there are; the shaders are in `wgsl/`), `cache`, this file, `ahead` (decoding
-//! without the wait). A picture of a token's pass is in `docs/token-pass.md`.
+//! In reading order: `image` (where the weights lie), `kernel` (how WGSL becomes a dispatch), `pipelines` (compiling it),
+//! `scratch` (what kernels hand to each other), `tuning` (how they are spread over threads; `search` measures it), `model`
+//! (which dispatches there are; the shaders are in `wgsl/`), `cache`, this file, `ahead` (decoding without the wait). A picture of a token's pass is in `docs/token-pass.md`.
 //!
 //! The engine takes any `wgpu` device; nothing here names a backend or blocks a page: natively a read-back polls the device,
 //! in a page the browser does.
@@ -22,7 +22,12 @@ mod kernel;
 mod load;
 mod model;
 mod params;
+mod pipelines;
+mod profile;
 mod scratch;
+mod search;
+mod timer;
+mod tuning;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -36,15 +41,19 @@ pub use context::Counters;
 pub use image::Plan;
 pub use load::Loader;
 pub use model::MAX_K;
+pub use pipelines::{Ahead, CompileAhead};
+pub use profile::Span;
+pub use tuning::Tuning;
 
 use self::attentions::Attentions;
 use self::cache::CacheShape;
 use self::context::{Context, Staging};
 use self::image::Image;
-use self::kernel::{PassSize, Pipelines};
+use self::kernel::{PassSize, Step};
 use self::model::Model;
 use self::params::Params;
-use super::{Engine, Output, Rows, check_bounds};
+use self::pipelines::Pipelines;
+use super::{Cache, Engine, Output, Rows, check_bounds};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
@@ -101,6 +110,16 @@ impl Gpu {
     /// How many different pipelines there are.
     pub fn n_pipelines(&self) -> usize {
         self.pipelines.len()
+    }
+
+    /// How work is spread over threads.
+    pub fn tuning(&self) -> Tuning {
+        self.model.tuning
+    }
+
+    /// Whether the shaders use subgroups.
+    pub fn has_subgroups(&self) -> bool {
+        self.context.has_subgroups
     }
 
     /// Bytes of weights in the device's memory.
@@ -178,19 +197,13 @@ impl Gpu {
         end: End,
         attentions: Option<&Attentions>,
     ) -> Submitted {
-        use super::Cache;
         let begin_ms = self.context.now_ms();
         cache.reserve(cache.n_tokens() + n_new);
         let choose = if let End::Choose(choose) = end { choose } else { Choose::default() };
-        let params = Params { n_past: cache.n_tokens(), n_new, choose };
+        let params = Params { n_past: cache.n_tokens(), n_new, split_keys: self.model.tuning.split_keys, choose };
+        let host_ids = if let Ids::Host(ids) = ids { Some(ids) } else { None };
+        self.write_inputs(&params, host_ids);
         let scratch = &self.model.scratch;
-        let queue = &self.context.queue;
-        queue.write_buffer(&scratch.params, 0, &params.to_bytes());
-        self.n_ids_written.update(|n| n + 1);
-        if let Ids::Host(ids) = ids {
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            queue.write_buffer(&scratch.ids, 0, &bytes);
-        }
 
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         let n_dispatches = self.record(&mut encoder, cache, &params, end, attentions);
@@ -217,6 +230,17 @@ impl Gpu {
         Submitted { staging, n_bytes, attentions: weights, index }
     }
 
+    /// Hands over what a pass reads; without ids it takes the one that is on the device.
+    fn write_inputs(&self, params: &Params, ids: Option<&[TokenId]>) {
+        let (scratch, queue) = (&self.model.scratch, &self.context.queue);
+        queue.write_buffer(&scratch.params, 0, &params.to_bytes());
+        self.n_ids_written.update(|n| n + 1);
+        if let Some(ids) = ids {
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            queue.write_buffer(&scratch.ids, 0, &bytes);
+        }
+    }
+
     /// → how many dispatches were recorded
     fn record(
         &self,
@@ -226,34 +250,42 @@ impl Gpu {
         end: End,
         attentions: Option<&Attentions>,
     ) -> u64 {
-        let size = PassSize { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 };
-        let model = &self.model;
+        let size = PassSize::of(params);
         let mut n = 0;
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        let mut record = |step: &kernel::Step, cache| {
-            step.record(&mut pass, cache, size);
+        self.for_each_step(params.n_new, end, attentions, |step, layer| {
+            step.record(&mut pass, layer.and_then(|i| cache.bind_group(i)), size);
             n += 1;
-        };
-        record(&model.embed, None);
+        });
+        n
+    }
+
+    /// The dispatches of a pass in their order, each with the layer whose keys and values it may use.
+    fn for_each_step<'a>(
+        &'a self,
+        n_new: usize,
+        end: End,
+        attentions: Option<&'a Attentions>,
+        mut each: impl FnMut(&'a Step, Option<usize>),
+    ) {
+        let model = &self.model;
+        each(&model.embed, None);
         for (i, layer) in model.layers.iter().enumerate() {
-            let steps = if params.n_new == 1 { &layer.decode[..] } else { &layer.prefill[..] };
-            for step in steps {
-                record(step, cache.bind_group(i));
-            }
+            let steps = if n_new == 1 { &layer.decode[..] } else { &layer.prefill[..] };
+            steps.iter().for_each(|step| each(step, Some(i)));
             if let Some(attentions) = attentions {
-                record(attentions.step(i), cache.bind_group(i)); // this layer's queries are still there
+                each(attentions.step(i), Some(i)); // this layer's queries are still there
             }
         }
         match end {
             End::Nothing => {}
-            End::Last => record(&model.head, None),
-            End::All => model.head_rows.iter().for_each(|step| record(step, None)),
+            End::Last => each(&model.head, None),
+            End::All => model.head_rows.iter().for_each(|step| each(step, None)),
             End::Choose(_) => {
-                record(&model.head, None);
-                model.choose.iter().for_each(|step| record(step, None));
+                each(&model.head, None);
+                model.choose.iter().for_each(|step| each(step, None));
             }
         }
-        n
     }
 
     /// The rows without what pads them. padded: f32 [n, V'] → [n, V]
@@ -272,6 +304,7 @@ impl Gpu {
         }
         let make = || Attentions::new(&self.config, &self.model, &self.context, &self.pipelines);
         let made = Rc::new(self.context.checked("attention weights", 0, make).await?);
+        self.pipelines.compile().await?;
         *self.attentions.borrow_mut() = Some(made.clone());
         Ok(made)
     }
@@ -296,7 +329,6 @@ impl Engine for Gpu {
         rows: Rows,
         with_attentions: bool,
     ) -> Result<Output> {
-        use super::Cache;
         let n_past = cache.n_tokens();
         check_bounds(&self.config, n_past, ids)?;
         self.check(cache)?;

@@ -10,20 +10,20 @@
 
 use std::rc::Rc;
 
-use gpt2_kernels::layout::{Block, GROUP, Matrix, Norm};
+use gpt2_kernels::layout::{Block, Matrix, Norm};
 use wgpu::Buffer;
 
 use super::context::Context;
 use super::image::{Image, norm_range};
-use super::kernel::{Extent, Kernel, Pipelines, Step};
+use super::kernel::{Extent, Kernel, Step};
+use super::pipelines::Pipelines;
 use super::scratch::{Scratch, Widths};
+use super::tuning::{MatvecShape, Tuning};
 use crate::error::Result;
 use crate::gpt2::{Activation, Config};
 
 /// Pieces that a decoding attention cuts the keys into at most: each one more is read again by every workgroup of `c_proj`.
 pub(super) const MAX_SPLITS: usize = 8;
-/// The fewest keys that are a piece of their own.
-pub(super) const MIN_SPLIT_KEYS: usize = 64;
 /// How many of the best logits `choose` can tell.
 pub const MAX_K: usize = 64;
 /// Workgroups that look for them.
@@ -39,6 +39,7 @@ pub(super) struct LayerSteps {
 
 /// The dispatches of all passes.
 pub(super) struct Model {
+    pub tuning: Tuning,
     pub widths: Widths,
     pub scratch: Scratch,
     pub embed: Step,
@@ -52,16 +53,22 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub fn new(config: &Config, image: &Image, context: &Rc<Context>, pipelines: &Pipelines) -> Result<Self> {
+    pub fn new(
+        config: &Config,
+        image: &Image,
+        context: &Rc<Context>,
+        pipelines: &Pipelines,
+        tuning: Tuning,
+    ) -> Result<Self> {
         let widths = Widths::new(config, &context.device.limits())?;
         let scratch = Scratch::new(context, &widths);
-        let make = Maker { config, image, w: widths, s: &scratch, pipelines };
+        let make = Maker { config, image, w: widths, s: &scratch, pipelines, tuning };
         let layout = &image.layout;
         let layers = layout.blocks.iter().enumerate().map(|(i, block)| make.layer(block, i)).collect::<Result<_>>()?;
         let (embed, choose) = (make.embed()?, make.choose()?);
         let head = make.head(&layout.ln_f, layout.head())?;
         let head_rows = make.head_rows(&layout.ln_f, layout.head())?;
-        Ok(Self { widths, embed, layers, head, head_rows, choose, scratch })
+        Ok(Self { tuning, widths, embed, layers, head, head_rows, choose, scratch })
     }
 
     /// Dispatches that give the weights themselves: `q` and cache of layer `layer` → `result`, f32 [H, T, S].
@@ -77,7 +84,7 @@ impl Model {
             .write("result", "f32", result)
             .params(&s.params)
             .cache("vec4<f32>")
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(p.reduce())
             .source(include_str!("wgsl/attention_weights.wgsl"))
             .build(p, [Extent::Tokens(1), Extent::Fixed(w.n_head as u32)])
     }
@@ -104,12 +111,14 @@ enum Source<'a> {
     Hidden,
 }
 
-struct Maker<'a> {
-    config: &'a Config,
-    image: &'a Image,
-    w: Widths,
-    s: &'a Scratch,
-    pipelines: &'a Pipelines,
+/// Makes the dispatches of a model.
+pub(super) struct Maker<'a> {
+    pub config: &'a Config,
+    pub image: &'a Image,
+    pub w: Widths,
+    pub s: &'a Scratch,
+    pub pipelines: &'a Pipelines,
+    pub tuning: Tuning,
 }
 
 impl<'a> Maker<'a> {
@@ -148,6 +157,23 @@ impl<'a> Maker<'a> {
         })
     }
 
+    /// The products of the MLP's first half, in up to `n_layer` layers, as they are for so many new tokens.
+    pub fn c_fc(&self, n_layer: usize, n_new: usize) -> Result<Vec<Step>> {
+        let blocks = self.image.layout.blocks.iter().take(n_layer);
+        let step = |block: &Block| match n_new {
+            1 => self.matvec("c_fc", &block.c_fc, Source::Norm(&block.ln_2), Finish::Activated),
+            _ => self.matmul("c_fc", &block.c_fc, &self.s.normed, Finish::Activated),
+        };
+        blocks.map(step).collect()
+    }
+
+    /// A layer's decoding attention and the product that puts its pieces together.
+    pub fn attention_pair(&self, layer: usize) -> Result<[Step; 2]> {
+        let c_proj = &self.image.layout.blocks[layer].c_proj;
+        let merge = self.matvec("c_proj", c_proj, Source::Attended, Finish::Residual)?;
+        Ok([self.attention_decode(layer)?, merge])
+    }
+
     fn head(&self, ln_f: &Norm, head: &Matrix) -> Result<Step> {
         self.matvec("head", head, Source::Norm(ln_f), Finish::Plain(&self.s.logits, self.w.vocab_padded))
     }
@@ -159,7 +185,7 @@ impl<'a> Maker<'a> {
 
     /// y = W x for one token.
     fn matvec(&self, label: &str, matrix: &Matrix, source: Source, finish: Finish) -> Result<Step> {
-        let shape = MatvecShape::new(matrix);
+        let shape = MatvecShape::new(matrix, &self.tuning);
         let k4 = matrix.n_cols_padded() / 4;
         let kernel = Kernel::new(label)
             .matrix(self.image, matrix)
@@ -186,19 +212,24 @@ impl<'a> Maker<'a> {
         };
         self.finish(kernel, finish)
             .params(&s.params)
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(self.pipelines.reduce())
             .source(include_str!("wgsl/matvec.wgsl"))
             .build(self.pipelines, [Extent::Fixed(shape.n_workgroups as u32), Extent::Fixed(1)])
     }
 
     /// Y = X Wᵀ for all new tokens.
     fn matmul(&self, label: &str, matrix: &Matrix, input: &Buffer, finish: Finish) -> Result<Step> {
-        let kernel = Kernel::new(label).matrix(self.image, matrix);
-        let kernel = kernel.read("input", "vec4<f32>", input.as_entire_buffer_binding());
+        let [tokens, rows] = self.tuning.tile;
+        let kernel = Kernel::new(label)
+            .matrix(self.image, matrix)
+            .constant("WG", tokens * rows / 16)
+            .constant("TOKENS4", tokens / 4)
+            .constant("GROUPS", rows / 4)
+            .read("input", "vec4<f32>", input.as_entire_buffer_binding());
         self.finish(kernel, finish)
             .params(&self.s.params)
             .source(include_str!("wgsl/matmul.wgsl"))
-            .build(self.pipelines, [Extent::Fixed(matrix.n_rows.div_ceil(64) as u32), Extent::Tokens(32)])
+            .build(self.pipelines, [Extent::Fixed(matrix.n_rows.div_ceil(rows) as u32), Extent::Tokens(tokens as u32)])
     }
 
     fn with_norm<'k>(&'k self, kernel: Kernel<'k>, norm: &Norm) -> Kernel<'k> {
@@ -217,7 +248,7 @@ impl<'a> Maker<'a> {
             .read("input", "vec4<f32>", self.s.x.as_entire_buffer_binding())
             .write("result", "vec4<f32>", &self.s.normed)
             .params(&self.s.params)
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(self.pipelines.reduce())
             .source(include_str!("wgsl/norm.wgsl"));
         self.with_norm(kernel, norm).build(self.pipelines, [Extent::Tokens(1), Extent::Fixed(1)])
     }
@@ -261,7 +292,7 @@ impl<'a> Maker<'a> {
         self.attention("attend", layer)
             .constant("MAX_SPLITS", MAX_SPLITS)
             .write("result", "vec4<f32>", &self.s.pieces)
-            .source(include_str!("wgsl/reduce.wgsl"))
+            .source(self.pipelines.reduce())
             .source(include_str!("wgsl/attention_decode.wgsl"))
             .build(self.pipelines, [Extent::Fixed(self.w.n_head as u32), Extent::Splits])
     }
@@ -291,6 +322,7 @@ impl<'a> Maker<'a> {
                 .constant("N_PIECES", N_PIECES)
                 .params(&s.params)
                 .source(include_str!("wgsl/rank.wgsl"))
+                .source(self.pipelines.rank())
         };
         let top_k = kernel("top_k")
             .read("logits", "f32", s.logits.as_entire_buffer_binding())
@@ -307,32 +339,6 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// How a matrix-vector product is spread over threads.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct MatvecShape {
-    n_threads: usize,
-    /// Threads that compute one group of four rows.
-    team: usize,
-    n_workgroups: usize,
-}
-
-impl MatvecShape {
-    fn new(matrix: &Matrix) -> Self {
-        /// Fewer workgroups than this leave a large GPU idle (an H200 has 132 multiprocessors).
-        const MIN_WORKGROUPS: usize = 128;
-        /// More than this repeat the preparation of the input for nothing.
-        const MAX_WORKGROUPS: usize = 1024;
-        /// Chunks of 16 bytes that one thread reads of a group: enough in flight to hide memory's latency.
-        const THREAD_CHUNKS: usize = 8;
-        let n_groups = matrix.n_rows_padded() / GROUP;
-        let team = (matrix.group_bytes() / 16 / THREAD_CHUNKS).next_power_of_two().clamp(32, MAX_THREADS);
-        let is_plenty = n_groups * team / MAX_THREADS >= MIN_WORKGROUPS;
-        let n_threads = if is_plenty { MAX_THREADS } else { team.max(64) };
-        let n_workgroups = n_groups.div_ceil(n_threads / team).min(MAX_WORKGROUPS);
-        Self { n_threads, team, n_workgroups }
-    }
-}
-
 fn previous_power_of_two(n: usize) -> usize {
     1 << n.max(1).ilog2()
 }
@@ -344,33 +350,5 @@ fn activation_source(activation: Activation) -> &'static str {
         Activation::Relu => include_str!("wgsl/activation_relu.wgsl"),
         Activation::Silu => include_str!("wgsl/activation_silu.wgsl"),
         Activation::Tanh => include_str!("wgsl/activation_tanh.wgsl"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use gpt2_kernels::{Dtype, Layout};
-
-    #[test]
-    fn teams_are_whole_and_cover_every_group() {
-        for c in [5, 32, 160, 768, 1600, 4096] {
-            let json = format!(r#"{{"model_type":"gpt2","n_layer":1,"n_head":1,"n_embd":{c}}}"#);
-            let config = Config::from_json(&json).unwrap();
-            for dtype in Dtype::ALL {
-                let layout = Layout::new(&config.dims(), dtype).unwrap();
-                let block = &layout.blocks[0];
-                for matrix in [&block.c_attn, &block.c_proj, &block.c_fc, &block.mlp_c_proj, &layout.wte] {
-                    let s = MatvecShape::new(matrix);
-                    assert!(
-                        s.team.is_multiple_of(4) && s.n_threads.is_multiple_of(s.team) && s.n_threads <= MAX_THREADS,
-                        "{s:?}"
-                    );
-                    let n_groups = matrix.n_rows_padded() / GROUP;
-                    assert!(s.n_workgroups == 1024 || s.n_workgroups * (s.n_threads / s.team) >= n_groups, "{s:?}");
-                    assert!((s.n_workgroups - 1) * (s.n_threads / s.team) < n_groups, "none is idle: {s:?}");
-                }
-            }
-        }
     }
 }

@@ -1,13 +1,15 @@
 //! `Params` of `wgsl/params.wgsl`: what changes from pass to pass.
 
 use super::Choose;
-use super::model::{MAX_SPLITS, MIN_SPLIT_KEYS};
+use super::model::MAX_SPLITS;
 
 /// Where a pass stands and what it ends with.
 #[derive(Clone, Copy)]
 pub(super) struct Params {
     pub n_past: usize,
     pub n_new: usize,
+    /// The fewest keys in one piece of a decoding attention ([`Tuning`](super::Tuning)).
+    pub split_keys: usize,
     pub choose: Choose,
 }
 
@@ -18,7 +20,7 @@ impl Params {
 
     /// Keys in one piece of a decoding attention.
     fn split_keys(&self) -> usize {
-        self.n_keys().div_ceil(MAX_SPLITS).next_multiple_of(MIN_SPLIT_KEYS)
+        self.n_keys().div_ceil(MAX_SPLITS).next_multiple_of(self.split_keys)
     }
 
     /// Into how many pieces a decoding attention cuts the keys; at most [`MAX_SPLITS`].
@@ -55,10 +57,12 @@ mod tests {
 
     #[test]
     fn pieces_cover_the_keys_and_none_is_empty() {
-        for n_keys in 1..3000 {
-            let p = Params { n_past: n_keys - 1, n_new: 1, choose: Choose::default() };
-            let (keys, n) = (p.split_keys(), p.n_splits());
-            assert!(n <= MAX_SPLITS && n * keys >= n_keys && (n - 1) * keys < n_keys, "{n_keys}: {n} of {keys}");
+        for split_keys in [32, 64, 128] {
+            for n_keys in 1..3000 {
+                let p = Params { n_past: n_keys - 1, n_new: 1, split_keys, choose: Choose::default() };
+                let (keys, n) = (p.split_keys(), p.n_splits());
+                assert!(n <= MAX_SPLITS && n * keys >= n_keys && (n - 1) * keys < n_keys, "{n_keys}: {n} of {keys}");
+            }
         }
     }
 }

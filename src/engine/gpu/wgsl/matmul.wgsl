@@ -1,9 +1,7 @@
 // Y = X Wᵀ + bias for many tokens. input: X [T, K'] of vec4.
 //
-// A workgroup of 128 threads computes 32 tokens by 64 rows, a thread 4 by 4, going along k 32 columns at a time. Both
-// tiles lie in fast memory with k outermost, so that a vec4 is 4 tokens or the 4 rows of a group.
-const TOKENS4: u32 = 8u;
-const GROUPS: u32 = 16u;
+// A workgroup of TOKENS4 · GROUPS threads computes 4 TOKENS4 tokens by 4 GROUPS rows, a thread 4 by 4, going along k 32
+// columns at a time. Both tiles lie in fast memory with k outermost, so that a vec4 is 4 tokens or the 4 rows of a group.
 
 var<workgroup> x_tile: array<vec4<f32>, 32u * TOKENS4>;
 var<workgroup> w_tile: array<vec4<f32>, 32u * GROUPS>;
@@ -20,31 +18,31 @@ fn w_at(group: u32, row: u32, k4: u32) -> vec4<f32> {
     return quad(quants((group * STEPS + chunk) * 4u + row), k4 % QUADS) * block_scale(group, row, chunk);
 }
 
-@compute @workgroup_size(128)
+@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i: u32) {
     let first_group = wg.x * GROUPS;
-    let first_token = wg.y * 32u;
+    let first_token = wg.y * TOKENS4 * 4u;
     let mine_group = i % GROUPS;
     let mine_token4 = i / GROUPS;
     var sums: array<vec4<f32>, 4>; // of 4 tokens: the 4 rows
     for (var k0 = 0u; k0 < K4; k0 += 8u) {
         workgroupBarrier(); // the last tiles are still being read
-        // thread → group i % 16, columns 4 (i / 16): 16 groups by 8 quads are 128
-        let group = min(first_group + i % GROUPS, N_GROUPS - 1u);
-        let quad4 = i / GROUPS;
-        let w = transpose(mat4x4<f32>(
-            w_at(group, 0u, k0 + quad4), w_at(group, 1u, k0 + quad4),
-            w_at(group, 2u, k0 + quad4), w_at(group, 3u, k0 + quad4)));
-        for (var c = 0u; c < 4u; c++) {
-            w_tile[(quad4 * 4u + c) * GROUPS + i % GROUPS] = w[c];
-        }
-        if (i < 64u) {
-            let t = first_token + 4u * (i % TOKENS4);
-            let x_quad = i / TOKENS4;
-            let x = transpose(mat4x4<f32>(
-                x_at(t, k0 + x_quad), x_at(t + 1u, k0 + x_quad), x_at(t + 2u, k0 + x_quad), x_at(t + 3u, k0 + x_quad)));
+        // j → group j % GROUPS, columns 4 (j / GROUPS)
+        for (var j = i; j < GROUPS * 8u; j += WG) {
+            let group = min(first_group + j % GROUPS, N_GROUPS - 1u);
+            let k4 = k0 + j / GROUPS;
+            let w = transpose(mat4x4<f32>(
+                w_at(group, 0u, k4), w_at(group, 1u, k4), w_at(group, 2u, k4), w_at(group, 3u, k4)));
             for (var c = 0u; c < 4u; c++) {
-                x_tile[(x_quad * 4u + c) * TOKENS4 + i % TOKENS4] = x[c];
+                w_tile[(j / GROUPS * 4u + c) * GROUPS + j % GROUPS] = w[c];
+            }
+        }
+        for (var j = i; j < TOKENS4 * 8u; j += WG) {
+            let t = first_token + 4u * (j % TOKENS4);
+            let k4 = k0 + j / TOKENS4;
+            let x = transpose(mat4x4<f32>(x_at(t, k4), x_at(t + 1u, k4), x_at(t + 2u, k4), x_at(t + 3u, k4)));
+            for (var c = 0u; c < 4u; c++) {
+                x_tile[(j / TOKENS4 * 4u + c) * TOKENS4 + j % TOKENS4] = x[c];
             }
         }
         workgroupBarrier();

@@ -1,6 +1,6 @@
 // The best candidates of a workgroup, one a round: each thread offers its best of those that come after the last winner.
 // Most likely first, ties by lower id, which is a total order, so nothing has to be marked as taken.
-// Needs: WG, `candidate(j) -> Candidate`.
+// Needs: WG, `candidate(j) -> Candidate`, and `first_of` from rank_tree.wgsl or rank_subgroups.wgsl.
 struct Candidate {
     id: u32,
     logit: f32,
@@ -23,14 +23,5 @@ fn next_best(begin: u32, end: u32, last: Candidate, is_first: bool, i: u32) -> C
             best = c;
         }
     }
-    workgroupBarrier(); // the last winner is still being read
-    offers[i] = best;
-    workgroupBarrier();
-    for (var stride = WG / 2u; stride > 0u; stride /= 2u) {
-        if (i < stride && is_before(offers[i + stride], offers[i])) {
-            offers[i] = offers[i + stride];
-        }
-        workgroupBarrier();
-    }
-    return offers[0];
+    return first_of(best, i);
 }

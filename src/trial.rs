@@ -4,8 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use gpt2_kernels::Dtype;
-
 use crate::engine::gpu::{Loader, Tuning};
 use crate::error::{Error, Result};
 use crate::gpt2::Activation;
@@ -25,7 +23,6 @@ pub enum Step {
 
 /// The steps that are left before a model on a GPU can be used.
 pub struct Trial {
-    dtype: Dtype,
     /// Let go of after the last step, so that it is its owner's alone again.
     model: RefCell<Option<Rc<Loader>>>,
     /// The test's model, until it has been run.
@@ -51,11 +48,11 @@ impl Trial {
     ///
     /// # Errors
     /// Those of [`Loader::new`] and [`Loader::write`].
-    pub async fn new(model: Rc<Loader>, activation: Activation, dtype: Dtype) -> Result<Self> {
+    pub async fn new(model: Rc<Loader>, activation: Activation) -> Result<Self> {
+        let dtype = model.layout().dtype;
         let test = model.beside(self_test::config(activation)?, dtype).await?;
         self_test::write(Packed::new(test.layout().clone(), |offset, bytes| test.write(offset, bytes)))?;
         Ok(Self {
-            dtype,
             model: RefCell::new(Some(model)),
             test: Cell::new(Some(test)),
             outcome: RefCell::default(),
@@ -117,13 +114,14 @@ impl Trial {
                 self.test.set(Some(test));
                 return Ok(Some(Step::Compiled));
             }
+            let dtype = test.layout().dtype;
             let engine = test.finish().await?;
             let wrong = |e: Error| match e {
                 Error::DeviceLost(_) => e,
                 e => Error::WebGpuNotAvailable(e.to_string()),
             };
             engine.warm_up().await.map_err(wrong)?;
-            *self.outcome.borrow_mut() = Some(self_test::run(&engine, self.dtype).await.map_err(wrong)?);
+            *self.outcome.borrow_mut() = Some(self_test::run(&engine, dtype).await.map_err(wrong)?);
             return Ok(Some(Step::Tested));
         }
         if model.compile_next().await? {

@@ -63,7 +63,7 @@ async fn gpu() -> (Device, String) {
     let opened = device::open(Request::WebGpu, None, Some(&AdapterInfo::default()), &config).await.unwrap();
     assert_eq!(opened.chosen.place, Place::Gpu, "WebGPU was asked for by name");
     let loader = Rc::new(opened.gpu.unwrap());
-    let outcome = Trial::new(loader, config.activation_function, opened.chosen.dtype).await.unwrap().finish().await;
+    let outcome = Trial::new(loader, config.activation_function).await.unwrap().finish().await;
     (device::gpu().await.unwrap().burn.unwrap(), outcome.unwrap())
 }
 

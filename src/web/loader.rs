@@ -160,7 +160,7 @@ impl Loader {
                 let adapter = adapter.filter(|adapter| !adapter.is_software());
                 tuning_key = adapter.map(|adapter| format!("{} {}", adapter.summary(), loader.tuning_key()));
                 loader.set_compile_ahead(compile_ahead);
-                let trial = Trial::new(loader.clone(), self.config.activation_function, dtype).await?;
+                let trial = Trial::new(loader.clone(), self.config.activation_function).await?;
                 (Image::Gpu(loader), Verdict::Awaited(Rc::new(trial)))
             }
             None => {

@@ -81,7 +81,7 @@ fn a_trial_compiles_everything_and_passes() {
         let Some(device) = device() else { return };
         let model = Rc::new(packed.loader(device));
         let activation = packed.config.activation_function;
-        let trial = block_on(Trial::new(model.clone(), activation, dtype)).expect("trial");
+        let trial = block_on(Trial::new(model.clone(), activation)).expect("trial");
         if i == 0 {
             trial.set_tuning(How::Measured(now_ms));
         }

@@ -19,8 +19,8 @@ export interface Packed {
   signal: AbortSignal;
 }
 
-/** Browsers take their time, Chrome some seconds, to give back the room of what is deleted: so often, so long between, is tried again. */
-const [N_TRIES, WAIT_MS] = [14, 250];
+/** Browsers take their time to give back the room of what is deleted: so often, and so long between, is tried again. */
+const [N_TRIES, WAIT_MS] = [8, 250];
 
 /**
  * Writes the file, marks it as whole and, in the same moment, forgets what it replaces and what has an older layout. Where
@@ -46,7 +46,8 @@ export async function keepPacked({ model, name, bytes, chunks, replaces, was_ful
   };
   try {
     await store.deleteFiles(model, files.filter(isStale).map((f) => f.file));
-    const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, { as_blobs: true, makeRoom });
+    // where room is short it comes back bit by bit, and Chrome refuses a blob for longer than the bytes of it
+    const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, { as_blobs: !was_full, makeRoom });
     for await (const chunk of chunks) {
       if (signal.aborted) throw abortError();
       await writer.write(chunk);

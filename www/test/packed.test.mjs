@@ -56,7 +56,7 @@ async function visits() {
   };
   /** Bytes by which a file can be told from others. */
   const image = (bytes, seed) => Uint8Array.from({ length: bytes }, (_, i) => (i * seed) >> 7);
-  const visit = async (name, { bytes = 9_000_000, seed = 3, options = {}, fail_after, abort_after } = {}) => {
+  const visit = async (name, { bytes = 9_000_000, seed = 3, options = {}, fail_after, abort_after, hang_after } = {}) => {
     const controller = new AbortController();
     const warnings = [];
     const hub = openHub(MODEL, { fetch: (url, init) => fetch(url, init), verify: true, cache: true, signal: controller.signal, warn: (m) => warnings.push(m), ...options });
@@ -76,6 +76,7 @@ async function visits() {
         new Uint8Array(memory).set(whole);
         for (let at = 0; at < bytes; at += 3_000_001) {
           if (at > fail_after) throw new Error("no more");
+          if (at > hang_after) await new Promise(() => undefined);
           if (at > abort_after) controller.abort();
           yield new Uint8Array(memory, at, Math.min(3_000_001, bytes - at));
         }
@@ -164,7 +165,7 @@ test("what breaks off while it is packed leaves the weights, and begins anew", a
 
 test("what a crash left of a packed file is not read, and goes", async () => {
   // a crash is a page that is gone in the middle
-  void page.evaluate(() => visit("model.q4.v2.packed", { bytes: 60_000_000 })).catch(() => undefined);
+  void page.evaluate(() => visit("model.q4.v2.packed", { bytes: 60_000_000, hang_after: 50_000_000 })).catch(() => undefined);
   const other = await tab();
   const isBegun = () => other.evaluate(async () => (await stored()).some((f) => f.file.endsWith(".packed") && f.n_chunks > 0));
   while (!(await isBegun())) await other.waitForTimeout(5);

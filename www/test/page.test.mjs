@@ -182,7 +182,7 @@ test("the storage panel lists a download that stopped, and deletes it", async ()
   await state("ready");
   await page.evaluate(() => (document.querySelector("#storage").open = true));
   const row = page.locator("#stored-models li", { hasText: "models/whole" });
-  assert.match(await row.textContent(), /partly downloaded, 4\.\d MB of 9\.\d MB, resumes where it stopped/);
+  assert.match(await row.textContent(), /partly downloaded, [45]\.\d MB of 9\.\d MB, resumes where it stopped/);
   await shot("storage-part");
   await row.getByRole("button").click();
   await page.waitForFunction(() => document.querySelectorAll("#stored-models li").length === 1);

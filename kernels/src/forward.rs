@@ -9,20 +9,19 @@
 //! What lies between two barriers is a stage. All that one leaves for the next is in the scratch and the cache, so a
 //! pass can be left after any of them and gone on with later: that is how a page stays alive while it reads a prompt.
 
-use alloc::vec;
-use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use bytemuck::cast_slice;
 
 use crate::activations::Activations;
-use crate::cache::{Cache, Head, Query, padded_dim};
+use crate::cache::{Cache, Head, padded_dim};
 use crate::format::{Dtype, unpack_row};
-use crate::layout::{Activation, Block, Dims, GROUP, Matrix, Norm};
+use crate::layout::{Activation, Block, GROUP, Matrix, Norm};
 use crate::model::Model;
 use crate::norm::{activate, layer_norm};
 use crate::product::{Weights, Widened, product};
+use crate::scratch::{Own, Scratch};
 use crate::simd::F32x4;
 use crate::team::{Barrier, Platform, Shared, share};
 
@@ -70,57 +69,6 @@ impl Op {
     pub const ALL: [Self; 7] = [Self::Embed, Self::Qkv, Self::Attention, Self::Proj, Self::Fc, Self::Proj2, Self::Head];
     /// Those of a block, in order.
     const BLOCK: [Self; 5] = [Self::Qkv, Self::Attention, Self::Proj, Self::Fc, Self::Proj2];
-}
-
-/// What the members share and write by turns; rows are padded to whole vectors.
-pub struct Scratch {
-    /// The residual stream: [T, C'/4]
-    x: Vec<[f32; 4]>,
-    /// [T, (3C)'/4]
-    qkv: Vec<[f32; 4]>,
-    /// Outputs of the heads: [H, T, D'/4]
-    heads: Vec<[f32; 4]>,
-    /// [T, n_inner'/4]
-    hidden: Vec<[f32; 4]>,
-    own: Vec<Own>,
-}
-
-/// What each member has for itself.
-struct Own {
-    /// [T, C]
-    narrow: Activations,
-    /// [T, n_inner]
-    wide: Activations,
-    widened: Widened,
-    query: Query,
-    scores: Vec<f32>,
-}
-
-impl Scratch {
-    /// Room for [`MAX_TOKENS`] tokens of this model.
-    pub fn new(dims: &Dims, n_members: usize) -> Self {
-        let (n_head, c, n_inner) = (dims.n_head, dims.n_embd, dims.n_inner);
-        let lines = |n: usize| vec![[0.0; 4]; MAX_TOKENS * n.div_ceil(GROUP)];
-        let own = || Own {
-            narrow: Activations::new(MAX_TOKENS, c),
-            wide: Activations::new(MAX_TOKENS, n_inner),
-            widened: Widened::default(),
-            query: Query::new(c / n_head),
-            scores: Vec::new(),
-        };
-        Self {
-            x: lines(c),
-            qkv: lines(3 * c),
-            heads: vec![[0.0; 4]; MAX_TOKENS * n_head * padded_dim(c / n_head) / 4],
-            hidden: lines(n_inner),
-            own: (0..n_members).map(|_| own()).collect(),
-        }
-    }
-
-    /// How many members there is room for.
-    pub fn n_members(&self) -> usize {
-        self.own.len()
-    }
 }
 
 /// A pass under way, seen alike by every member of the team.

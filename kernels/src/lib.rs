@@ -5,7 +5,7 @@
 //! ```
 //!
 //! In reading order: [`layout`] (where each tensor lies), [`format`](mod@format) (what its bytes mean), [`pack`] (how they get there),
-//! [`activations`] and [`product`] (y = W x), [`norm`], [`cache`] (keys and values), [`forward`] (one pass),
+//! [`activations`] and [`product`] (y = W x), [`norm`], [`cache`] (keys and values), [`scratch`] and [`forward`] (one pass),
 //! [`team`] (several threads), [`model`] (all of it for a caller), [`noise`] (weights for benches), `module` (the same as a WebAssembly module).
 
 #![no_std]
@@ -24,6 +24,7 @@ pub mod noise;
 pub mod norm;
 pub mod pack;
 pub mod product;
+pub mod scratch;
 pub mod simd;
 pub mod team;
 

@@ -8,8 +8,9 @@ use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 
 use crate::cache::Cache;
 use crate::format::Dtype;
-use crate::forward::{MAX_TOKENS, Pass, Rows, Scratch};
+use crate::forward::{MAX_TOKENS, Pass, Rows};
 use crate::layout::{Dims, GROUP, Layout};
+use crate::scratch::Scratch;
 use crate::team::{Barrier, Platform};
 
 /// A cache line, for the sake of the image's alignment.

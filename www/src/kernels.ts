@@ -7,7 +7,7 @@ import { relaxedSimd } from "wasm-feature-detect";
 import { breathe } from "./breathe.js";
 import type { ToThread } from "./kernel-thread.js";
 
-/** What the module exports (kernels/src/module.rs). */
+/** What the module exports (kernels/src/module). */
 interface Exports {
   create(...numbers: number[]): number;
   image(): number;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use gpt2_kernels::cache::Cache;
-use gpt2_kernels::forward::Scratch;
+use gpt2_kernels::scratch::Scratch;
 use gpt2_kernels::{Dtype, Model};
 
 use super::super::{Output, Rows};

@@ -2,6 +2,16 @@
 //!
 //! Only the leader calls these functions, but for [`member`], in which each further thread spends its life.
 
+#[cfg(not(feature = "threads"))]
+#[path = "alone.rs"]
+mod team;
+#[cfg(feature = "threads")]
+#[path = "threads.rs"]
+mod team;
+
+mod clock;
+mod profile;
+
 use alloc::vec;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout as Block};
@@ -9,9 +19,10 @@ use core::cell::UnsafeCell;
 
 use crate::cache::Cache;
 use crate::format::Dtype;
-use crate::forward::{Pass, Rows, Scratch};
+use crate::forward::{Pass, Rows};
 use crate::layout::{Activation, Dims};
 use crate::model::{Forward, Model, Output};
+use crate::scratch::Scratch;
 
 /// What the module holds.
 #[derive(Default)]
@@ -250,221 +261,5 @@ extern "C" fn sweep() -> i32 {
 extern "C" fn fill(seed: u32) {
     if let Some(model) = &mut state().model {
         crate::noise::fill(model, seed.into());
-    }
-}
-
-/// When the leader is to pause.
-mod clock {
-    use core::cell::UnsafeCell;
-
-    use super::LeaderOnly;
-
-    #[link(wasm_import_module = "env")]
-    unsafe extern "C" {
-        /// `performance.now()`, safe as it takes and touches nothing
-        pub safe fn now() -> f64;
-    }
-
-    static DEADLINE_MS: LeaderOnly<f64> = LeaderOnly(UnsafeCell::new(0.0));
-
-    pub fn set_deadline(budget_ms: f64) {
-        // SAFETY: the leader alone calls this and what follows
-        unsafe { *DEADLINE_MS.0.get() = now() + budget_ms }
-    }
-
-    pub fn is_late() -> bool {
-        // SAFETY: as above
-        now() >= unsafe { *DEADLINE_MS.0.get() }
-    }
-}
-
-/// Where the leader's time goes, when somebody asks: one look at a flag after each op otherwise.
-mod profile {
-    use core::cell::UnsafeCell;
-
-    use super::LeaderOnly;
-    use super::clock::now;
-    use crate::forward::Op;
-
-    struct Profile {
-        is_on: bool,
-        last_ms: f64,
-        /// By [`Op`].
-        op_ms: [f64; Op::ALL.len()],
-    }
-
-    static PROFILE: LeaderOnly<Profile> =
-        LeaderOnly(UnsafeCell::new(Profile { is_on: false, last_ms: 0.0, op_ms: [0.0; Op::ALL.len()] }));
-
-    fn profile() -> &'static mut Profile {
-        // SAFETY: the leader alone calls what follows, and none of it calls another part of it meanwhile
-        unsafe { &mut *PROFILE.0.get() }
-    }
-
-    /// A pass begins.
-    pub fn begin() {
-        let profile = profile();
-        if profile.is_on {
-            profile.last_ms = now();
-        }
-    }
-
-    /// The time since the op before belongs to this one.
-    pub fn done(op: Op) {
-        let profile = profile();
-        if profile.is_on {
-            let now_ms = now();
-            profile.op_ms[op as usize] += now_ms - profile.last_ms;
-            profile.last_ms = now_ms;
-        }
-    }
-
-    /// Begins a profile, or ends it.
-    #[unsafe(no_mangle)]
-    extern "C" fn set_profile(is_on: u32) {
-        let profile = profile();
-        profile.is_on = is_on != 0;
-        if profile.is_on {
-            profile.op_ms = [0.0; Op::ALL.len()];
-        }
-    }
-
-    /// Where the milliseconds of each op lie, summed over layers and passes: f64, in the order of [`Op`].
-    #[unsafe(no_mangle)]
-    extern "C" fn op_ms() -> *const f64 {
-        profile().op_ms.as_ptr()
-    }
-}
-
-#[cfg(not(feature = "threads"))]
-mod team {
-    use core::sync::atomic::AtomicU32;
-
-    use super::{Pass, clock, profile};
-    use crate::forward::Op;
-    use crate::team::Platform;
-
-    /// Nobody to wait for.
-    enum Alone {}
-
-    impl Platform for Alone {
-        fn sleep(_: &AtomicU32, _: u32) {}
-        fn wake(_: &AtomicU32) {}
-        fn done(op: Op) {
-            profile::done(op);
-        }
-        fn should_pause() -> bool {
-            clock::is_late()
-        }
-    }
-
-    pub fn run(pass: &Pass) {
-        profile::begin();
-        pass.run::<Alone>(0);
-    }
-}
-
-#[cfg(feature = "threads")]
-mod team {
-    use core::sync::atomic::Ordering::SeqCst;
-    use core::sync::atomic::{AtomicPtr, AtomicU32};
-
-    use alloc::boxed::Box;
-
-    use super::{Pass, clock, profile, state, vec};
-    use crate::forward::Op;
-    use crate::team::{Platform, wait_while};
-
-    #[link(wasm_import_module = "env")]
-    unsafe extern "C" {
-        /// `Atomics.wait`
-        fn sleep(word: *const u32, expected: u32);
-        /// `Atomics.notify`
-        fn wake(word: *const u32);
-    }
-
-    struct Browser;
-
-    impl Platform for Browser {
-        fn sleep(word: &AtomicU32, expected: u32) {
-            // SAFETY: the word lies in the shared memory that the import works on
-            unsafe { sleep(word.as_ptr(), expected) }
-        }
-        fn wake(word: &AtomicU32) {
-            // SAFETY: as above
-            unsafe { wake(word.as_ptr()) }
-        }
-        fn done(op: Op) {
-            profile::done(op);
-        }
-        fn should_pause() -> bool {
-            clock::is_late()
-        }
-    }
-
-    /// Counts the passes; a member that sees it change finds its work in [`PASS`].
-    static EPOCH: AtomicU32 = AtomicU32::new(0);
-    static SLEEPING: AtomicU32 = AtomicU32::new(0);
-    static PASS: AtomicPtr<Pass> = AtomicPtr::new(core::ptr::null_mut());
-    /// Members of the team in the pass under way.
-    static N_MEMBERS: AtomicU32 = AtomicU32::new(1);
-    /// Members that are done with the pass and will not look at it again.
-    static N_DONE: AtomicU32 = AtomicU32::new(0);
-
-    /// Has every member run the pass, the leader being number 0.
-    pub fn run(pass: &Pass) {
-        profile::begin();
-        let n_members = pass.n_members() as u32;
-        N_MEMBERS.store(n_members, SeqCst);
-        N_DONE.store(0, SeqCst);
-        PASS.store(core::ptr::from_ref(pass).cast_mut().cast(), SeqCst);
-        EPOCH.fetch_add(1, SeqCst);
-        if n_members > 1 && SLEEPING.load(SeqCst) > 0 {
-            Browser::wake(&EPOCH);
-        }
-        pass.run::<Browser>(0);
-        while N_DONE.load(SeqCst) < n_members - 1 {
-            core::hint::spin_loop();
-        }
-    }
-
-    /// The life of member `index`, from 1 on: it never returns. `epoch`: what [`epoch`] said when it was made.
-    #[unsafe(no_mangle)]
-    extern "C" fn member(index: usize, epoch: u32) {
-        let mut seen = epoch;
-        loop {
-            wait_while::<Browser>(&EPOCH, seen, &SLEEPING);
-            seen = EPOCH.load(SeqCst);
-            if index < N_MEMBERS.load(SeqCst) as usize {
-                // SAFETY: the leader keeps the pass until every member of the team is done with it
-                unsafe { &*PASS.load(SeqCst) }.run::<Browser>(index);
-                N_DONE.fetch_add(1, SeqCst);
-            }
-        }
-    }
-
-    /// How many passes there have been.
-    #[unsafe(no_mangle)]
-    extern "C" fn epoch() -> u32 {
-        EPOCH.load(SeqCst)
-    }
-
-    /// From the next pass on, a team of this size.
-    #[unsafe(no_mangle)]
-    extern "C" fn set_members(n_members: usize) {
-        let state = state();
-        state.scratch = state.model.as_ref().map(|m| m.scratch(n_members));
-    }
-
-    /// Bytes of a member's stack: what a pass needs is some kilobytes.
-    const STACK_BYTES: usize = 128 << 10;
-
-    /// A new member's stack, for as long as the module lives. → its top
-    #[unsafe(no_mangle)]
-    extern "C" fn member_stack() -> *mut u8 {
-        let stack = Box::leak(vec![0_u64; STACK_BYTES / 8].into_boxed_slice());
-        // SAFETY: one past the end of the allocation; a multiple of 16 as the stack pointer must be
-        let top = unsafe { stack.as_mut_ptr().cast::<u8>().add(STACK_BYTES) };
-        top.map_addr(|a| a & !15)
     }
 }

@@ -222,7 +222,6 @@ function countSoon(): void {
 /** A model is ready to write. */
 export function attach(loaded: Generator): void {
   generator = loaded;
-  byId("max_new_tokens", HTMLInputElement).max = String(Math.max(1024, loaded.info.context_window));
   showButtons();
   countSoon();
 }

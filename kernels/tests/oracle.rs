@@ -146,16 +146,16 @@ fn products_equal_the_oracle_on_the_unpacked_weights() {
 #[test]
 fn integer_sums_do_not_overflow_at_their_worst() {
     for k in [768, 3072, 6400, 16384] {
-        let layout = Layout::new(&dims(k, 1, 4), Dtype::Q8).expect("a layout");
+        let layout = Layout::new(&dims(4, 1, k), Dtype::Q8).expect("a layout");
         let mut image = vec![0; layout.n_bytes];
         let mut packer = Packer::new(layout.clone());
-        assert!(packer.begin("h.0.mlp.c_fc.weight").expect("room"));
+        assert!(packer.begin("h.0.mlp.c_proj.weight").expect("room"));
         packer.values(&vec![1.0; k * 4], &mut write_into(&mut image));
         packer.end(&mut write_into(&mut image));
         for n_tokens in [1, 2] {
             let mut x = Activations::new(n_tokens, k);
             (0..n_tokens).for_each(|t| x.set(t, Dtype::Q8, |into| into[..k].fill(-3.0)));
-            let weights = Weights::new(&layout.blocks[0].c_fc, &image);
+            let weights = Weights::new(&layout.blocks[0].mlp_c_proj, &image);
             product(&weights, &x, &mut Widened::default(), 0..1, |_, _, y| {
                 let expected = -3.0 * k as f32;
                 assert!(y.lanes().iter().all(|y| (y / expected - 1.0).abs() < 1e-4), "{k}: {:?}", y.lanes());

@@ -41,7 +41,7 @@ fn main() {
     println!("copy: {bandwidth:.0} GB/s (bytes read and written)");
     for dtype in dtypes {
         let packed = Packed::random(config.clone(), dtype);
-        let features = wgpu::Features::TIMESTAMP_QUERY;
+        let features = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
         let Some(device) = harness::device_that(wgpu::Limits::default(), features) else { return };
         let begin = Instant::now();
         let loader = packed.loader(device);

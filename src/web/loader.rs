@@ -11,7 +11,6 @@ use super::model::Model;
 use super::pipelines::compile_ahead;
 use super::{JsResult, now_ms, to_js};
 use crate::device::{self, AdapterInfo, Chosen, Opened, Request};
-use crate::engine::gpu::Tuning;
 use crate::engine::{Any, Cpu, gpu};
 use crate::error::{Error, Result};
 use crate::gpt2::Config;
@@ -189,7 +188,11 @@ impl Loader {
     pub fn compiling(&self, tuning: Option<String>) -> JsResult<Option<Compiling>> {
         let target = self.target.as_ref().ok_or_else(no_device)?;
         let Verdict::Awaited(trial) = &target.verdict else { return Ok(None) };
-        match tuning.as_deref().and_then(Tuning::from_json) {
+        let remembered = match (&target.image, &tuning) {
+            (Image::Gpu(loader), Some(json)) => loader.remembered(json),
+            _ => None,
+        };
+        match remembered {
             Some(tuning) => trial.set_tuning(How::Known(tuning)),
             None if target.tuning_key.is_some() => trial.set_tuning(How::Measured(now_ms)),
             None => {}

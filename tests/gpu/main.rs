@@ -2,6 +2,7 @@
 
 mod ahead;
 mod exact;
+mod halves;
 mod harness;
 mod load;
 #[path = "../common/models.rs"]

@@ -71,7 +71,7 @@ fn every_split_of_the_keys_computes_the_same() {
 fn a_search_ends_with_something_valid_and_leaves_the_weights_alone() {
     let config = config(r#""n_embd":96,"n_head":3,"n_layer":3,"vocab_size":200,"n_positions":600"#);
     let packed = Packed::random(config, Dtype::Fp16);
-    for features in [wgpu::Features::TIMESTAMP_QUERY, wgpu::Features::empty()] {
+    for features in [wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16, wgpu::Features::empty()] {
         let Some(device) = device_that(wgpu::Limits::default(), features) else { return };
         let has_timestamps = device.0.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let loader = packed.loader(device);

@@ -1,6 +1,7 @@
 /** From a model's files to a model in memory, each byte passing through once. Runs in the worker. */
 
 import { abortError, makeError } from "./errors.js";
+import { askForFeatures, giveUpFeatures } from "./gpu-features.js";
 import { openHub, readBytes, readText, type Hub, type OpenFile } from "./hub.js";
 import type { Fetch } from "./http.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
@@ -8,7 +9,6 @@ import { Progress } from "./progress.js";
 import { release } from "./release.js";
 import { cacheKey } from "./source.js";
 import { findTuning, keepTuning } from "./store.js";
-import { askForSubgroups, giveUpSubgroups } from "./subgroups.js";
 import type { ProgressEvent } from "./types.js";
 import { Kernels } from "./kernels.js";
 import init, { destroyGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../wasm/gpt2_web.js";
@@ -57,7 +57,7 @@ export async function load(request: LoadRequest): Promise<Loaded> {
       // a GPU shows what it is worth while the weights arrive already; what has come is kept, if it may be
       let reason = error as Error & { code?: string };
       const has_failed = () => GPU_FAILURES.has(reason.code ?? "");
-      if (has_failed() && giveUpSubgroups()) {
+      if (has_failed() && giveUpFeatures()) {
         destroyGpu();
         const again = await on(options.device).catch((error: unknown) => void (reason = error as typeof reason));
         if (again) return again;
@@ -97,7 +97,7 @@ export async function reload(lost: Loaded, reason: Error, request: LoadRequest):
   return loaded;
 }
 
-/** Codes of errors after which another device is tried: the GPU without subgroups, then, for `auto`, the CPU. */
+/** Codes of errors after which another device is tried: the GPU without what not all have, then, for `auto`, the CPU. */
 const GPU_FAILURES: ReadonlySet<string> = new Set(["webgpu_not_available", "device_lost", "invalid_logits"]);
 
 async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], progress: Progress): Promise<Loaded> {
@@ -123,7 +123,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], pro
     checkAbort();
     progress.phase("self-test");
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
-    if (adapter !== undefined) askForSubgroups();
+    if (adapter !== undefined) askForFeatures();
     const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
     checkAbort();
     const tuning_key = options.cache ? loader.tuningKey() : undefined;

@@ -11,10 +11,11 @@ let n_first, first_text;
 
 /**
  * Runs in the worker before the package does: counts calls, and keeps the device to destroy it. `broken`: a pipeline of
- * this label does not compile; `vendor`: the adapter says that it is this one's; `without_subgroups`: it has none.
+ * this label does not compile; `vendor`: the adapter says that it is this one's; `without_subgroups`: it has none;
+ * `claims_f16`: it says that it has `shader-f16`, and compiles nothing that uses it.
  */
-function watch({ broken, vendor, without_subgroups }) {
-  const counts = { read_bytes: 0 };
+function watch({ broken, vendor, without_subgroups, claims_f16 }) {
+  const counts = { read_bytes: 0, with_subgroups: 0, with_f16: 0 };
   let device;
   const devices = new Set();
   let submits_left = 0;
@@ -30,10 +31,21 @@ function watch({ broken, vendor, without_subgroups }) {
   };
   wrap(GPU, "requestAdapter", (call) => (is_gone ? Promise.resolve(null) : call()));
   if (without_subgroups) GPUSupportedFeatures.prototype.has = () => false;
-  counts.with_subgroups = 0;
-  wrap(GPUAdapter, "requestDevice", async (call, [descriptor]) => {
+  const without_f16 = new WeakSet();
+  if (claims_f16) {
+    const { has } = GPUSupportedFeatures.prototype;
+    GPUSupportedFeatures.prototype.has = function (name) {
+      return name === "shader-f16" ? !without_f16.has(this) : has.call(this, name);
+    };
+  }
+  wrap(GPUAdapter, "requestDevice", async (call, given) => {
+    const { requiredFeatures } = given[0];
+    const has_f16 = requiredFeatures.includes("shader-f16");
+    if (claims_f16) given[0] = { ...given[0], requiredFeatures: requiredFeatures.filter((name) => name !== "shader-f16") };
     device = await call();
-    counts.with_subgroups += descriptor.requiredFeatures.includes("subgroups") ? 1 : 0;
+    counts.with_subgroups += requiredFeatures.includes("subgroups") ? 1 : 0;
+    counts.with_f16 += has_f16 ? 1 : 0;
+    if (!has_f16) without_f16.add(device.features);
     devices.add(device);
     return device;
   });
@@ -128,24 +140,25 @@ test("pipelines are compiled in the background, beside the download, and told of
   assert.ok(n_first > percents.length - 1, `${n_first} pipelines, ${percents.length - 1} of them told of`);
 });
 
-/** What is remembered of GPUs; `replace` puts something else there. */
-const remembered = (replace) =>
-  page.evaluate(async (replace) => {
+/** What is remembered of GPUs; `replace` puts something else there, in the i-th place. */
+const remembered = (replace, i = 0) =>
+  page.evaluate(async ([replace, i]) => {
     const db = await new Promise((resolve) => (indexedDB.open("gpt2-web").onsuccess = (e) => resolve(e.target.result)));
     const store = db.transaction("tunings", "readwrite").objectStore("tunings");
     const all = (request) => new Promise((resolve) => (request.onsuccess = () => resolve(request.result)));
     const [keys, values] = [await all(store.getAllKeys()), await all(store.getAll())];
-    if (replace !== undefined) await all(store.put(replace, keys[0]));
+    if (replace !== undefined) await all(store.put(replace, keys[i]));
     db.close();
     return { keys, values };
-  }, replace);
+  }, [replace, i]);
 
 test("what was measured on a GPU is remembered", async () => {
   const { keys, values } = await remembered();
   assert.equal(keys.length, 1);
-  assert.match(keys[0], /^acme v1 fp16 C160 inner\d+ H\d+ L4$/);
+  assert.match(keys[0], /^acme v2 fp16 C160 inner\d+ H\d+ L4$/);
   console.log(`${keys[0]}: ${values[0]}`);
-  assert.deepEqual(Object.keys(JSON.parse(values[0])), ["thread_chunks", "matvec_threads", "tile", "split_keys"]);
+  assert.deepEqual(Object.keys(JSON.parse(values[0])), ["thread_chunks", "matvec_threads", "tile", "tile_f16", "split_keys"]);
+  assert.equal(JSON.parse(values[0]).tile_f16, false, "SwiftShader has no shader-f16");
 });
 
 test("a token is one submit of few dispatches, creates nothing and reads back little", { timeout: 300_000 }, async () => {
@@ -290,4 +303,26 @@ test("dispose destroys every device, then ends the worker", { timeout: 300_000 }
   assert.equal(text, first_text, "with subgroups and without");
   const again = await remembered();
   assert.deepEqual(Object.keys(JSON.parse(again.values[0])), Object.keys(JSON.parse(values[0])), "what nobody measured is not believed");
+});
+
+test("a GPU whose halves do not compile goes on without them", { timeout: 300_000 }, async () => {
+  const load = () =>
+    page.evaluate(async ({ prompt, options }) => {
+      const generator = await gpt2.createGenerator("demo", { device: "webgpu", worker: watched({ vendor: "boast", claims_f16: true }) });
+      const { text } = await generator.complete(prompt, options);
+      const { requestDevice, with_f16 } = await tell({});
+      const { device, warnings } = generator.info;
+      await generator.dispose();
+      return { text, requestDevice, with_f16, device, warnings };
+    }, { prompt: PROMPT, options: { ...GREEDY, max_new_tokens: 6 } });
+  const expected = { text: first_text, with_f16: 1, device: "webgpu", warnings: [] };
+  // measured: it is not chosen, and costs nothing else
+  assert.deepEqual(await load(), { ...expected, requestDevice: 1 });
+  const { keys, values } = await remembered();
+  assert.deepEqual(keys.map((key) => key.split(" ")[0]), ["acme", "boast"]);
+  assert.equal(JSON.parse(values[1]).tile_f16, false);
+  // remembered, of a driver that could once: the device is opened again without, and measured
+  await remembered(JSON.stringify({ ...JSON.parse(values[1]), tile_f16: true }), 1);
+  assert.deepEqual(await load(), { ...expected, requestDevice: 2 });
+  assert.equal(JSON.parse((await remembered()).values[1]).tile_f16, false);
 });

@@ -47,6 +47,8 @@ pub(super) struct Context {
     pub queue: Queue,
     /// Whether shaders may use subgroups.
     pub has_subgroups: bool,
+    /// Whether shaders may use halves.
+    pub has_f16: bool,
     /// The first thing that went wrong; nothing computed after it can be trusted.
     failure: Arc<Mutex<Option<Error>>>,
     counters: Cell<Counters>,
@@ -77,6 +79,7 @@ impl Context {
         });
         Rc::new(Self {
             has_subgroups: has_subgroups(&device),
+            has_f16: device.features().contains(wgpu::Features::SHADER_F16),
             device,
             queue,
             failure,

@@ -114,6 +114,8 @@ pub(super) fn cache_layout(context: &Context) -> BindGroupLayout {
 /// A kernel being put together.
 pub(super) struct Kernel<'a> {
     label: &'a str,
+    /// Directives, which come before all else.
+    enabled: String,
     constants: String,
     declarations: String,
     body: String,
@@ -125,12 +127,19 @@ impl<'a> Kernel<'a> {
     pub fn new(label: &'a str) -> Self {
         Self {
             label,
+            enabled: String::new(),
             constants: String::new(),
             declarations: String::new(),
             body: String::new(),
             bindings: Vec::new(),
             uses_cache: false,
         }
+    }
+
+    /// Lets the text use an extension of WGSL; its feature is the caller's business.
+    pub fn enable(mut self, extension: &str) -> Self {
+        _ = writeln!(self.enabled, "enable {extension};");
+        self
     }
 
     /// `const NAME: u32`
@@ -229,7 +238,7 @@ impl<'a> Kernel<'a> {
     /// [`Error::WebGpuNotAvailable`] if the device binds fewer storage buffers at once. What the device itself does not
     /// like it says in an error scope.
     pub fn build(self, pipelines: &Pipelines, grid: [Extent; 2]) -> Result<Step> {
-        let Self { label, constants, declarations, body, bindings, uses_cache } = self;
+        let Self { label, enabled, constants, declarations, body, bindings, uses_cache } = self;
         let context = &*pipelines.context;
         let n_storage = bindings.iter().filter(|b| b.0 != Access::Uniform).count() + usize::from(uses_cache);
         let max_storage = context.device.limits().max_storage_buffers_per_shader_stage;
@@ -238,7 +247,7 @@ impl<'a> Kernel<'a> {
                 format!("`{label}` reads {n_storage} buffers and this GPU binds at most {max_storage} at once");
             return Err(Error::WebGpuNotAvailable(message));
         }
-        let text = constants + &declarations + &body;
+        let text = enabled + &constants + &declarations + &body;
         let layout_entries = || bindings.iter().zip(0..).map(|((access, _), i)| access.layout_entry(i)).collect();
         let program = pipelines.program(label, text, layout_entries, uses_cache);
         let entries: Vec<BindGroupEntry> = bindings

@@ -103,6 +103,16 @@ impl Loader {
         format!("v{} {dtype} C{n_embd} inner{n_inner} H{n_head} L{n_layer}", tuning::VERSION)
     }
 
+    /// Reads a tuning that was remembered. `None` for anything that this device cannot run this model with: others can
+    /// write there, and a browser may offer less of the same adapter than it once did.
+    pub fn remembered(&self, json: &str) -> Option<Tuning> {
+        Tuning::from_json(json).filter(|tuning| self.can_use(tuning))
+    }
+
+    fn can_use(&self, tuning: &Tuning) -> bool {
+        tuning.fits(self.image.layout.dtype, self.context.has_f16)
+    }
+
     /// Measures how work is best spread on this device, for a fraction of a second and what compiling a dozen pipelines
     /// takes. `clock`: milliseconds from any origin, for a device without timestamps. What has been written of the
     /// weights stays as it is.
@@ -124,13 +134,13 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say;
-    /// [`Error::InvalidState`] for sizes that nobody has tested.
+    /// [`Error::InvalidState`] for sizes that nobody has tested, or halves where there are none.
     pub async fn prepare(&self, tuning: Tuning) -> Result<()> {
         if self.model.get().is_some() {
             return Ok(());
         }
-        if !tuning.is_valid() {
-            return Err(Error::InvalidState(format!("a tuning that does not exist: {tuning:?}")));
+        if !self.can_use(&tuning) {
+            return Err(Error::InvalidState(format!("a tuning that does not exist here: {tuning:?}")));
         }
         let Self { config, context, image, pipelines, .. } = self;
         let make = || Model::new(config, image, context, pipelines, tuning);

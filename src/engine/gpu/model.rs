@@ -226,6 +226,10 @@ impl<'a> Maker<'a> {
             .constant("TOKENS4", tokens / 4)
             .constant("GROUPS", rows / 4)
             .read("input", "vec4<f32>", input.as_entire_buffer_binding());
+        let kernel = match self.tuning.tile_f16 {
+            true => kernel.enable("f16").source(include_str!("wgsl/tile_f16.wgsl")),
+            false => kernel.source(include_str!("wgsl/tile_f32.wgsl")),
+        };
         self.finish(kernel, finish)
             .params(&self.s.params)
             .source(include_str!("wgsl/matmul.wgsl"))

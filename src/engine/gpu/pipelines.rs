@@ -196,6 +196,12 @@ impl Pipelines {
         Ok(true)
     }
 
+    /// Leaves what is not compiled to whoever records it.
+    pub fn forget(&self) {
+        self.waiting.borrow_mut().clear();
+        self.under_way.borrow_mut().clear();
+    }
+
     /// Compiles all that is left.
     ///
     /// # Errors

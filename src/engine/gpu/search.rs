@@ -11,7 +11,7 @@ use super::params::Params;
 use super::timer::Timer;
 use super::tuning::{MATVEC_THREADS, SPLIT_KEYS, THREAD_CHUNKS, TILES, Tuning};
 use super::{Cache, Choose};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What all measurements together may take of the device, milliseconds; what is not measured by then stays as it was.
 const MAX_MS: f64 = 300.0;
@@ -54,6 +54,18 @@ impl<'a> Search<'a> {
         best = self.best_of(threads, Self::matvec).await?;
         let tiles = TILES.iter().map(|&tile| Tuning { tile, ..best }).collect();
         best = self.best_of(tiles, Self::matmul).await?;
+        let halves = Tuning { tile_f16: true, ..best };
+        if halves.fits(self.maker.image.layout.dtype, self.context.has_f16) {
+            best = match self.best_of(vec![best, halves], Self::matmul).await {
+                Ok(found) => found,
+                Err(lost @ Error::DeviceLost(_)) => return Err(lost),
+                // a driver that promises halves and does not compile them: what else was measured still holds
+                Err(_) => {
+                    self.maker.pipelines.forget();
+                    best
+                }
+            };
+        }
 
         let n_keys = N_KEYS.min(self.maker.config.n_positions);
         let n_layer = cache_shape.n_layer.min(MAX_CACHE_LAYERS);
@@ -92,6 +104,9 @@ impl<'a> Search<'a> {
     async fn best_of(&mut self, candidates: Vec<Tuning>, make: fn(&Maker) -> Result<Candidate>) -> Result<Tuning> {
         let mut times = Vec::new();
         for tuning in candidates {
+            if tuning.tile_f16 && self.is_over() {
+                break; // what is made is compiled sooner or later, and this may not compile
+            }
             self.maker.tuning = tuning;
             let (steps, n_new) = make(&self.maker)?;
             let params = Params { n_past: 0, n_new, split_keys: tuning.split_keys, choose: Choose::default() };
@@ -100,9 +115,13 @@ impl<'a> Search<'a> {
         Ok(fastest(&times))
     }
 
+    fn is_over(&self) -> bool {
+        self.spent_ms > MAX_MS
+    }
+
     /// → milliseconds of a round of these steps; `None` if the time for measuring is used up
     async fn time(&mut self, steps: &[Step], params: &Params, cache: Option<&GpuCache>) -> Result<Option<f64>> {
-        if self.spent_ms > MAX_MS {
+        if self.is_over() {
             return Ok(None);
         }
         self.maker.pipelines.compile().await?;

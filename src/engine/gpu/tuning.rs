@@ -1,12 +1,13 @@
 //! How work is spread over threads: what no rule knows beforehand, and a short measurement does.
 
+use gpt2_kernels::Dtype;
 use gpt2_kernels::layout::{GROUP, Matrix};
 use serde::{Deserialize, Serialize};
 
 use super::model::MAX_THREADS;
 
 /// Changes whenever other things are measured: what was remembered under another version says nothing.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Sizes that kernels are compiled for. Whatever they are, the numbers that come out are right; the last digits of sums may
 /// differ.
@@ -20,6 +21,9 @@ pub struct Tuning {
     pub matvec_threads: usize,
     /// Tokens by rows that a workgroup of a matrix product computes.
     pub tile: [usize; 2],
+    /// Whether it holds its tile of the weights as halves, which takes less of a workgroup's memory and loses nothing. Only
+    /// for a device with `shader-f16`, and not for fp32.
+    pub tile_f16: bool,
     /// The fewest keys that a decoding attention makes a piece of their own.
     pub split_keys: usize,
 }
@@ -27,7 +31,8 @@ pub struct Tuning {
 /// What is tried; the first of each is what an adapter gets that nobody has measured.
 pub(super) const THREAD_CHUNKS: [usize; 3] = [8, 4, 16];
 pub(super) const MATVEC_THREADS: [usize; 3] = [MAX_THREADS, 128, 64];
-/// A tile takes 128 bytes of a workgroup's 16 KiB for each token and each row, and a thread for each 4 by 4 of it.
+/// A tile takes 128 bytes of a workgroup's 16 KiB for each token and each row (64 for a row of halves), and a thread for
+/// each 4 by 4 of it.
 pub(super) const TILES: [[usize; 2]; 4] = [[32, 64], [64, 64], [32, 32], [16, 64]];
 pub(super) const SPLIT_KEYS: [usize; 3] = [64, 32, 128];
 
@@ -37,6 +42,7 @@ impl Default for Tuning {
             thread_chunks: THREAD_CHUNKS[0],
             matvec_threads: MATVEC_THREADS[0],
             tile: TILES[0],
+            tile_f16: false,
             split_keys: SPLIT_KEYS[0],
         }
     }
@@ -50,9 +56,9 @@ impl Tuning {
 
     /// As a text to be remembered.
     pub fn to_json(&self) -> String {
-        let Self { thread_chunks, matvec_threads, tile: [tokens, rows], split_keys } = self;
+        let Self { thread_chunks, matvec_threads, tile: [tokens, rows], tile_f16, split_keys } = self;
         format!(
-            r#"{{"thread_chunks":{thread_chunks},"matvec_threads":{matvec_threads},"tile":[{tokens},{rows}],"split_keys":{split_keys}}}"#
+            r#"{{"thread_chunks":{thread_chunks},"matvec_threads":{matvec_threads},"tile":[{tokens},{rows}],"tile_f16":{tile_f16},"split_keys":{split_keys}}}"#
         )
     }
 
@@ -64,7 +70,12 @@ impl Tuning {
             && SPLIT_KEYS.contains(&self.split_keys)
     }
 
-    /// Every tuning that differs from the default in one thing.
+    /// Whether a device that has `shader-f16`, or has it not, can run a model of this format so.
+    pub fn fits(&self, dtype: Dtype, has_f16: bool) -> bool {
+        self.is_valid() && (!self.tile_f16 || (has_f16 && dtype != Dtype::Fp32))
+    }
+
+    /// Every tuning that differs from the default in one thing, and that any device can run.
     pub fn variants() -> Vec<Self> {
         let base = Self::default();
         let chunks = THREAD_CHUNKS[1..].iter().map(|&thread_chunks| Self { thread_chunks, ..base });
@@ -134,9 +145,24 @@ mod tests {
     }
 
     #[test]
+    fn halves_are_for_devices_that_have_them_and_never_for_fp32() {
+        for tile in TILES {
+            let halves = Tuning { tile, tile_f16: true, ..Default::default() };
+            for dtype in Dtype::ALL {
+                assert_eq!(halves.fits(dtype, true), dtype != Dtype::Fp32, "{dtype:?}");
+                assert!(!halves.fits(dtype, false));
+                assert!(Tuning { tile_f16: false, ..halves }.fits(dtype, false));
+            }
+            assert!(!Tuning { split_keys: 63, ..halves }.fits(Dtype::Q8, true));
+        }
+    }
+
+    #[test]
     fn only_what_was_tested_is_read_back() {
         for tuning in Tuning::variants() {
-            assert_eq!(Tuning::from_json(&tuning.to_json()), Some(tuning));
+            for tuning in [tuning, Tuning { tile_f16: true, ..tuning }] {
+                assert_eq!(Tuning::from_json(&tuning.to_json()), Some(tuning));
+            }
         }
         let good = Tuning::default().to_json();
         for bad in [
@@ -146,6 +172,8 @@ mod tests {
             good.replace("256", "1024"),
             good.replace("256", "-1"),
             good.replace('}', r#","more":1}"#),
+            good.replace("false", "1"),
+            good.replace(r#""tile_f16":false,"#, ""),
             good[..good.len() - 2].to_string(),
         ] {
             assert_eq!(Tuning::from_json(&bad), None, "{bad}");

@@ -2,9 +2,10 @@
 //
 // A workgroup of TOKENS4 · GROUPS threads computes 4 TOKENS4 tokens by 4 GROUPS rows, a thread 4 by 4, going along k 32
 // columns at a time. Both tiles lie in fast memory with k outermost, so that a vec4 is 4 tokens or the 4 rows of a group.
+// What they hold of weights is `Weights`; products and sums are f32, whatever that is.
 
 var<workgroup> x_tile: array<vec4<f32>, 32u * TOKENS4>;
-var<workgroup> w_tile: array<vec4<f32>, 32u * GROUPS>;
+var<workgroup> w_tile: array<Weights, 32u * GROUPS>;
 
 fn x_at(t: u32, k4: u32) -> vec4<f32> {
     if (t >= params.n_new) {
@@ -15,7 +16,11 @@ fn x_at(t: u32, k4: u32) -> vec4<f32> {
 
 fn w_at(group: u32, row: u32, k4: u32) -> vec4<f32> {
     let chunk = k4 / QUADS;
-    return quad(quants((group * STEPS + chunk) * 4u + row), k4 % QUADS) * block_scale(group, row, chunk);
+    let w = quad(quants((group * STEPS + chunk) * 4u + row), k4 % QUADS);
+    if (IS_SCALED_LATER) {
+        return w;
+    }
+    return w * block_scale(group, row, chunk);
 }
 
 @compute @workgroup_size(WG)
@@ -25,6 +30,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
     let mine_group = i % GROUPS;
     let mine_token4 = i / GROUPS;
     var sums: array<vec4<f32>, 4>; // of 4 tokens: the 4 rows
+    var scaled: array<vec4<f32>, 4>; // those of the blocks so far
     for (var k0 = 0u; k0 < K4; k0 += 8u) {
         workgroupBarrier(); // the last tiles are still being read
         // j → group j % GROUPS, columns 4 (j / GROUPS)
@@ -34,7 +40,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
             let w = transpose(mat4x4<f32>(
                 w_at(group, 0u, k4), w_at(group, 1u, k4), w_at(group, 2u, k4), w_at(group, 3u, k4)));
             for (var c = 0u; c < 4u; c++) {
-                w_tile[(j / GROUPS * 4u + c) * GROUPS + j % GROUPS] = w[c];
+                w_tile[(j / GROUPS * 4u + c) * GROUPS + j % GROUPS] = Weights(w[c]);
             }
         }
         for (var j = i; j < TOKENS4 * 8u; j += WG) {
@@ -48,12 +54,26 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
         workgroupBarrier();
         for (var k = 0u; k < 32u; k++) {
             let x = x_tile[k * TOKENS4 + mine_token4];
-            let w = w_tile[k * GROUPS + mine_group];
+            let w = vec4<f32>(w_tile[k * GROUPS + mine_group]);
             sums[0] += x.x * w;
             sums[1] += x.y * w;
             sums[2] += x.z * w;
             sums[3] += x.w * w;
         }
+        if (IS_SCALED_LATER) {
+            let group = min(first_group + mine_group, N_GROUPS - 1u);
+            let block = k0 / 8u;
+            let scales = vec4<f32>(
+                block_scale(group, 0u, block), block_scale(group, 1u, block),
+                block_scale(group, 2u, block), block_scale(group, 3u, block));
+            for (var j = 0u; j < 4u; j++) {
+                scaled[j] += sums[j] * scales;
+                sums[j] = vec4<f32>(0.0);
+            }
+        }
+    }
+    if (IS_SCALED_LATER) {
+        sums = scaled;
     }
     for (var c = 0u; c < 4u; c++) {
         let r = (first_group + mine_group) * 4u + c;

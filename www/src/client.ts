@@ -31,7 +31,7 @@ interface Entry extends Listeners {
 }
 
 /** How long a worker has to return its GPU's memory; one that is in the middle of a long step would keep it waiting. */
-const DISPOSE_MS = 1000;
+const DISPOSE_MS = 2000;
 
 export class Client {
   #worker: Worker;

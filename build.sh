@@ -67,7 +67,7 @@ need_node() {
 own_sources() { # checkouts may share a target folder, and cargo compares times only: another's build must not pass for ours
   local mark="$CARGO_TARGET_DIR/checkout"
   [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return
-  find src tests kernels fuzz -name '*.rs' -exec touch {} +
+  find src tests kernels benches fuzz -name '*.rs' -exec touch {} +
   mkdir -p "$CARGO_TARGET_DIR"
   printf '%s\n' "$PWD" >"$mark"
 }

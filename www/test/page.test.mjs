@@ -49,7 +49,7 @@ test("the demo model is ready at once and says what it runs on", async () => {
 
 test("typing a prompt streams text, piece by piece", async () => {
   await page.fill("#prompt", "The old king");
-  await page.fill("#max_new_tokens", "60");
+  await page.fill("#max_new_tokens", "240"); // some frames' worth: the page shows what came once a frame
   await page.evaluate(() => {
     window.pieces = [];
     new MutationObserver(() => window.pieces.push(document.querySelector("#completion").textContent)).observe(document.querySelector("#completion"), { childList: true, characterData: true, subtree: true });

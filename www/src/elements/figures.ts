@@ -52,7 +52,7 @@ const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
   verify: "Checking the download",
   convert: "Preparing the weights",
   upload: "Copying to the GPU",
-  compile: "Preparing the GPU’s programs",
+  compile: "Compiling the programs", // WebAssembly, and the GPU’s where it is to run there
   "self-test": "Testing against known answers",
 };
 

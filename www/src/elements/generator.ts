@@ -4,6 +4,7 @@ import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { explain, isAbort, isDeviceLost } from "./explain.js";
 import { countText, progressText, promptText } from "./figures.js";
 import { buildView } from "./generator-view.js";
+import { GrowingText } from "./growing-text.js";
 import { acquire, discard, Lease, release } from "./shared.js";
 
 /** Where a `<gpt2-generator>` stands; also its `state` attribute, for style sheets. */
@@ -46,6 +47,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
   #controller = new AbortController();
   /** The run under way, and its end, which never rejects. */
   #stream: GenerationStream | null = null;
+  #growing: GrowingText | null = null;
   #running: Promise<unknown> = Promise.resolve();
   #begun = false;
 
@@ -111,6 +113,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
 
   /** What the model wrote last. */
   get text(): string {
+    this.#growing?.show();
     return this.#view.completion.textContent ?? "";
   }
 
@@ -199,12 +202,15 @@ export class Gpt2GeneratorElement extends HTMLElement {
   }
 
   async #follow(stream: GenerationStream, text: Text): Promise<void> {
-    const { output } = this.#view;
-    for await (const chunk of stream) {
-      const atEnd = output.scrollHeight - output.scrollTop - output.clientHeight < 8;
-      text.appendData(chunk.text);
-      if (atEnd) output.scrollTop = output.scrollHeight;
-      this.#tell("gpt2-chunk", chunk);
+    const growing = new GrowingText(text, this.#view.output);
+    this.#growing = growing;
+    try {
+      for await (const chunk of stream) {
+        growing.push(chunk.text);
+        this.#tell("gpt2-chunk", chunk);
+      }
+    } finally {
+      growing.show();
     }
   }
 

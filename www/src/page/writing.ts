@@ -1,6 +1,7 @@
 /** Prompt in, text out: generate, stop, continue, copy, clear. */
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../index.js";
 import { countText, durationText, promptText } from "../elements/figures.js";
+import { GrowingText } from "../elements/growing-text.js";
 import { isDeviceLost } from "../elements/explain.js";
 import { hideAlert, retry, showAlert, showError } from "./alert.js";
 import { announce, byId, pageState, setState, swapFocus } from "./dom.js";
@@ -82,25 +83,30 @@ function showResult(result: GenerationResult, options: GenerateOptions): void {
   announce(`Finished: ${written}, ${why(result, options)}.`);
 }
 
-/** Shows each piece as it comes. Keeps the end in view unless the reader has scrolled away from it. */
+/** Shows the pieces as they come, and how fast. */
 async function follow(pieces: GenerationStream, text: Text): Promise<void> {
   const began_ms = performance.now();
   let first_ms = 0;
+  let last_ms = 0;
   let n_tokens = 0;
-  for await (const chunk of pieces) {
-    const now_ms = performance.now();
-    // Text without a token is what was held back for a stop text; the rate counts tokens.
-    if (chunk.token_id !== null) n_tokens += 1;
-    if (first_ms === 0) {
-      first_ms = now_ms;
-      speed.dataset["first"] = `first token after ${durationText(first_ms - began_ms)}`;
-    }
-    const atEnd = output.scrollHeight - output.scrollTop - output.clientHeight < 8;
-    text.appendData(chunk.text);
-    if (atEnd) output.scrollTop = output.scrollHeight;
+  const growing = new GrowingText(text, output, () => {
     // The first token belongs to reading the prompt, so the rate counts from it on.
-    const rate = n_tokens > 1 ? `${(((n_tokens - 1) * 1000) / (now_ms - first_ms)).toFixed(1)} tokens/s · ` : "";
+    const rate = n_tokens > 1 ? `${(((n_tokens - 1) * 1000) / (last_ms - first_ms)).toFixed(1)} tokens/s · ` : "";
     speed.textContent = `${rate}${speed.dataset["first"] ?? ""}`;
+  });
+  try {
+    for await (const chunk of pieces) {
+      last_ms = performance.now();
+      // Text without a token is what was held back for a stop text; the rate counts tokens.
+      if (chunk.token_id !== null) n_tokens += 1;
+      if (first_ms === 0) {
+        first_ms = last_ms;
+        speed.dataset["first"] = `first token after ${durationText(first_ms - began_ms)}`;
+      }
+      growing.push(chunk.text);
+    }
+  } finally {
+    growing.show();
   }
 }
 

@@ -1,0 +1,34 @@
+/**
+ * Text that grows in a box that scrolls: shown once a frame, however often it grows. To lay it out for each token would take
+ * longer than a small model takes to write it, and the page would fall behind. Used by the page and by the elements.
+ */
+export class GrowingText {
+  readonly #text: Text;
+  readonly #box: HTMLElement;
+  readonly #onShown: () => void;
+  #pending = "";
+  #frame = 0;
+
+  /** Grows `text`, which lies in `box`; `onShown` is told of each frame in which it has. */
+  constructor(text: Text, box: HTMLElement, onShown = () => {}) {
+    [this.#text, this.#box, this.#onShown] = [text, box, onShown];
+  }
+
+  push(piece: string): void {
+    this.#pending += piece;
+    this.#frame ||= requestAnimationFrame(() => this.show());
+  }
+
+  /** Shows what has come now. Keeps the end in view unless the reader has scrolled away from it. */
+  show(): void {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    if (this.#pending === "") return;
+    const box = this.#box;
+    const is_at_end = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
+    this.#text.appendData(this.#pending);
+    this.#pending = "";
+    if (is_at_end) box.scrollTop = box.scrollHeight;
+    this.#onShown();
+  }
+}

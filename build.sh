@@ -116,8 +116,8 @@ build_wasm() {
   need_rust
   need_wasm_bindgen
   own_sources
-  say "compiling to WebAssembly (the first time takes some minutes)"
-  cargo build --locked --release --lib --target "$wasm_target"
+  say "compiling to WebAssembly (the first time takes a minute or two)"
+  cargo build --locked --release --lib --no-default-features --target "$wasm_target"
   local wasm="$CARGO_TARGET_DIR/$wasm_target/release/gpt2_web.wasm"
   if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
   # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web.rs
@@ -197,7 +197,8 @@ run_check() {
   cargo fmt --check --manifest-path fuzz/Cargo.toml
   say "cargo clippy"
   cargo clippy --locked --workspace --all-targets -- -D warnings
-  cargo clippy --locked --lib --test web --target "$wasm_target" -- -D warnings
+  cargo clippy --locked --lib --no-default-features --target "$wasm_target" -- -D warnings
+  cargo clippy --locked --test web --target "$wasm_target" -- -D warnings
   say "cargo doc"
   RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm

@@ -13,9 +13,9 @@ mod harness;
 use std::time::Instant;
 
 use gpt2_kernels::Dtype;
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Choose, Counters, Gpu, Input, Tuning};
 use gpt2_web::engine::{Cache, Engine, Rows};
-use gpt2_web::gpt2::Config;
 use harness::Packed;
 use pollster::block_on;
 

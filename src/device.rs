@@ -1,14 +1,13 @@
 //! WebGPU or CPU: the only place that chooses, and what it can say about the choice.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
-use burn::tensor::Device;
 use gpt2_kernels::Dtype;
 use serde::Deserialize;
 
+use crate::config::Config;
 use crate::engine::gpu::Loader;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 use crate::weights::packed::{layout, out_of_memory};
 
 /// What the caller asks for.
@@ -81,15 +80,34 @@ pub enum Place {
     Gpu,
 }
 
-/// A GPU that is open.
+/// A GPU that is open, and all that another runtime needs to run on it as well.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    /// The same for the reference; only of the first device, for Burn's runtime is set up once.
-    pub burn: Option<Device>,
-    /// For the GPU engine.
+    /// What found the adapter.
+    pub instance: wgpu::Instance,
+    /// Whose device it is.
+    pub adapter: wgpu::Adapter,
+    /// What the engine runs on.
     pub device: wgpu::Device,
     /// The device's queue.
     pub queue: wgpu::Queue,
+}
+
+impl Gpu {
+    /// Asks for an adapter, and for a device with all limits of it and those of its features that are of use.
+    async fn open() -> std::result::Result<Self, String> {
+        let instance = wgpu::Instance::default();
+        let power_preference = wgpu::PowerPreference::HighPerformance;
+        let wanted = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+        let adapter = instance.request_adapter(&wanted).await.map_err(|e| e.to_string())?;
+        let descriptor = wgpu::DeviceDescriptor {
+            required_limits: adapter.limits(),
+            required_features: adapter.features() & FEATURES,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| e.to_string())?;
+        Ok(Self { instance, adapter, device, queue })
+    }
 }
 
 impl Place {
@@ -221,8 +239,6 @@ async fn open_gpu(dtype: Option<Dtype>, adapter: Option<&AdapterInfo>, config: &
 
 thread_local! {
     static GPU: RefCell<Option<Gpu>> = const { RefCell::new(None) };
-    /// A process can set Burn's runtime up only once.
-    static IS_BURN_SET_UP: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Lets go of a GPU and returns all of its memory at once, whoever still holds a part of it. The next call of [`gpu`]
@@ -241,15 +257,7 @@ pub async fn gpu() -> Result<Gpu> {
     if let Some(gpu) = GPU.with_borrow(Clone::clone) {
         return Ok(gpu);
     }
-    let gpu = match IS_BURN_SET_UP.get() {
-        false => {
-            let setup = Device::wgpu_options().init_with_setup_async().await;
-            let (burn, setup) = setup.map_err(|e| Error::WebGpuNotAvailable(e.to_string()))?;
-            IS_BURN_SET_UP.set(true);
-            Gpu { burn: Some(burn), device: setup.device, queue: setup.queue }
-        }
-        true => another_gpu().await.map_err(Error::WebGpuNotAvailable)?,
-    };
+    let gpu = Gpu::open().await.map_err(Error::WebGpuNotAvailable)?;
     GPU.set(Some(gpu.clone()));
     Ok(gpu)
 }
@@ -257,21 +265,6 @@ pub async fn gpu() -> Result<Gpu> {
 /// What the GPU engine can make use of, where an adapter has it.
 const FEATURES: wgpu::Features =
     wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::TIMESTAMP_QUERY);
-
-/// A device beside Burn's, with all limits of the adapter and those of its features that are of use.
-async fn another_gpu() -> std::result::Result<Gpu, String> {
-    let instance = wgpu::Instance::default();
-    let power_preference = wgpu::PowerPreference::HighPerformance;
-    let wanted = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
-    let adapter = instance.request_adapter(&wanted).await.map_err(|e| e.to_string())?;
-    let descriptor = wgpu::DeviceDescriptor {
-        required_limits: adapter.limits(),
-        required_features: adapter.features() & FEATURES,
-        ..Default::default()
-    };
-    let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| e.to_string())?;
-    Ok(Gpu { burn: None, device, queue })
-}
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@
 //! To follow one prompt through the house, read in this order:
 //!
 //! 1. [`tokenizer`]: text to ids and back
-//! 2. [`gpt2`]: the model, like the paper
+//! 2. [`config`] and [`gpt2`]: the model, like the paper; a page is built without the latter (feature `reference`)
 //! 3. [`engine`]: what runs it: the reference, the CPU's kernels (`kernels/`), the GPU's WGSL
 //! 4. [`sampler`]: logits to one id
 //! 5. [`options`] and [`session`]: the loop
@@ -22,9 +22,11 @@
 //! tensors; only [`device`] and the engines' callers name a backend; only `web` names `wasm_bindgen`; a KV cache belongs
 //! to a session, never to the model. `tests/layers.rs` reads the sources and keeps it so.
 
+pub mod config;
 pub mod device;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "reference")]
 pub mod gpt2;
 pub mod options;
 pub mod sampler;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::config::{Config, token_ids};
 use crate::error::{Error, Result};
-use crate::gpt2::{Config, token_ids};
 use crate::sampler::SamplingParams;
 use crate::tokenizer::TokenId;
 

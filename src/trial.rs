@@ -4,9 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use crate::config::Activation;
 use crate::engine::gpu::{Loader, Tuning};
 use crate::error::{Error, Result};
-use crate::gpt2::Activation;
 use crate::self_test;
 use crate::weights::Packed;
 

@@ -5,10 +5,11 @@ mod common;
 
 use burn::tensor::Device;
 use common::*;
-use gpt2_web::gpt2::Config;
+use gpt2_web::config::Config;
+use gpt2_web::gpt2::Tensors;
 use gpt2_web::options::GenerateOptions;
 use gpt2_web::tokenizer::Tokenizer;
-use gpt2_web::weights::{CheckpointStream, Header, Tensors, index};
+use gpt2_web::weights::{CheckpointStream, Header, index};
 use proptest::prelude::*;
 
 /// Where to change a file, and to what.

@@ -1,8 +1,8 @@
 //! `config.json`.
 #![no_main]
 
+use gpt2_web::config::Config;
 use gpt2_web_fuzz::brief;
-use gpt2_web_fuzz::gpt2::Config;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &str| {

@@ -1,9 +1,9 @@
 //! `generation_config.json`: the defaults that it gives must be ones that a sampler can run with.
 #![no_main]
 
+use gpt2_web::config::Config;
+use gpt2_web::options::GenerateOptions;
 use gpt2_web_fuzz::brief;
-use gpt2_web_fuzz::gpt2::Config;
-use gpt2_web_fuzz::options::GenerateOptions;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &str| {

@@ -1,8 +1,8 @@
 //! The beginning of a safetensors file: a length and a JSON header.
 #![no_main]
 
+use gpt2_web::weights::{Header, PREFIX_BYTES, names};
 use gpt2_web_fuzz::brief;
-use gpt2_web_fuzz::weights::{Header, PREFIX_BYTES, names};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {

@@ -1,8 +1,8 @@
 //! `model.safetensors.index.json`.
 #![no_main]
 
+use gpt2_web::weights::index;
 use gpt2_web_fuzz::brief;
-use gpt2_web_fuzz::weights::index;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &str| {

@@ -2,8 +2,8 @@
 #![no_main]
 
 use gpt2_kernels::{Activation, Dims, Dtype, Model, Rows};
+use gpt2_web::sampler::{Sampler, SamplingParams, argmax};
 use gpt2_web_fuzz::brief;
-use gpt2_web_fuzz::sampler::{Sampler, SamplingParams, argmax};
 use libfuzzer_sys::fuzz_target;
 
 /// Bytes that say what the model is; what follows them is its image.

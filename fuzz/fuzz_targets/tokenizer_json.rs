@@ -1,8 +1,8 @@
 //! `tokenizer.json`, and texts through what it makes.
 #![no_main]
 
+use gpt2_web::tokenizer::Tokenizer;
 use gpt2_web_fuzz::brief;
-use gpt2_web_fuzz::tokenizer::Tokenizer;
 use libfuzzer_sys::fuzz_target;
 
 const TEXTS: [&str; 4] =

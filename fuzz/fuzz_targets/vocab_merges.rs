@@ -1,8 +1,8 @@
 //! `vocab.json` and `merges.txt`, one after the other with a NUL between.
 #![no_main]
 
+use gpt2_web::tokenizer::{END_OF_TEXT, Tokenizer};
 use gpt2_web_fuzz::brief;
-use gpt2_web_fuzz::tokenizer::{END_OF_TEXT, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 
 const TEXTS: [&str; 3] = ["abc", "a bc  é€\n'll 12", "aaaaaaaa"];

@@ -3,8 +3,8 @@
 use super::cpu::{CpuCache, Kernels};
 use super::gpu::{Gpu, GpuCache, Pending};
 use super::{Cache, Choose, Chosen, Cpu, Engine, Output, Rows};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 
 /// One of the engines; there is one in a page, so their sizes are no matter.

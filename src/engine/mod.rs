@@ -4,15 +4,17 @@ mod any;
 pub mod cpu;
 pub mod gpu;
 mod propose;
+#[cfg(feature = "reference")]
 mod reference;
 
 pub use any::{Any, AnyCache};
 pub use cpu::Cpu;
 pub use propose::{Choose, Chosen};
+#[cfg(feature = "reference")]
 pub use reference::Reference;
 
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 
 /// Keys and values of the tokens so far, wherever the engine keeps them.

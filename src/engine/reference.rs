@@ -5,10 +5,10 @@ use std::convert::Infallible;
 use burn::tensor::{Device, Tensor};
 
 use super::{Cache, Engine, Output, Rows, check_bounds};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::{Config, Gpt2, KvCache};
+use crate::gpt2::{Gpt2, KvCache, Tensors};
 use crate::tokenizer::TokenId;
-use crate::weights::Tensors;
 
 /// Burn's own operations, one after the other, in f32.
 #[derive(Clone, Debug)]

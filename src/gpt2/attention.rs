@@ -2,9 +2,9 @@
 
 use burn::tensor::{Bool, Tensor, activation::softmax};
 
-use super::{Config, Conv1d, LayerCache};
+use super::{Conv1d, LayerCache, Tensors};
+use crate::config::Config;
 use crate::error::Result;
-use crate::weights::Tensors;
 
 /// The attention of one block.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor, module::layer_norm};
 
+use super::Tensors;
 use crate::error::Result;
-use crate::weights::Tensors;
 
 /// A linear layer as GPT-2 stores it: weight `[in, out]`, the transpose of what most libraries use.
 #[derive(Clone, Debug)]

@@ -4,22 +4,22 @@
 //! Shapes: T new tokens, S keys so far (the new ones included), C `n_embd`, H `n_head`, D = C / H, V `vocab_size`.
 
 mod attention;
-mod config;
 mod kv_cache;
 mod layers;
 mod mlp;
+mod tensors;
 
 pub use attention::Attention;
-pub use config::{Activation, Config, token_ids};
 pub use kv_cache::{KvCache, LayerCache};
 pub use layers::{Conv1d, Embedding, LayerNorm};
 pub use mlp::{Mlp, activate};
+pub use tensors::Tensors;
 
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::tokenizer::TokenId;
-use crate::weights::Tensors;
 
 /// One pre-norm residual block (Radford et al. 2019, §2.3).
 #[derive(Clone, Debug)]

@@ -66,7 +66,7 @@ impl Module {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]
-    pub fn create(js: KernelModule, config: &crate::gpt2::Config, dtype: gpt2_kernels::Dtype) -> Result<Self> {
+    pub fn create(js: KernelModule, config: &crate::config::Config, dtype: gpt2_kernels::Dtype) -> Result<Self> {
         let dims = config.dims();
         let flags = u32::from(dims.scale_attn_weights)
             | u32::from(dims.scale_attn_by_inverse_layer_idx) << 1

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 
 use super::{Engine, JsResult, now_ms, set, take, to_js};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 use crate::options::GenerateOptions;
 use crate::score;
 use crate::session::{self, Chunk, FinishReason, Step};

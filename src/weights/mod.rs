@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bytes -stream-> safetensors header, then one tensor's bytes at a time -dtype-> f32 -> [`Sink`]
-//! Sink: [`Packed`] weights for the engines that are ours, [`Tensors`] on a Burn device for the reference
+//! Sink: [`Packed`] weights for the engines that are ours, the reference's tensors on a Burn device
 //! ```
 
 mod dtype;
@@ -11,10 +11,8 @@ pub mod index;
 pub mod names;
 pub mod packed;
 mod stream;
-mod tensors;
 
 pub use dtype::Dtype;
-pub use header::{Header, TensorInfo};
+pub use header::{Header, PREFIX_BYTES, TensorInfo};
 pub use packed::Packed;
 pub use stream::{CheckpointStream, Sink};
-pub use tensors::Tensors;

@@ -1,6 +1,6 @@
 //! Which tensors a GPT-2 has, under their names in the checkpoint.
 
-use crate::gpt2::Config;
+use crate::config::Config;
 
 /// Name and shape of every tensor that the model needs, in the order of the forward pass.
 pub fn expected_tensors(config: &Config) -> Vec<(String, Vec<usize>)> {

@@ -4,8 +4,8 @@ use gpt2_kernels::pack::Packer;
 use gpt2_kernels::{Dtype, Layout};
 
 use super::Sink;
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 
 /// The layout of a model's packed weights.
 ///

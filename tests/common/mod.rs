@@ -8,10 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use gpt2_web::config::Config;
 use gpt2_web::engine::cpu::Linked;
 use gpt2_web::engine::{Cpu, Reference};
-use gpt2_web::gpt2::Config;
-use gpt2_web::weights::{CheckpointStream, Dtype, Header, Sink, Tensors, index};
+use gpt2_web::gpt2::Tensors;
+use gpt2_web::weights::{CheckpointStream, Dtype, Header, Sink, index};
 pub use models::MODELS;
 use serde_json::Value;
 

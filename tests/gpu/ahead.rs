@@ -1,9 +1,9 @@
 //! Choosing on the device: the same tokens as from the logits, a pass ahead, and what a token costs.
 
 use gpt2_kernels::Dtype;
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Choose, Chosen, Gpu, Input, MAX_K};
 use gpt2_web::engine::{Cache, Engine, Rows};
-use gpt2_web::gpt2::Config;
 use gpt2_web::sampler::{Sampler, SamplingParams};
 use pollster::block_on;
 

@@ -2,9 +2,9 @@
 //! sizes that are no multiple of anything, for every way of cutting the work.
 
 use gpt2_kernels::Dtype;
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Gpu, Plan};
 use gpt2_web::engine::{Cache, Engine, Rows};
-use gpt2_web::gpt2::Config;
 use pollster::block_on;
 
 use crate::harness::*;

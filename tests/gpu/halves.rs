@@ -4,9 +4,9 @@
 use std::rc::Rc;
 
 use gpt2_kernels::Dtype;
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Gpu, Tuning};
 use gpt2_web::engine::{Engine, Rows};
-use gpt2_web::gpt2::Config;
 use gpt2_web::trial::{How, Trial};
 use pollster::block_on;
 
@@ -22,16 +22,6 @@ fn halves() -> Tuning {
     Tuning { tile_f16: true, ..Default::default() }
 }
 
-/// `None` where the adapter has none.
-fn device_with_f16() -> Option<(wgpu::Device, wgpu::Queue)> {
-    let device = device_that(wgpu::Limits::default(), wgpu::Features::SHADER_F16)?;
-    let has = device.0.features().contains(wgpu::Features::SHADER_F16);
-    if !has {
-        eprintln!("SKIPPED: this adapter has no shader-f16");
-    }
-    has.then_some(device)
-}
-
 /// The largest difference that halves make to the logits of a prompt.
 fn difference(packed: &Packed, halves: &Gpu, device: (wgpu::Device, wgpu::Queue), ids: &[u32]) -> f32 {
     let usual = packed.on(device);
@@ -42,7 +32,7 @@ fn difference(packed: &Packed, halves: &Gpu, device: (wgpu::Device, wgpu::Queue)
 
 #[test]
 fn golden_models() {
-    let Some(device) = device_with_f16() else { return };
+    let Some(device) = device_having(wgpu::Features::SHADER_F16) else { return };
     for dtype in DTYPES {
         let mut worst = 0.0_f32;
         for name in MODELS {
@@ -61,7 +51,7 @@ fn golden_models() {
 /// Every tile, on sizes that are no multiple of it.
 #[test]
 fn every_tile() {
-    let Some(device) = device_with_f16() else { return };
+    let Some(device) = device_having(wgpu::Features::SHADER_F16) else { return };
     let json =
         r#"{"model_type":"gpt2","n_embd":65,"n_head":5,"n_layer":1,"n_inner":131,"vocab_size":1003,"n_positions":80}"#;
     let ids: Vec<u32> = (0..70).map(|i| i * 37 % 1003).collect();
@@ -77,7 +67,7 @@ fn every_tile() {
 /// Activations are f32 in their tile: those that no half holds are as right as others.
 #[test]
 fn activations_beyond_all_halves() {
-    let Some(device) = device_with_f16() else { return };
+    let Some(device) = device_having(wgpu::Features::SHADER_F16) else { return };
     let folder = golden("models/relu");
     let text = std::fs::read_to_string(folder.join("config.json")).expect("config");
     let scaled = |(name, mut values): (String, Vec<f32>)| {
@@ -103,7 +93,7 @@ fn activations_beyond_all_halves() {
 /// A remembered tuning counts only where it can be run; forced, it is an error and no invalid shader.
 #[test]
 fn what_is_remembered_must_fit_the_device_and_the_format() {
-    let (Some(plain), Some(able)) = (device(), device_with_f16()) else { return };
+    let (Some(plain), Some(able)) = (device(), device_having(wgpu::Features::SHADER_F16)) else { return };
     for dtype in Dtype::ALL {
         let packed = Packed::golden("one", dtype);
         for (device, has_f16) in [(&plain, false), (&able, true)] {
@@ -122,7 +112,7 @@ fn what_is_remembered_must_fit_the_device_and_the_format() {
 #[test]
 fn a_trial_passes() {
     for dtype in DTYPES {
-        let Some(device) = device_with_f16() else { return };
+        let Some(device) = device_having(wgpu::Features::SHADER_F16) else { return };
         let packed = Packed::golden("base", dtype);
         let model = Rc::new(packed.loader(device));
         let trial = block_on(Trial::new(model.clone(), packed.config.activation_function)).expect("trial");

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use gpt2_kernels::pack::Packer;
 use gpt2_kernels::{Dtype, Layout};
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Gpu, Loader, Tuning};
-use gpt2_web::gpt2::Config;
 use gpt2_web::weights::{self, Header, names};
 use pollster::block_on;
 
@@ -24,13 +24,28 @@ pub fn device_with(required_limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu:
 pub fn device_that(required_limits: wgpu::Limits, wanted: wgpu::Features) -> Option<(wgpu::Device, wgpu::Queue)> {
     let instance = wgpu::Instance::default();
     let Ok(adapter) = block_on(instance.request_adapter(&Default::default())) else {
-        assert!(std::env::var_os("CI").is_none(), "no GPU adapter; install Mesa's software one (mesa-vulkan-drivers)");
+        assert!(!is_ci(), "no GPU adapter; install Mesa's software one (mesa-vulkan-drivers)");
         eprintln!("SKIPPED: no GPU adapter");
         return None;
     };
     let required_features = adapter.features() & wanted;
     let descriptor = wgpu::DeviceDescriptor { required_limits, required_features, ..Default::default() };
     Some(block_on(adapter.request_device(&descriptor)).expect("device"))
+}
+
+/// `None` where the adapter lacks one of these features, which Mesa's software one has.
+pub fn device_having(features: wgpu::Features) -> Option<(wgpu::Device, wgpu::Queue)> {
+    let device = device_that(wgpu::Limits::default(), features)?;
+    let has = device.0.features().contains(features);
+    assert!(has || !is_ci(), "this adapter lacks {features:?}");
+    if !has {
+        eprintln!("SKIPPED: this adapter lacks {features:?}");
+    }
+    has.then_some(device)
+}
+
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some()
 }
 
 pub fn golden(path: &str) -> PathBuf {

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use gpt2_kernels::{Dtype, Layout};
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Input, Loader, Plan};
 use gpt2_web::engine::{Engine, Rows};
-use gpt2_web::gpt2::Config;
 use gpt2_web::trial::{How, Step, Trial};
 use pollster::block_on;
 

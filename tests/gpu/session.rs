@@ -5,9 +5,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use gpt2_kernels::Dtype;
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Gpu, GpuCache};
 use gpt2_web::engine::{Cache, Engine, Output, Rows};
-use gpt2_web::gpt2::Config;
 use gpt2_web::options::GenerateOptions;
 use gpt2_web::session::{FinishReason, Session, Step};
 use gpt2_web::tokenizer::Tokenizer;

@@ -1,28 +1,18 @@
 //! Sums and maxima by subgroups, where the adapter has them: the same numbers as without.
 
 use gpt2_kernels::Dtype;
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Choose, Gpu, Input, MAX_K, Tuning};
 use gpt2_web::engine::{Engine, Rows};
-use gpt2_web::gpt2::Config;
 use pollster::block_on;
 
 use crate::harness::*;
 use crate::run;
 use crate::tuning::check;
 
-/// `None` where the adapter has none.
-fn device_with_subgroups() -> Option<(wgpu::Device, wgpu::Queue)> {
-    let device = device_that(wgpu::Limits::default(), wgpu::Features::SUBGROUP)?;
-    let has = device.0.features().contains(wgpu::Features::SUBGROUP);
-    if !has {
-        eprintln!("SKIPPED: this adapter has no subgroups");
-    }
-    has.then_some(device)
-}
-
 #[test]
 fn golden_and_nasty_models() {
-    let Some(device) = device_with_subgroups() else { return };
+    let Some(device) = device_having(wgpu::Features::SUBGROUP) else { return };
     let info = device.0.adapter_info();
     eprintln!("subgroups of {} to {}", info.subgroup_min_size, info.subgroup_max_size);
     for (i, name) in ["base", "untied", "odd", "one", "inverse_layer"].into_iter().enumerate() {
@@ -46,7 +36,7 @@ fn golden_and_nasty_models() {
 fn the_best_k() {
     let json = r#"{"model_type":"gpt2","n_embd":24,"n_head":2,"n_layer":1,"vocab_size":3001,"n_positions":64}"#;
     let packed = Packed::random(Config::from_json(json).expect("config"), Dtype::Q8);
-    let Some(device) = device_with_subgroups() else { return };
+    let Some(device) = device_having(wgpu::Features::SUBGROUP) else { return };
     let gpu: Gpu = packed.on(device);
     for k in [1, 2, 50, MAX_K] {
         let logits = run(&gpu, &mut gpu.new_cache(), &[k as u32], Rows::Last);
@@ -63,7 +53,7 @@ fn the_best_k() {
 #[test]
 fn attention_weights() {
     let packed = Packed::golden("odd", Dtype::Fp32);
-    let (Some(device), Some(plain)) = (device_with_subgroups(), packed.gpu()) else { return };
+    let (Some(device), Some(plain)) = (device_having(wgpu::Features::SUBGROUP), packed.gpu()) else { return };
     let gpu = packed.on(device);
     let weights = |gpu: &Gpu| {
         let output = block_on(gpu.forward(&mut gpu.new_cache(), &[1, 2, 3, 4, 5], Rows::Last, true)).expect("forward");

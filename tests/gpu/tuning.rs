@@ -1,9 +1,9 @@
 //! However the work is spread, the numbers are right; and the measurement that picks the spread.
 
 use gpt2_kernels::Dtype;
+use gpt2_web::config::Config;
 use gpt2_web::engine::gpu::{Gpu, Tuning};
 use gpt2_web::engine::{Cache, Engine, Rows};
-use gpt2_web::gpt2::Config;
 use pollster::block_on;
 
 use crate::harness::*;

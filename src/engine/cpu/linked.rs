@@ -9,8 +9,8 @@ use gpt2_kernels::{Dtype, Model};
 
 use super::super::{Output, Rows};
 use super::{Cpu, Kernels};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 use crate::weights::packed::{layout, out_of_memory};
 use crate::weights::{CheckpointStream, Packed, Sink};

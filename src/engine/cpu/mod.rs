@@ -12,8 +12,8 @@ use std::rc::Rc;
 pub use linked::Linked;
 
 use super::{Cache, Engine, Output, Rows, check_bounds};
+use crate::config::Config;
 use crate::error::Result;
-use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 
 /// The kernels with one model's weights. Caches are theirs, and known by number.

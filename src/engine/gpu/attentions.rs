@@ -9,8 +9,8 @@ use super::kernel::Step;
 use super::model::Model;
 use super::params::Params;
 use super::pipelines::Pipelines;
+use crate::config::Config;
 use crate::error::Result;
-use crate::gpt2::Config;
 
 /// What the weights of a pass may take on the device, bytes; they limit the tokens of a pass that is inspected.
 const MAX_BYTES: usize = 32 << 20;

@@ -15,8 +15,8 @@ use super::pipelines::{CompileAhead, Pipelines};
 use super::scratch::{Scratch, Widths};
 use super::search::Search;
 use super::tuning::{self, Tuning};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 
 /// Bytes that are handed to the queue before it is asked to move them: what it holds until then is memory as well.
 const FLUSH_BYTES: usize = 16 << 20;

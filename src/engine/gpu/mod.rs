@@ -54,8 +54,8 @@ use self::model::Model;
 use self::params::Params;
 use self::pipelines::Pipelines;
 use super::{Cache, Engine, Output, Rows, check_bounds};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 use crate::tokenizer::TokenId;
 
 /// A model in a GPU's memory. Made by [`Loader`].

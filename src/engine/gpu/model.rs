@@ -19,8 +19,8 @@ use super::kernel::{Extent, Kernel, Step};
 use super::pipelines::Pipelines;
 use super::scratch::{Scratch, Widths};
 use super::tuning::{MatvecShape, Tuning};
+use crate::config::{Activation, Config};
 use crate::error::Result;
-use crate::gpt2::{Activation, Config};
 
 /// Pieces that a decoding attention cuts the keys into at most: each one more is read again by every workgroup of `c_proj`.
 pub(super) const MAX_SPLITS: usize = 8;

@@ -5,8 +5,8 @@ use wgpu::{Buffer, BufferUsages, Limits};
 
 use super::context::Context;
 use super::model::{MAX_K, MAX_SPLITS, MAX_THREADS, N_PIECES};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpt2::Config;
 
 /// Most tokens of one pass; longer prompts are cut. More would give the largest GPUs no more work at once than they take.
 const MAX_CHUNK: usize = 512;

@@ -119,7 +119,7 @@ impl<'a> Search<'a> {
         self.spent_ms > MAX_MS
     }
 
-    /// → milliseconds of a round of these steps; `None` if the time for measuring is used up
+    /// → milliseconds of a round of these steps; `None` if the time for measuring is used up, or cannot be told
     async fn time(&mut self, steps: &[Step], params: &Params, cache: Option<&GpuCache>) -> Result<Option<f64>> {
         if self.is_over() {
             return Ok(None);
@@ -131,6 +131,9 @@ impl<'a> Search<'a> {
         loop {
             let ms = self.round(steps, params, cache, n_rounds).await?;
             self.spent_ms += ms;
+            if ms == 0.0 && n_rounds >= 64 {
+                return Ok(None); // no clock is as coarse as that: this one stands still
+            }
             if ms >= SPAN_MS || n_rounds >= 4096 {
                 let again = self.round(steps, params, cache, n_rounds).await?;
                 self.spent_ms += again;

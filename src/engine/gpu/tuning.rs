@@ -114,7 +114,7 @@ impl MatvecShape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpt2::Config;
+    use crate::config::Config;
     use gpt2_kernels::{Dtype, Layout};
 
     #[test]

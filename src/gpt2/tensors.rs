@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::Sink;
 use crate::error::{Error, Result};
+use crate::weights::Sink;
 
 /// Tensors that are on their device already, flat, with their shapes.
 #[derive(Debug)]
@@ -68,5 +68,28 @@ impl Tensors {
             .try_into()
             .map_err(|_| Error::tensor(FILE, name, format!("{N} dimensions"), format!("{shape:?}")))?;
         Ok(tensor.reshape(dims))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::weights::CheckpointStream;
+
+    #[test]
+    fn a_tensor_beyond_memory_is_an_error() {
+        let json =
+            r#"{"model_type":"gpt2","vocab_size":1048576,"n_positions":1,"n_embd":1048576,"n_head":1,"n_layer":1}"#;
+        let config = Config::from_json(json).unwrap();
+        let n = 1u64 << 42;
+        let header = format!(r#"{{"wte.weight":{{"dtype":"F32","shape":[1048576,1048576],"data_offsets":[0,{n}]}}}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 8]].concat();
+        let mut stream = CheckpointStream::new(config, Tensors::new(Device::flex()));
+        stream.begin_file("model.safetensors", None).unwrap();
+        let found = stream.write(&bytes);
+        // where the system promises memory that it does not have, the file ends before it is needed
+        let error = found.and_then(|()| stream.finish().map(|_| ())).unwrap_err();
+        assert!(error.to_string().contains("wte.weight"), "{error}");
     }
 }

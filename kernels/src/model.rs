@@ -1,9 +1,11 @@
 //! A model's packed weights in memory, and how a caller runs it.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use bytemuck::allocation::try_zeroed_slice_box;
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 
 use crate::cache::Cache;
@@ -22,7 +24,7 @@ struct Line([u8; 64]);
 pub struct Model {
     dims: Dims,
     layout: Layout,
-    image: Vec<Line>,
+    image: Box<[Line]>,
 }
 
 /// What a pass gives back.
@@ -39,9 +41,7 @@ impl Model {
     pub fn new(dims: Dims, dtype: Dtype) -> Option<Self> {
         let layout = Layout::new(&dims, dtype)?;
         let n_lines = layout.n_bytes.div_ceil(size_of::<Line>());
-        let mut image = Vec::new();
-        image.try_reserve_exact(n_lines).ok()?;
-        image.resize(n_lines, Line::zeroed());
+        let image = try_zeroed_slice_box(n_lines).ok()?;
         Some(Self { dims, layout, image })
     }
 

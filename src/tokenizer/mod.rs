@@ -43,9 +43,10 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a malformed file, [`Error::UnsupportedModel`] for one that is not byte-level.
-    pub fn from_tokenizer_json(json: &[u8]) -> Result<Self> {
+    pub fn from_tokenizer_json(json: impl AsRef<[u8]>) -> Result<Self> {
         const FILE: &str = "tokenizer.json";
-        let mut file = TokenizerFile::from_json(json)?;
+        let mut file = TokenizerFile::from_json(json.as_ref())?;
+        drop(json); // makes room for the tables, since WebAssembly's memory never shrinks
         let bpe = file.take_bpe()?;
         check_merges(&bpe.merges, &bpe.vocab, FILE)?;
         let Steps { normalizer, pre_tokenizer, decoder } = file.take_steps()?;

@@ -111,7 +111,7 @@ impl Loader {
 
     /// Takes the bytes of a `tokenizer.json`.
     #[wasm_bindgen(js_name = tokenizerJson)]
-    pub fn tokenizer_json(&mut self, json: &[u8]) -> JsResult<()> {
+    pub fn tokenizer_json(&mut self, json: Vec<u8>) -> JsResult<()> {
         self.tokenizer = Some(Tokenizer::from_tokenizer_json(json)?);
         Ok(())
     }

@@ -7,10 +7,13 @@
 //   --no-peers       leave transformers.js and wllama out, which otherwise run beside us if harness.mjs finds them
 //
 // Cold: a new profile. Warm: a new browser process on the same one. Ready is counted from the start of the navigation,
-// memory after a first token; both as the peers' driver does.
+// memory after a first token; both as the peers' driver does, which drives the browser by its debugger. That keeps a part
+// of what is fetched, so ours is measured once more with no debugger attached, as a visitor's browser has none.
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 import { serve } from "../serve.mjs";
@@ -34,25 +37,82 @@ if (!values.model || !existsSync(path.join(values.model, "config.json"))) {
 }
 const dtypes = values.dtype.split(",");
 
-/** Serves a folder and counts what of it goes over the wire. */
+const ISOLATED = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
+
+/**
+ * Serves a folder, an empty page and one with the script `alone`; counts what goes over the wire. `told` is called with
+ * what a page posts.
+ */
 async function counted(folder) {
-  const count = { bytes: 0 };
+  const it = { bytes: 0, alone: "", told: () => {} };
   const { server, url } = await serve(path.resolve(folder), 0, (request, response) => {
     response.setHeader("Access-Control-Allow-Origin", "*");
     response.setHeader("Cross-Origin-Resource-Policy", "cross-origin");
     const write = response.write.bind(response);
-    response.write = (chunk, ...rest) => ((count.bytes += chunk.length), write(chunk, ...rest));
-    if (request.url !== "/blank.html") return false;
-    response.writeHead(200, { "Content-Type": "text/html", "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" });
-    response.end("<!doctype html><title>bench</title>");
+    response.write = (chunk, ...rest) => ((it.bytes += chunk.length), write(chunk, ...rest));
+    if (request.method === "POST") {
+      request.setEncoding("utf8");
+      request.on("data", (json) => it.told(JSON.parse(json)));
+      response.writeHead(204).end();
+      return true;
+    }
+    if (request.url !== "/blank.html" && request.url !== "/alone.html") return false;
+    response.writeHead(200, { "Content-Type": "text/html", ...ISOLATED });
+    response.end(`<!doctype html><title>bench</title>${request.url === "/alone.html" ? `<script type="module">${it.alone}</script>` : ""}`);
     return true;
   });
-  return { count, server, url };
+  return Object.assign(it, { server, url });
+}
+
+/** A page that loads a model and writes a token; answers when it is ready. */
+const loader = (dtype) => `
+  const tell = (answer) => fetch("/", { method: "POST", body: JSON.stringify(answer) });
+  try {
+    const { createGenerator } = await import("/dist/index.js");
+    const options = ${JSON.stringify({ dtype, device: values.device, threads: 1 })};
+    globalThis.generator = await createGenerator(${JSON.stringify(model.url)}, options);
+    const ready_ms = performance.now();
+    await generator.complete([464, 1468, 5822], { max_new_tokens: 1 });
+    await tell({ ready_ms });
+  } catch (error) {
+    await tell({ error: String(error) });
+  }`;
+
+/** One visit in a browser that nobody drives. */
+async function visitAlone(profile, dtype) {
+  code.alone = loader(dtype);
+  const answer = new Promise((resolve) => (code.told = resolve));
+  const flags = ["--headless=new", ...FLAGS, `--user-data-dir=${profile}`, `${code.url}alone.html`];
+  const browser = spawn(CHROMIUM, flags, { stdio: "ignore" });
+  const memory = watchRenderers(profile);
+  try {
+    const late = wait(300_000, { error: "no answer in five minutes" }, { ref: false });
+    const { error, ...told } = await Promise.race([answer, late]);
+    if (error) throw new Error(error);
+    const { peak_mb } = memory.read();
+    await wait(3000); // as below
+    return { ...told, peak_mb, settled_mb: memory.read().now_mb };
+  } finally {
+    memory.stop();
+    const ended = new Promise((resolve) => browser.once("exit", resolve));
+    browser.kill();
+    await ended;
+  }
+}
+
+/** Cold and warm without a debugger. */
+async function measureAlone(dtype) {
+  const profile = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-load-"));
+  try {
+    return { name: "gpt2-web, no debugger", dtype, cold: await visitAlone(profile, dtype), warm: await visitAlone(profile, dtype) };
+  } finally {
+    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  }
 }
 
 /** One visit in a browser of its own. */
 async function visit(profile, dtype) {
-  code.count.bytes = model.count.bytes = 0;
+  code.bytes = model.bytes = 0;
   const context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, args: FLAGS });
   let memory;
   try {
@@ -68,7 +128,7 @@ async function visit(profile, dtype) {
       { entry: `${code.url}dist/index.js`, model: model.url, dtype, device: values.device, threads: 1 },
     );
     await page.evaluate(() => generator.complete([464, 1468, 5822], { max_new_tokens: 1 }));
-    const fetched = { code_bytes: code.count.bytes, model_bytes: model.count.bytes };
+    const fetched = { code_bytes: code.bytes, model_bytes: model.bytes };
     const { peak_mb } = memory.read();
     await page.waitForTimeout(3000); // what was deleted is given back when the browser gets round to it
     const settled_mb = memory.read().now_mb;
@@ -119,13 +179,15 @@ const [code, model] = [await counted(WWW), await counted(values.model)];
 try {
   const ours = [];
   for (const dtype of dtypes) ours.push(await measure(dtype));
+  const alone = [];
+  for (const dtype of dtypes) alone.push(await measureAlone(dtype));
   const why = values.peers ? whyNoHarness() : "they are left out";
   const peers = why ? [] : measurePeers();
   console.log(`\n${os.cpus()[0].model}, load average ${os.loadavg()[0].toFixed(1)} at the end, one thread, ${ours[0].info?.device ?? values.device}`);
   console.log("MiB: memory of the renderer process, its peak until the first token and what it is afterwards\n");
   line(["", "dtype", ...COLUMNS.map(([name]) => name)]);
   line(["", "", ...COLUMNS].map(() => "---"));
-  for (const r of [...ours, ...peers]) line([r.name, r.dtype, ...COLUMNS.map(([, value]) => shown(value(r)))]);
+  for (const r of [...alone, ...ours, ...peers]) line([r.name, r.dtype, ...COLUMNS.map(([, value]) => shown(value(r)))]);
   for (const r of ours) {
     const rivals = peers.filter((p) => p.dtype === r.dtype);
     if (rivals.length > 0) line(["ours / best peer", r.dtype, ...COLUMNS.map(([, value]) => shown(value(r) / Math.min(...rivals.map(value))))]);

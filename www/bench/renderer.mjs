@@ -29,15 +29,16 @@ function renderers(profile) {
 }
 
 /**
- * Watches the renderers that a browser has now. `read()` gives `{ now_mb, peak_mb }` of the largest, NaN where nothing can
- * be known. The peak is looked at again and again: a browser that counts its own memory sets it back.
+ * Watches the renderers of the browser on a profile, which may be about to start. `read()` gives `{ now_mb, peak_mb }` of
+ * the largest, NaN where nothing can be known. The peak is looked at again and again: a browser that counts its own
+ * memory sets it back.
  */
 export function watchRenderers(profile) {
-  const peaks = new Map(renderers(profile).map((pid) => [pid, 0]));
+  const peaks = new Map();
   const look = () => {
-    for (const [pid, peak] of peaks) peaks.set(pid, Math.max(peak, field(pid, "VmHWM") / 1024 || 0));
+    for (const pid of renderers(profile)) peaks.set(pid, Math.max(peaks.get(pid) ?? 0, field(pid, "VmHWM") / 1024 || 0));
   };
-  const timer = setInterval(look, 100);
+  const timer = setInterval(look, 250);
   return {
     read() {
       look();

@@ -30,8 +30,8 @@ interface Entry extends Listeners {
   reject(error: Error): void;
 }
 
-/** How long a worker has to return its GPU's memory; one that is in the middle of a long step would keep it waiting. */
-const DISPOSE_MS = 2000;
+/** How long a worker has to return its GPU's memory: a driver that is busy makes it wait, one that hangs for ever. */
+const DISPOSE_MS = 10_000;
 
 export class Client {
   #worker: Worker;

@@ -1,5 +1,6 @@
 /** Writes a file of the cache, chunk by chunk. */
 
+import { release } from "./release.js";
 import * as store from "./store.js";
 
 /** Bytes of one stored chunk: the most that is fetched again after a crash. */
@@ -91,6 +92,7 @@ export class FileWriter {
     await this.flush();
     const { model } = this.#entry;
     await this.#put({ ...this.#entry, whole: true }, (tx) => Promise.all(replaces.map((file) => store.forget(tx, model, file))));
+    release(this.#chunk);
     this.#chunk = new Uint8Array(0);
   }
 

@@ -1,6 +1,7 @@
 /** Reading a stream of bytes in little memory. */
 
 import { abortError } from "./errors.js";
+import { release } from "./release.js";
 
 /** Bytes of the memory that is read into, again and again. */
 const BUFFER_BYTES = 1 << 20;
@@ -18,7 +19,7 @@ export async function* readStream(stream: ReadableStream<Uint8Array>, signal: Ab
     for (;;) {
       const { done, value } = reader instanceof ReadableStreamDefaultReader ? await reader.read() : await reader.read(new Uint8Array(buffer));
       if (signal.aborted) throw abortError();
-      if (done) return;
+      if (done) return value && release(value);
       yield value;
       buffer = value.buffer as ArrayBuffer; // the same memory: reading takes it and gives it back
     }

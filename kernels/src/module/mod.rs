@@ -72,6 +72,20 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the lock is held, and the caller keeps `GlobalAlloc`'s contract
         lock::hold(|| unsafe { (*self.0.0.get()).malloc(block.size(), line_aligned(block)) })
     }
+    unsafe fn alloc_zeroed(&self, block: Block) -> *mut u8 {
+        let (n_before, at) = lock::hold(|| {
+            let n_pages = core::arch::wasm32::memory_size(0);
+            // SAFETY: as above
+            (n_pages.saturating_mul(1 << 16), unsafe { (*self.0.0.get()).malloc(block.size(), line_aligned(block)) })
+        });
+        if !at.is_null() {
+            // what the memory has grown by meanwhile is zero: a model's image is not written twice for nothing
+            let n_stale = n_before.saturating_sub(at as usize).min(block.size());
+            // SAFETY: so many bytes, or more, have been allocated there
+            unsafe { at.write_bytes(0, n_stale) };
+        }
+        at
+    }
     unsafe fn dealloc(&self, at: *mut u8, block: Block) {
         // SAFETY: as above
         lock::hold(|| unsafe { (*self.0.0.get()).free(at, block.size(), line_aligned(block)) })

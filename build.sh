@@ -117,10 +117,11 @@ build_wasm() {
   need_wasm_bindgen
   own_sources
   say "compiling to WebAssembly (the first time takes a minute or two)"
-  cargo build --locked --release --lib --no-default-features --target "$wasm_target"
-  local wasm="$CARGO_TARGET_DIR/$wasm_target/release/gpt2_web.wasm"
+  # in a folder of its own: a cdylib has one name, and the tests build it with the reference in it
+  cargo build --locked --release --lib --no-default-features --target "$wasm_target" --target-dir "$CARGO_TARGET_DIR/page"
+  local wasm="$CARGO_TARGET_DIR/page/$wasm_target/release/gpt2_web.wasm"
   if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
-  # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web.rs
+  # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web/mod.rs
   if grep -q command_export "$wasm"; then die "the wasm has command_export wrappers: every call would run the constructors again"; fi
   local staging=www/wasm.new # moved into place when it is whole, so that an interrupted run is done again
   rm -rf www/wasm "$staging"

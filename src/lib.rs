@@ -10,7 +10,7 @@
 //! To follow one prompt through the house, read in this order:
 //!
 //! 1. [`tokenizer`]: text to ids and back
-//! 2. [`config`] and [`gpt2`]: the model, like the paper; a page is built without the latter (feature `reference`)
+//! 2. [`config`] and `gpt2`: the model, like the paper; a page is built without the latter (feature `reference`)
 //! 3. [`engine`]: what runs it: the reference, the CPU's kernels (`kernels/`), the GPU's WGSL
 //! 4. [`sampler`]: logits to one id
 //! 5. [`options`] and [`session`]: the loop

@@ -129,7 +129,8 @@ mod tests {
     fn passes_on_the_cpu() {
         use Activation::{Gelu, GeluNew, Relu, Silu, Tanh};
         for activation in [GeluNew, Gelu, Relu, Silu, Tanh] {
-            for dtype in Dtype::ALL {
+            // the answers for the others are this engine's own in fp32
+            for dtype in Dtype::ALL.into_iter().filter(|&d| d != Dtype::Fp32 || activation == GeluNew) {
                 #[allow(clippy::redundant_closure)] // as above
                 let engine = Cpu::load(config(activation).unwrap(), dtype, |stream| read_into(stream));
                 let outcome = pollster::block_on(run(&engine.unwrap(), dtype)).unwrap();

@@ -1,4 +1,4 @@
-//! The GPU engine against transformers and against a naive oracle, on whatever adapter there is.
+//! The GPU engine against transformers, against the reference and against a naive oracle, on whatever adapter there is.
 
 mod ahead;
 mod exact;
@@ -12,10 +12,13 @@ mod session;
 mod subgroups;
 mod tuning;
 
+use burn::tensor::Device;
 use gpt2_kernels::Dtype;
 use gpt2_web::engine::gpu::Gpu;
-use gpt2_web::engine::{Engine, Rows};
+use gpt2_web::engine::{Engine, Reference, Rows};
+use gpt2_web::gpt2::Tensors;
 use gpt2_web::sampler::argmax;
+use gpt2_web::weights::CheckpointStream;
 use harness::*;
 use models::MODELS;
 use pollster::block_on;
@@ -51,4 +54,28 @@ fn fp32_equals_transformers() {
         assert_eq!(greedy, ids(&expected_json["greedy"]), "{name}");
     }
     eprintln!("fp32 against transformers: off by {worst:.1e} at most");
+}
+
+/// A trained model and more tokens than one pass takes.
+#[test]
+fn a_long_prompt_equals_the_reference() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo");
+    let config = Packed::folder(&folder, Dtype::Fp32).config;
+    let mut stream = CheckpointStream::new(config.clone(), Tensors::new(Device::flex()));
+    stream.begin_file("model.safetensors", None).expect("file");
+    stream.write(&std::fs::read(folder.join("model.safetensors")).expect("bytes")).expect("checkpoint");
+    let reference = Reference::new(config, stream.finish().expect("finish")).expect("engine");
+    let v = reference.config().vocab_size as u32;
+    let ids: Vec<u32> = (0..reference.config().n_positions.min(200) as u32).map(|i| i * 7919 % v).collect();
+    let output = block_on(reference.forward(&mut reference.new_cache(), &ids, Rows::All, false)).expect("forward");
+    let expected = output.logits;
+    for (dtype, bound) in [(Dtype::Fp32, 1e-5), (Dtype::Fp16, 2e-3), (Dtype::Q8, 0.05), (Dtype::Q4, 0.3)] {
+        let Some(gpu) = Packed::folder(&folder, dtype).gpu() else { return };
+        let found = run(&gpu, &mut gpu.new_cache(), &ids, Rows::All);
+        assert_eq!(found.len(), expected.len());
+        let off: f64 = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum();
+        let error = (off / expected.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>()).sqrt();
+        eprintln!("{} against the reference: {error:.1e}", dtype.name());
+        assert!(error < bound, "{}: {error:.1e} is above {bound:.1e}", dtype.name());
+    }
 }

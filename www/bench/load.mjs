@@ -10,6 +10,7 @@
 // memory after a first token; both as the peers' driver does, which drives the browser by its debugger. That keeps a part
 // of what is fetched, so ours is measured once more with no debugger attached, as a visitor's browser has none.
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -84,17 +85,17 @@ async function visitAlone(profile, dtype) {
   const answer = new Promise((resolve) => (code.told = resolve));
   const flags = ["--headless=new", ...FLAGS, `--user-data-dir=${profile}`, `${code.url}alone.html`];
   const browser = spawn(CHROMIUM, flags, { stdio: "ignore" });
+  const ended = once(browser, "exit").then(([code]) => ({ error: `the browser ended with ${code}` }), (error) => ({ error: `${CHROMIUM}: ${error.message}` }));
   const memory = watchRenderers(profile);
   try {
     const late = wait(300_000, { error: "no answer in five minutes" }, { ref: false });
-    const { error, ...told } = await Promise.race([answer, late]);
+    const { error, ...told } = await Promise.race([answer, ended, late]);
     if (error) throw new Error(error);
     const { peak_mb } = memory.read();
     await wait(3000); // as below
     return { ...told, peak_mb, settled_mb: memory.read().now_mb };
   } finally {
     memory.stop();
-    const ended = new Promise((resolve) => browser.once("exit", resolve));
     browser.kill();
     await ended;
   }

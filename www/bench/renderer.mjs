@@ -35,16 +35,18 @@ function renderers(profile) {
  */
 export function watchRenderers(profile) {
   const peaks = new Map();
+  const find = () => renderers(profile).forEach((pid) => peaks.has(pid) || peaks.set(pid, 0));
   const look = () => {
-    for (const pid of renderers(profile)) peaks.set(pid, Math.max(peaks.get(pid) ?? 0, field(pid, "VmHWM") / 1024 || 0));
+    for (const [pid, peak] of peaks) peaks.set(pid, Math.max(peak, field(pid, "VmHWM") / 1024 || 0));
   };
-  const timer = setInterval(look, 250);
+  const timers = [setInterval(find, 500), setInterval(look, 100)];
   return {
     read() {
+      find();
       look();
       const [pid, peak_mb] = [...peaks].sort(([, a], [, b]) => b - a)[0] ?? [0, NaN];
       return { now_mb: field(pid, "VmRSS") / 1024, peak_mb };
     },
-    stop: () => clearInterval(timer),
+    stop: () => timers.forEach(clearInterval),
   };
 }

@@ -44,6 +44,8 @@ export class Client {
   /** Requests that were aborted with everything else, and that the worker has not ended yet. */
   #lingering = new Set<number>();
   #disposal: Promise<void> | undefined;
+  /** Ends the wait for a worker that is to be disposed of. */
+  #letGo = () => {};
 
   constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"]) {
     this.#worker = worker;
@@ -51,6 +53,7 @@ export class Client {
     worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => this.#receive(data));
     worker.addEventListener("error", (event) => {
       event.preventDefault();
+      this.#letGo();
       this.close(makeError("internal", `the worker failed: ${event.message || "its script could not be loaded"}`));
     });
     worker.addEventListener("messageerror", () => this.close(makeError("internal", "a message of the worker could not be read")));
@@ -108,11 +111,13 @@ export class Client {
   /** As {@link close}, but the worker first returns the GPU's memory, which a browser would do for it when it finds the time. */
   async dispose(reason: Error): Promise<void> {
     if (!this.#refuse(reason)) return this.#disposal;
-    this.#disposal = new Promise<void>((resolve) => {
-      this.#worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => data.kind === "disposed" && resolve());
-      setTimeout(resolve, DISPOSE_MS);
-      this.#post({ kind: "dispose" });
-    }).finally(() => this.#stop());
+    const answered = new Promise<void>((resolve) => (this.#letGo = resolve));
+    const late = setTimeout(this.#letGo, DISPOSE_MS);
+    this.#post({ kind: "dispose" });
+    this.#disposal = answered.then(() => {
+      clearTimeout(late);
+      this.#stop();
+    });
     return this.#disposal;
   }
 
@@ -154,10 +159,11 @@ export class Client {
       case "prompt":
         return this.#entries.get(message.id)?.prompt?.(message.event);
       case "crashed":
-        if (this.#closed) return this.#stop();
-        return this.close(fromWire(message.error));
+        if (!this.#closed) return this.close(fromWire(message.error));
+        this.#letGo();
+        return this.#stop();
       case "disposed":
-        return; // dispose() has heard it
+        return this.#letGo();
       case "fetch":
         return void (this.#closed ?? this.#serve(message));
       case "fetch-pull":

@@ -189,3 +189,18 @@ test("a cancel in the midst of a long prompt is heard within 50 ms, and progress
   assert.deepEqual(r.again, [0], "the next text is whole");
   await page.context().close();
 });
+
+test("a model's image begins as zeros, whatever its memory held before", async () => {
+  const memory = new WebAssembly.Memory({ initial: 32, maximum: 65536 });
+  const env = { memory, sleep: () => 0, wake: () => 0, now: () => performance.now() };
+  const { instance } = await WebAssembly.instantiate(readFileSync(path.join(served.root, "package/dist/kernels.wasm")), { env });
+  const { create, fill, image } = instance.exports;
+  for (const [i, n_embd] of [64, 320, 32, 192, 512].entries()) {
+    const n_bytes = create(1000, 128, n_embd, 2, 4, 4 * n_embd, 0, 1e-5, 5, i % 4);
+    const bytes = () => Buffer.from(memory.buffer, image() >>> 0, n_bytes);
+    assert.ok(n_bytes > 1000 * n_embd / 2);
+    assert.ok(bytes().every((byte) => byte === 0), `model ${i}`);
+    fill(7);
+    assert.ok(bytes().some((byte) => byte !== 0));
+  }
+});

@@ -132,7 +132,7 @@ impl<'a> Search<'a> {
             let ms = self.round(steps, params, cache, n_rounds).await?;
             self.spent_ms += ms;
             if ms == 0.0 && n_rounds >= 64 {
-                return Ok(None); // no clock is as coarse as that: this one stands still
+                return Ok(None); // the clock stands still, or is too coarse to measure by
             }
             if ms >= SPAN_MS || n_rounds >= 4096 {
                 let again = self.round(steps, params, cache, n_rounds).await?;

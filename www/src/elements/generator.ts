@@ -47,6 +47,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
   #controller = new AbortController();
   /** The run under way, and its end, which never rejects. */
   #stream: GenerationStream | null = null;
+  /** What has come of it and is not shown yet. */
   #growing: GrowingText | null = null;
   #running: Promise<unknown> = Promise.resolve();
   #begun = false;
@@ -211,6 +212,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
       }
     } finally {
       growing.show();
+      this.#growing = null;
     }
   }
 

@@ -91,7 +91,7 @@ async function follow(pieces: GenerationStream, text: Text): Promise<void> {
   let n_tokens = 0;
   const growing = new GrowingText(text, output, () => {
     // The first token belongs to reading the prompt, so the rate counts from it on.
-    const rate = n_tokens > 1 ? `${(((n_tokens - 1) * 1000) / (last_ms - first_ms)).toFixed(1)} tokens/s · ` : "";
+    const rate = last_ms > first_ms ? `${(((n_tokens - 1) * 1000) / (last_ms - first_ms)).toFixed(1)} tokens/s · ` : "";
     speed.textContent = `${rate}${speed.dataset["first"] ?? ""}`;
   });
   try {
@@ -154,8 +154,8 @@ async function write(beginning: string, keepText: boolean): Promise<void> {
       speed.textContent = promptText(event);
     };
     stream = generator.generate(beginning, { ...options, progress_callback });
-    // Both at once: when a run fails, the iteration and the result reject with the same error.
-    const [result] = await Promise.all([stream.result, follow(stream, text)]);
+    await follow(stream, text); // to its end, so that all that came is shown also when the run fails
+    const result = await stream.result;
     setState("ready");
     showResult(result, options);
   } catch (error) {

@@ -11,7 +11,7 @@ fn weight(rank: u32) -> f32 {
     return exp((ranked[rank].logit - ranked[0].logit) * params.inverse_temperature);
 }
 
-// top_p and min_p as in sampler.rs: shares of what is left after top_k; the coin walks from the most likely down.
+// top_p and min_p as in sampler/mod.rs: shares of what is left after top_k; the coin walks from the most likely down.
 fn sampled(n: u32) -> u32 {
     var whole = 0.0;
     for (var rank = 0u; rank < n; rank++) {

@@ -8,10 +8,6 @@ use gpt2_web::engine::{Cache, Engine, Rows};
 use gpt2_web::sampler::argmax;
 use pollster::block_on;
 
-fn all_logits<E: Engine>(engine: &E, ids: &[u32]) -> Vec<f32> {
-    block_on(engine.forward(&mut engine.new_cache(), ids, Rows::All, false)).expect("forward").logits
-}
-
 #[test]
 fn fp32_logits_equal_those_of_transformers() {
     for name in MODELS {
@@ -36,15 +32,6 @@ fn fp32_greedy_ids_equal_those_of_transformers() {
         }
         assert_eq!(found, ids(&golden["greedy"]), "{name}");
     }
-}
-
-/// Root mean square of the difference, over that of the expected values about their mean.
-fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / expected.len() as f64;
-    let squares = |f: &dyn Fn(usize) -> f64| (0..expected.len()).map(|i| f(i) * f(i)).sum::<f64>();
-    let error = squares(&|i| f64::from(found[i]) - f64::from(expected[i]));
-    (error / squares(&|i| f64::from(expected[i]) - mean)).sqrt()
 }
 
 #[test]
@@ -85,14 +72,10 @@ fn every_split_of_a_prompt_gives_the_same_logits() {
     }
 }
 
-/// More tokens than one pass takes and than one page of the cache holds.
 #[test]
 fn a_long_prompt_equals_the_reference() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo");
-    let reference = reference(&folder);
-    let n = reference.config().n_positions.min(200);
-    let ids: Vec<u32> = (0..n as u32).map(|i| i * 7919 % reference.config().vocab_size as u32).collect();
-    let expected = all_logits(&reference, &ids);
+    let (folder, ids) = demo_prompt();
+    let expected = all_logits(&reference(&folder), &ids);
     for (dtype, bound) in [(Dtype::Fp32, 1e-4), (Dtype::Fp16, 2e-3), (Dtype::Q8, 0.05), (Dtype::Q4, 0.3)] {
         let engine = cpu(&folder, dtype);
         let all = all_logits(&engine, &ids);

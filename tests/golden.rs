@@ -6,16 +6,12 @@ mod common;
 
 use burn::tensor::{Device, Tensor};
 use common::*;
-use gpt2_web::engine::{Cache, Engine, Reference, Rows};
+use gpt2_web::engine::{Cache, Engine, Rows};
 use gpt2_web::gpt2::{Gpt2, KvCache};
 use gpt2_web::sampler::argmax;
 use pollster::block_on;
 
 const TOLERANCE: f32 = 1e-4;
-
-fn all_logits(engine: &Reference, ids: &[u32]) -> Vec<f32> {
-    block_on(engine.forward(&mut engine.new_cache(), ids, Rows::All, false)).expect("forward").logits
-}
 
 #[test]
 fn logits_equal_those_of_transformers() {

@@ -1,8 +1,6 @@
 //! Golden data: a folder with a checkpoint in the hub's layout and what transformers computes from it.
 #![allow(dead_code, unused_imports)] // each test uses its own part
 
-mod models;
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +8,28 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use gpt2_web::config::Config;
 use gpt2_web::engine::cpu::Linked;
-use gpt2_web::engine::{Cpu, Reference};
+use gpt2_web::engine::{Cpu, Engine, Reference, Rows};
 use gpt2_web::gpt2::Tensors;
 use gpt2_web::weights::{CheckpointStream, Dtype, Header, Sink, index};
-pub use models::MODELS;
+use pollster::block_on;
 use serde_json::Value;
+
+/// The folders in `tests/golden/models`, one for each kind of configuration and checkpoint.
+pub const MODELS: [&str; 13] = [
+    "base",
+    "untied",
+    "f16",
+    "bf16",
+    "gelu",
+    "relu",
+    "silu",
+    "tanh",
+    "inverse_layer",
+    "unscaled",
+    "odd",
+    "sharded",
+    "one",
+];
 
 /// `tests/golden/…`
 pub fn golden(path: &str) -> PathBuf {
@@ -118,4 +133,26 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32)
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {
         assert!((f - e).abs() <= tolerance, "{what}: value {i}: expected {e}, found {f}, tolerance {tolerance}");
     }
+}
+
+/// Logits [T, V] of every token of a prompt.
+pub fn all_logits<E: Engine>(engine: &E, ids: &[u32]) -> Vec<f32> {
+    block_on(engine.forward(&mut engine.new_cache(), ids, Rows::All, false)).expect("forward").logits
+}
+
+/// Root mean square of the difference, over that of the expected values about their mean.
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let mean = expected.iter().map(|&x| f64::from(x)).sum::<f64>() / expected.len() as f64;
+    let squares = |f: &dyn Fn(usize) -> f64| (0..expected.len()).map(|i| f(i) * f(i)).sum::<f64>();
+    let error = squares(&|i| f64::from(found[i]) - f64::from(expected[i]));
+    (error / squares(&|i| f64::from(expected[i]) - mean)).sqrt()
+}
+
+/// The demo model's folder, and more tokens than one pass takes and than one page of the CPU's cache holds.
+pub fn demo_prompt() -> (PathBuf, Vec<u32>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo");
+    let config = config(&folder);
+    let ids = (0..config.n_positions.min(200) as u32).map(|i| i * 7919 % config.vocab_size as u32).collect();
+    (folder, ids)
 }

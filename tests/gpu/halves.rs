@@ -10,8 +10,8 @@ use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::trial::{How, Trial};
 use pollster::block_on;
 
+use crate::common::MODELS;
 use crate::harness::*;
-use crate::models::MODELS;
 use crate::run;
 use crate::tuning::check;
 

@@ -1,26 +1,23 @@
 //! The GPU engine against transformers, against the reference and against a naive oracle, on whatever adapter there is.
 
 mod ahead;
+#[path = "../common/mod.rs"]
+mod common;
 mod exact;
 mod halves;
 mod harness;
 mod load;
-#[path = "../common/models.rs"]
-mod models;
 mod oracle;
 mod session;
 mod subgroups;
 mod tuning;
 
-use burn::tensor::Device;
+use common::{MODELS, all_logits, demo_prompt, reference, relative_error};
 use gpt2_kernels::Dtype;
 use gpt2_web::engine::gpu::Gpu;
-use gpt2_web::engine::{Engine, Reference, Rows};
-use gpt2_web::gpt2::Tensors;
+use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::sampler::argmax;
-use gpt2_web::weights::CheckpointStream;
 use harness::*;
-use models::MODELS;
 use pollster::block_on;
 
 fn run(gpu: &Gpu, cache: &mut <Gpu as Engine>::Cache, ids: &[u32], rows: Rows) -> Vec<f32> {
@@ -56,25 +53,13 @@ fn fp32_equals_transformers() {
     eprintln!("fp32 against transformers: off by {worst:.1e} at most");
 }
 
-/// A trained model and more tokens than one pass takes.
 #[test]
 fn a_long_prompt_equals_the_reference() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo");
-    let config = Packed::folder(&folder, Dtype::Fp32).config;
-    let mut stream = CheckpointStream::new(config.clone(), Tensors::new(Device::flex()));
-    stream.begin_file("model.safetensors", None).expect("file");
-    stream.write(&std::fs::read(folder.join("model.safetensors")).expect("bytes")).expect("checkpoint");
-    let reference = Reference::new(config, stream.finish().expect("finish")).expect("engine");
-    let v = reference.config().vocab_size as u32;
-    let ids: Vec<u32> = (0..reference.config().n_positions.min(200) as u32).map(|i| i * 7919 % v).collect();
-    let output = block_on(reference.forward(&mut reference.new_cache(), &ids, Rows::All, false)).expect("forward");
-    let expected = output.logits;
+    let (folder, ids) = demo_prompt();
+    let expected = all_logits(&reference(&folder), &ids);
     for (dtype, bound) in [(Dtype::Fp32, 1e-5), (Dtype::Fp16, 2e-3), (Dtype::Q8, 0.05), (Dtype::Q4, 0.3)] {
         let Some(gpu) = Packed::folder(&folder, dtype).gpu() else { return };
-        let found = run(&gpu, &mut gpu.new_cache(), &ids, Rows::All);
-        assert_eq!(found.len(), expected.len());
-        let off: f64 = found.iter().zip(&expected).map(|(f, e)| f64::from(f - e).powi(2)).sum();
-        let error = (off / expected.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>()).sqrt();
+        let error = relative_error(&all_logits(&gpu, &ids), &expected);
         eprintln!("{} against the reference: {error:.1e}", dtype.name());
         assert!(error < bound, "{}: {error:.1e} is above {bound:.1e}", dtype.name());
     }

@@ -19,7 +19,10 @@ export async function* readStream(stream: ReadableStream<Uint8Array>, signal: Ab
     for (;;) {
       const { done, value } = reader instanceof ReadableStreamDefaultReader ? await reader.read() : await reader.read(new Uint8Array(buffer));
       if (signal.aborted) throw abortError();
-      if (done) return value && release(value);
+      if (done) {
+        if (value) release(value);
+        return;
+      }
       yield value;
       buffer = value.buffer as ArrayBuffer; // the same memory: reading takes it and gives it back
     }

@@ -42,6 +42,11 @@ export function durationText(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
+/** How fast a model writes: `48.3 tokens/s`, `3354 tokens/s`. */
+export function rateText(tokens_per_second: number): string {
+  return `${tokens_per_second.toFixed(tokens_per_second < 99.95 ? 1 : 0)} tokens/s`;
+}
+
 /** A count with its noun: `1 token`, `1,024 tokens`. */
 export function countText(n: number, noun: string): string {
   return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;

@@ -2,7 +2,7 @@
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { explain, isAbort, isDeviceLost } from "./explain.js";
-import { countText, progressText, promptText } from "./figures.js";
+import { countText, progressText, promptText, rateText } from "./figures.js";
 import { buildView } from "./generator-view.js";
 import { GrowingText } from "./growing-text.js";
 import { acquire, discard, Lease, release } from "./shared.js";
@@ -189,7 +189,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
       this.#stream = stream;
       // Both at once: when a run fails, the iteration and the result reject with the same error.
       const [result] = await Promise.all([stream.result, this.#follow(stream, text)]);
-      view.speed.textContent = `${result.timings.predicted_per_second.toFixed(1)} tokens/s`;
+      view.speed.textContent = rateText(result.timings.predicted_per_second);
       const said = `Finished: ${countText(result.usage.completion_tokens, "token")}.`;
       this.#enter(this.#generator === generator ? "ready" : "idle", said);
       this.#tell("gpt2-done", result);

@@ -1,6 +1,6 @@
 /** Prompt in, text out: generate, stop, continue, copy, clear. */
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../index.js";
-import { countText, durationText, promptText } from "../elements/figures.js";
+import { countText, durationText, promptText, rateText } from "../elements/figures.js";
 import { GrowingText } from "../elements/growing-text.js";
 import { isDeviceLost } from "../elements/explain.js";
 import { hideAlert, retry, showAlert, showError } from "./alert.js";
@@ -74,7 +74,7 @@ function showResult(result: GenerationResult, options: GenerateOptions): void {
   const read = countText(result.usage.prompt_tokens, "token");
   outcome.textContent = `${written} after ${read} of beginning · ${why(result, options)}`;
   speed.textContent = [
-    `${result.timings.predicted_per_second.toFixed(1)} tokens/s`,
+    rateText(result.timings.predicted_per_second),
     speed.dataset["first"] ?? "",
   ].filter((part) => part !== "").join(" · ");
   const seed = result.recipe["seed"];
@@ -91,7 +91,7 @@ async function follow(pieces: GenerationStream, text: Text): Promise<void> {
   let n_tokens = 0;
   const growing = new GrowingText(text, output, () => {
     // The first token belongs to reading the prompt, so the rate counts from it on.
-    const rate = last_ms > first_ms ? `${(((n_tokens - 1) * 1000) / (last_ms - first_ms)).toFixed(1)} tokens/s · ` : "";
+    const rate = last_ms > first_ms ? `${rateText(((n_tokens - 1) * 1000) / (last_ms - first_ms))} · ` : "";
     speed.textContent = `${rate}${speed.dataset["first"] ?? ""}`;
   });
   try {

@@ -13,8 +13,9 @@ mod harness;
 use std::time::Instant;
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Choose, Counters, Gpu, Input, Tuning};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::Choose;
+use gpt2_web::engine::gpu::{Counters, GpuEngine, Input, Tuning};
 use gpt2_web::engine::{Cache, Engine, Rows};
 use harness::Packed;
 use pollster::block_on;
@@ -87,7 +88,7 @@ fn main() {
 }
 
 /// Where the time goes, by kernel.
-fn profile(gpu: &Gpu, n_past: u32) {
+fn profile(gpu: &GpuEngine, n_past: u32) {
     let ids: Vec<u32> = (0..n_past).collect();
     let mut cache = gpu.new_cache();
     for (what, ids) in [(format!("a prompt of {n_past}"), &ids[..]), (format!("a token after {n_past}"), &[1][..])] {
@@ -140,7 +141,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Milliseconds for a prompt of `n` tokens up to its logits, median of 5, or of 1 where few tokens are to be run.
-fn prefill(gpu: &Gpu, n: u32, n_tokens: usize) -> f64 {
+fn prefill(gpu: &GpuEngine, n: u32, n_tokens: usize) -> f64 {
     let ids: Vec<u32> = (0..n).collect();
     let once = |_| {
         let mut cache = gpu.new_cache();
@@ -152,7 +153,7 @@ fn prefill(gpu: &Gpu, n: u32, n_tokens: usize) -> f64 {
 }
 
 /// Tokens per second after `n_past` tokens, greedy, two passes ahead, median of 3; and what the last run asked for.
-fn decode(gpu: &Gpu, n_past: u32, n_tokens: usize) -> (f64, Counters) {
+fn decode(gpu: &GpuEngine, n_past: u32, n_tokens: usize) -> (f64, Counters) {
     let ids: Vec<u32> = (0..n_past).collect();
     let (mut cache, choose) = (gpu.new_cache(), Choose::default());
     let mut rates = Vec::new();

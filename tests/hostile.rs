@@ -5,11 +5,11 @@ mod common;
 
 use burn::tensor::Device;
 use common::*;
-use gpt2_web::config::Config;
-use gpt2_web::gpt2::Tensors;
-use gpt2_web::options::GenerateOptions;
+use gpt2_web::checkpoint::{CheckpointReader, Header, index};
+use gpt2_web::checkpoint::{Config, names};
+use gpt2_web::engine::ReferenceSink;
+use gpt2_web::generate::GenerateOptions;
 use gpt2_web::tokenizer::Tokenizer;
-use gpt2_web::weights::{CheckpointStream, Header, index};
 use proptest::prelude::*;
 
 /// Where to change a file, and to what.
@@ -40,8 +40,8 @@ fn read(path: &str) -> Vec<u8> {
     std::fs::read(golden(path)).expect("golden file")
 }
 
-fn stream(config: &Config, bytes: &[u8], is_size_known: bool) -> gpt2_web::Result<Tensors> {
-    let mut stream = CheckpointStream::new(config.clone(), Tensors::new(Device::flex()));
+fn stream(config: &Config, bytes: &[u8], is_size_known: bool) -> gpt2_web::Result<ReferenceSink> {
+    let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(Device::flex()));
     stream.begin_file("model.safetensors", is_size_known.then_some(bytes.len() as u64))?;
     for piece in bytes.chunks(1000) {
         stream.write(piece)?;
@@ -78,7 +78,7 @@ proptest! {
         let bytes = edited(&read("models/base/config.json"), &edits);
         let text = String::from_utf8_lossy(&bytes);
         if let Ok(config) = Config::from_json(&text) {
-            let _ = config.n_params();
+            let _ = names::n_params(&config);
             let _ = GenerateOptions::defaults(&config, Some(&text));
         }
         let _ = index::shard_names(&text);

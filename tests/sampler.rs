@@ -1,7 +1,7 @@
 //! The sampler against transformers, against a naive oracle, against chance, and on hostile input.
 
 use gpt2_web::sampler::{Sampler, SamplingParams, argmax, log_prob, rank, top_logprobs};
-use gpt2_web::tokenizer::TokenId;
+use gpt2_web::token::TokenId;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use common::*;
 use gpt2_web::engine::{Engine, Reference};
-use gpt2_web::options::GenerateOptions;
-use gpt2_web::score::Scorer;
-use gpt2_web::session::{FinishReason, Session, Step};
+use gpt2_web::generate::GenerateOptions;
+use gpt2_web::generate::Scorer;
+use gpt2_web::generate::{FinishReason, Session, Step};
 use gpt2_web::tokenizer::Tokenizer;
 use gpt2_web::{Error, Result};
 use pollster::block_on;

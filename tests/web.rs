@@ -10,13 +10,13 @@ use std::rc::Rc;
 use burn::tensor::Device;
 use burn_wgpu::WgpuSetup;
 use gpt2_web::Error;
-use gpt2_web::config::Config;
-use gpt2_web::device::{self, AdapterInfo, Place, Request};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::checkpoint::{CheckpointReader, Header, StoredDtype};
+use gpt2_web::engine::ReferenceSink;
+use gpt2_web::engine::gpu::{self, OpenGpu, Trial};
 use gpt2_web::engine::{Engine, Reference, Rows};
-use gpt2_web::gpt2::Tensors;
 use gpt2_web::sampler::argmax;
-use gpt2_web::trial::Trial;
-use gpt2_web::weights::{CheckpointStream, Dtype, Header};
+use gpt2_web::web::device::{self, AdapterInfo, Place, Request};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_browser);
@@ -59,18 +59,18 @@ const MODELS: [Golden; 12] = [
     golden!("one"),
 ];
 
-async fn gpu() -> (Device, String) {
+async fn burn_device() -> (Device, String) {
     gpt2_web::web::start(); // a test's module is not instantiated as the page's is
     let config = Config::from_json(MODELS[0].config).unwrap();
     let opened = device::open(Request::WebGpu, None, Some(&AdapterInfo::default()), &config).await.unwrap();
     assert_eq!(opened.chosen.place, Place::Gpu, "WebGPU was asked for by name");
     let loader = Rc::new(opened.gpu.unwrap());
     let outcome = Trial::new(loader, config.activation_function).await.unwrap().finish().await;
-    (burn(device::gpu().await.unwrap()), outcome.unwrap())
+    (burn(gpu::open().await.unwrap()), outcome.unwrap())
 }
 
 /// Burn on the very device that the engine runs on.
-fn burn(device::Gpu { instance, adapter, device, queue }: device::Gpu) -> Device {
+fn burn(OpenGpu { instance, adapter, device, queue }: OpenGpu) -> Device {
     let setup = WgpuSetup { backend: adapter.get_info().backend, instance, adapter, device, queue };
     Device::wgpu_options().setup(setup).init().unwrap()
 }
@@ -80,7 +80,7 @@ fn expected_logits(bytes: &[u8]) -> Vec<f32> {
     let header = Header::from_json(&bytes[8..8 + n_json], "expected", None).unwrap();
     let logits = header.tensors.iter().find(|t| t.name == "logits").unwrap();
     let mut values = Vec::new();
-    Dtype::F32.extend_f32(&mut values, &bytes[8 + n_json..][logits.begin as usize..logits.end as usize]);
+    StoredDtype::F32.extend_f32(&mut values, &bytes[8 + n_json..][logits.begin as usize..logits.end as usize]);
     values
 }
 
@@ -91,10 +91,10 @@ fn ids(json: &serde_json::Value) -> Vec<u32> {
 async fn agrees_with_transformers(device: Device) {
     for golden in &MODELS {
         let config = Config::from_json(golden.config).unwrap();
-        let mut stream = CheckpointStream::new(config.clone(), Tensors::new(device.clone()));
+        let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(device.clone()));
         stream.begin_file("model.safetensors", None).unwrap();
         stream.write(golden.checkpoint).unwrap();
-        let engine = Reference::new(config, stream.finish().unwrap()).unwrap();
+        let engine = Reference::new(config, stream.finish().unwrap().into_tensors()).unwrap();
         let answers: serde_json::Value = serde_json::from_str(golden.expected).unwrap();
 
         let prompt = ids(&answers["ids"]);
@@ -117,7 +117,7 @@ async fn agrees_with_transformers(device: Device) {
 
 #[wasm_bindgen_test]
 async fn webgpu_agrees_with_transformers() {
-    let (device, outcome) = gpu().await;
+    let (device, outcome) = burn_device().await;
     assert!(outcome.starts_with("passed"), "{outcome}");
     agrees_with_transformers(device).await;
 }

@@ -2,8 +2,8 @@
 #![no_main]
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::weights::{CheckpointStream, Packed, packed};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::checkpoint::{CheckpointReader, PackingSink, packing};
 use gpt2_web_fuzz::brief;
 use libfuzzer_sys::fuzz_target;
 
@@ -12,13 +12,13 @@ const CONFIG: &str =
 
 /// → the packed weights, if the file is one of this model
 fn pack(config: &Config, dtype: Dtype, file: &[u8], n_piece: usize) -> Option<Vec<u8>> {
-    let layout = brief(packed::layout(config, dtype))?;
+    let layout = brief(packing::layout(config, dtype))?;
     let mut image = vec![0; layout.n_bytes];
     let write = |offset: usize, bytes: &[u8]| {
         image[offset..][..bytes.len()].copy_from_slice(bytes);
         Ok(())
     };
-    let mut stream = CheckpointStream::new(config.clone(), Packed::new(layout, write));
+    let mut stream = CheckpointReader::new(config.clone(), PackingSink::new(layout, write));
     brief(stream.begin_file("model.safetensors", Some(file.len() as u64)))?;
     for piece in file.chunks(n_piece) {
         brief(stream.write(piece))?;

@@ -1,7 +1,7 @@
 //! `config.json`.
 #![no_main]
 
-use gpt2_web::config::Config;
+use gpt2_web::checkpoint::Config;
 use gpt2_web_fuzz::brief;
 use libfuzzer_sys::fuzz_target;
 

@@ -1,8 +1,8 @@
 //! `generation_config.json`: the defaults that it gives must be ones that a sampler can run with.
 #![no_main]
 
-use gpt2_web::config::Config;
-use gpt2_web::options::GenerateOptions;
+use gpt2_web::checkpoint::Config;
+use gpt2_web::generate::GenerateOptions;
 use gpt2_web_fuzz::brief;
 use libfuzzer_sys::fuzz_target;
 

@@ -1,7 +1,7 @@
 //! The beginning of a safetensors file: a length and a JSON header.
 #![no_main]
 
-use gpt2_web::weights::{Header, PREFIX_BYTES, names};
+use gpt2_web::checkpoint::{Header, PREFIX_BYTES, names};
 use gpt2_web_fuzz::brief;
 use libfuzzer_sys::fuzz_target;
 

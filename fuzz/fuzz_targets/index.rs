@@ -1,7 +1,7 @@
 //! `model.safetensors.index.json`.
 #![no_main]
 
-use gpt2_web::weights::index;
+use gpt2_web::checkpoint::index;
 use gpt2_web_fuzz::brief;
 use libfuzzer_sys::fuzz_target;
 

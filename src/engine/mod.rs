@@ -1,133 +1,16 @@
 //! What runs the model: one small trait, so that every faster engine can be held against the reference.
 
-mod any;
 pub mod cpu;
 pub mod gpu;
+mod interface;
 mod propose;
-#[cfg(feature = "reference")]
+#[cfg(feature = "burn")]
 mod reference;
+pub mod self_test;
 
-pub use any::{Any, AnyCache};
-pub use cpu::Cpu;
+pub use cpu::CpuEngine;
+pub use gpu::GpuEngine;
+pub use interface::{Cache, Engine, Output, Rows, check_bounds, check_ids};
 pub use propose::{Choose, Chosen};
-#[cfg(feature = "reference")]
-pub use reference::Reference;
-
-use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::tokenizer::TokenId;
-
-/// Keys and values of the tokens so far, wherever the engine keeps them.
-pub trait Cache: Clone {
-    /// How many tokens it holds.
-    fn n_tokens(&self) -> usize;
-    /// Forgets all but the first `n_tokens`.
-    fn truncate(&mut self, n_tokens: usize);
-}
-
-/// For which of the new positions the head is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// None: a part of a prompt that is not its end.
-    None,
-    /// The last one, which predicts the next token.
-    Last,
-    /// Every one: for scoring a text.
-    All,
-}
-
-/// What [`Engine::forward`] computes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Output {
-    /// Logits, row-major [rows, V] for the rows asked for.
-    pub logits: Vec<f32>,
-    /// Attention weights, if asked for: one row-major [H, T, S] per block.
-    pub attentions: Option<Vec<Vec<f32>>>,
-}
-
-/// An engine: a model in a device's memory, and the way to run it.
-///
-/// Prefill and decode are the same call: T = the prompt's tokens, or T = 1. For every way of cutting a prompt in two,
-/// `forward(a)` then `forward(b)` leaves the cache and gives the logits of `forward(a + b)`.
-#[allow(async_fn_in_trait)] // nobody needs these futures to be Send: a page has one thread
-pub trait Engine {
-    /// The engine's KV cache.
-    type Cache: Cache;
-    /// A pass whose choice has not been read yet; `Infallible` for an engine that only gives logits.
-    type Pending;
-
-    /// The model's hyperparameters.
-    fn config(&self) -> &Config;
-
-    /// An empty cache.
-    fn new_cache(&self) -> Self::Cache;
-
-    /// Runs `ids` (T ≥ 1) after what `cache` holds and appends their keys and values to it.
-    ///
-    /// # Errors
-    /// [`Error::ContextWindow`] if cache and ids together do not fit, [`Error::DeviceLost`] if the device fails.
-    async fn forward(
-        &self,
-        cache: &mut Self::Cache,
-        ids: &[TokenId],
-        rows: Rows,
-        with_attentions: bool,
-    ) -> Result<Output>;
-
-    /// Runs `ids` as [`Engine::forward`] does, but leaves the logits where they are, chooses the next token there, and
-    /// waits for nothing. `None`, and nothing done, if the engine cannot choose so.
-    ///
-    /// # Errors
-    /// As [`Engine::forward`].
-    fn propose(&self, _cache: &mut Self::Cache, _ids: &[TokenId], _choose: &Choose) -> Result<Option<Self::Pending>> {
-        Ok(None)
-    }
-
-    /// Runs the token that `last` chose, whatever it is, and chooses the one after it. `None`, and nothing done, if that
-    /// choice is not at hand any more: another pass came in between.
-    ///
-    /// # Errors
-    /// As [`Engine::forward`].
-    fn propose_next(
-        &self,
-        _cache: &mut Self::Cache,
-        _last: &Self::Pending,
-        _choose: &Choose,
-    ) -> Result<Option<Self::Pending>> {
-        Ok(None)
-    }
-
-    /// Waits for a pass. → what it chose
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`], or whatever the device has reported by then.
-    async fn chosen(&self, _pending: Self::Pending) -> Result<Chosen> {
-        Err(Error::InvalidState("this engine chooses nothing".into()))
-    }
-}
-
-/// The bounds every engine answers for before it touches memory.
-///
-/// # Errors
-/// [`Error::ContextWindow`] or, for an id that the vocabulary does not have, [`Error::InvalidOption`].
-pub fn check_bounds(config: &Config, n_cached: usize, ids: &[TokenId]) -> Result<()> {
-    if ids.is_empty() {
-        return Err(Error::invalid_option("prompt", "at least one token", "none"));
-    }
-    let n_tokens = n_cached + ids.len();
-    if n_tokens > config.n_positions {
-        return Err(Error::ContextWindow { n_ctx: config.n_positions, found: n_tokens.to_string() });
-    }
-    check_ids(config, ids)
-}
-
-/// # Errors
-/// [`Error::InvalidOption`] for an id that the vocabulary does not have.
-pub fn check_ids(config: &Config, ids: &[TokenId]) -> Result<()> {
-    match ids.iter().find(|&&id| id as usize >= config.vocab_size) {
-        Some(id) => {
-            Err(Error::invalid_option("prompt", format!("token ids below {}", config.vocab_size), id.to_string()))
-        }
-        None => Ok(()),
-    }
-}
+#[cfg(feature = "burn")]
+pub use reference::{Reference, ReferenceSink};

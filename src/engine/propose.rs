@@ -1,6 +1,6 @@
 //! What an engine may do besides giving logits: choose the next token itself and go on with it before anybody has seen it.
 
-use crate::tokenizer::TokenId;
+use crate::token::TokenId;
 
 /// How the device chooses the next token from the newest token's logits; the default is greedy.
 ///

@@ -4,11 +4,11 @@ use std::convert::Infallible;
 
 use burn::tensor::{Device, Tensor};
 
-use super::{Cache, Engine, Output, Rows, check_bounds};
-use crate::config::Config;
+use super::interface::{Cache, Engine, Output, Rows, check_bounds};
+use crate::checkpoint::{Config, TensorSink};
 use crate::error::{Error, Result};
 use crate::gpt2::{Gpt2, KvCache, Tensors};
-use crate::tokenizer::TokenId;
+use crate::token::TokenId;
 
 /// Burn's own operations, one after the other, in f32.
 #[derive(Clone, Debug)]
@@ -28,10 +28,49 @@ impl Reference {
         let model = Gpt2::load(&mut tensors, &config)?;
         Ok(Self { config, model, device })
     }
+}
 
-    /// The model itself, for inspection.
-    pub fn model(&self) -> &Gpt2 {
-        &self.model
+/// Puts the tensors of a checkpoint on a device, one at a time, as they arrive.
+#[derive(Debug)]
+pub struct ReferenceSink {
+    tensors: Tensors,
+    /// Name, shape and values so far of the tensor that is arriving.
+    arriving: (String, Vec<usize>, Vec<f32>),
+}
+
+impl ReferenceSink {
+    /// Nothing has arrived yet.
+    pub fn new(device: Device) -> Self {
+        Self { tensors: Tensors::new(device), arriving: Default::default() }
+    }
+
+    /// The tensors that have arrived.
+    pub fn into_tensors(self) -> Tensors {
+        self.tensors
+    }
+}
+
+impl TensorSink for ReferenceSink {
+    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()> {
+        let n_bytes = shape.iter().fold(4, |n: u64, &d| n.saturating_mul(d as u64));
+        let mut values = Vec::new();
+        usize::try_from(n_bytes / 4)
+            .ok()
+            .and_then(|n| values.try_reserve_exact(n).ok())
+            .ok_or_else(|| Error::OutOfMemory { what: format!("tensor `{name}`"), n_bytes })?;
+        self.arriving = (name.to_string(), shape.to_vec(), values);
+        Ok(())
+    }
+
+    fn values(&mut self, values: &[f32]) -> Result<()> {
+        self.arriving.2.extend_from_slice(values);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let (name, shape, values) = std::mem::take(&mut self.arriving);
+        self.tensors.insert(name, shape, values);
+        Ok(())
     }
 }
 
@@ -84,4 +123,26 @@ impl Engine for Reference {
 async fn read<const N: usize>(tensor: Tensor<N>) -> Result<Vec<f32>> {
     let data = tensor.into_data_async().await.map_err(|e| Error::DeviceLost(e.to_string()))?;
     data.try_into_vec_as::<f32>().map_err(|e| Error::DeviceLost(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{CheckpointReader, Config};
+
+    #[test]
+    fn a_tensor_beyond_memory_is_an_error() {
+        let json =
+            r#"{"model_type":"gpt2","vocab_size":1048576,"n_positions":1,"n_embd":1048576,"n_head":1,"n_layer":1}"#;
+        let config = Config::from_json(json).unwrap();
+        let n = 1u64 << 42;
+        let header = format!(r#"{{"wte.weight":{{"dtype":"F32","shape":[1048576,1048576],"data_offsets":[0,{n}]}}}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 8]].concat();
+        let mut stream = CheckpointReader::new(config, ReferenceSink::new(Device::flex()));
+        stream.begin_file("model.safetensors", None).unwrap();
+        let found = stream.write(&bytes);
+        // where the system promises memory that it does not have, the file ends before it is needed
+        let error = found.and_then(|()| stream.finish().map(|_| ())).unwrap_err();
+        assert!(error.to_string().contains("wte.weight"), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Tensor, activation::softmax};
 
 use super::{Conv1d, LayerCache, Tensors};
-use crate::config::Config;
+use crate::checkpoint::Config;
 use crate::error::Result;
 
 /// The attention of one block.

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::{Conv1d, Tensors};
-use crate::config::Activation;
+use crate::checkpoint::Activation;
 use crate::error::Result;
 
 /// The nonlinearity, element by element.

@@ -17,9 +17,9 @@ pub use tensors::Tensors;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::config::Config;
+use crate::checkpoint::Config;
 use crate::error::Result;
-use crate::tokenizer::TokenId;
+use crate::token::TokenId;
 
 /// One pre-norm residual block (Radford et al. 2019, §2.3).
 #[derive(Clone, Debug)]

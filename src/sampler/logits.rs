@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use crate::error::Error;
-use crate::tokenizer::TokenId;
+use crate::token::TokenId;
 
 /// Scores summed or compared as one block.
 pub(super) const BLOCK: usize = 64;

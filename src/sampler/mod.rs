@@ -21,7 +21,7 @@ use std::cmp::Ordering;
 pub use logits::{argmax, log_prob, rank, top_logprobs};
 
 use crate::error::Error;
-use crate::tokenizer::TokenId;
+use crate::token::TokenId;
 use logits::{
     BLOCK, Candidate, by_score, candidates, check, exp_neg, finite_max, first_at, mass, sum, top, walk, weigh_block,
 };

@@ -15,12 +15,10 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
 use crate::error::{Error, Result, excerpt};
+use crate::token::TokenId;
 use file::{Bpe, Steps, TokenizerFile};
 use pieces::Pieces;
 use untrusted::{check_merges, check_steps, exact, json_text};
-
-/// The number of a token in the vocabulary.
-pub type TokenId = u32;
 
 /// GPT-2's one special token.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

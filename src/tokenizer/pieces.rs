@@ -6,8 +6,8 @@ use std::ops::Range;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::Vocab;
 
-use super::TokenId;
 use crate::error::{Error, Result, excerpt};
+use crate::token::TokenId;
 
 /// The bytes of every token, by id, in one allocation: there are 50 000, and most of them are short.
 pub(super) struct Pieces {

@@ -1,18 +1,19 @@
-//! The kernels in a WebAssembly module of their own, through the object of www/src/kernels.ts that runs it.
+//! The kernels in a WebAssembly module of their own, through the object of www/src/engine/kernels.ts that runs it.
 
 use std::cell::Cell;
 
 use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use super::any_engine::AnyEngine;
 use crate::engine::cpu::Kernels;
 use crate::engine::{Output, Rows};
 use crate::error::{Error, Result};
-use crate::tokenizer::TokenId;
+use crate::token::TokenId;
 
 #[wasm_bindgen]
 extern "C" {
-    /// www/src/kernels.ts: `Kernels`
+    /// www/src/engine/kernels.ts: `Kernels`
     pub type KernelModule;
 
     /// Makes room for a model. → bytes of its image; 0 if there is not so much memory
@@ -52,6 +53,9 @@ extern "C" {
     pub fn threads(this: &KernelModule) -> u32;
 }
 
+/// What runs a page's model.
+pub(super) type PageEngine = AnyEngine<Module>;
+
 /// The module with a model in it.
 pub struct Module {
     /// The object that runs it.
@@ -66,7 +70,7 @@ impl Module {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]
-    pub fn create(js: KernelModule, config: &crate::config::Config, dtype: gpt2_kernels::Dtype) -> Result<Self> {
+    pub fn create(js: KernelModule, config: &crate::checkpoint::Config, dtype: gpt2_kernels::Dtype) -> Result<Self> {
         let dims = config.dims();
         let flags = u32::from(dims.scale_attn_weights)
             | u32::from(dims.scale_attn_by_inverse_layer_idx) << 1
@@ -83,7 +87,7 @@ impl Module {
             f64::from(flags),
         ];
         match js.create(&numbers, dtype as u32) as usize {
-            0 => Err(crate::weights::packed::out_of_memory(config, dtype)),
+            0 => Err(crate::checkpoint::packing::out_of_memory(config, dtype)),
             _ => Ok(Self { js, n_layer: dims.n_layer, with_attentions: Cell::default() }),
         }
     }

@@ -6,19 +6,18 @@ use gpt2_kernels::{Dtype, LAYOUT_VERSION};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use super::any_engine::AnyEngine;
+use super::device::{self, AdapterInfo, DeviceChoice, Opened, Request};
+use super::js::{JsResult, now_ms, to_js};
 use super::kernels::{KernelModule, Module};
 use super::model::Model;
 use super::pipelines::compile_ahead;
-use super::{JsResult, now_ms, to_js};
-use crate::config::Config;
-use crate::device::{self, AdapterInfo, Chosen, Opened, Request};
-use crate::engine::{Any, Cpu, gpu};
+use crate::checkpoint::{CheckpointReader, Config, PackingSink, TensorSink, index, packing};
+use crate::engine::gpu::{self, BringUpStep, GpuLoader, Trial, TuningSource};
+use crate::engine::{CpuEngine, self_test};
 use crate::error::{Error, Result};
-use crate::options::GenerateOptions;
-use crate::self_test;
+use crate::generate::GenerateOptions;
 use crate::tokenizer::Tokenizer;
-use crate::trial::{How, Step, Trial};
-use crate::weights::{CheckpointStream, Packed, Sink, index, packed};
 
 /// Names of the shards in a `model.safetensors.index.json`.
 #[wasm_bindgen(js_name = shardNames)]
@@ -29,7 +28,7 @@ pub fn shard_names(index_json: &str) -> JsResult<Vec<String>> {
 /// Returns all memory of the GPU; a model that was there is lost, and the next loader opens another.
 #[wasm_bindgen(js_name = destroyGpu)]
 pub fn destroy_gpu() {
-    device::destroy_gpu();
+    gpu::destroy();
 }
 
 /// Under which name packed weights of a format are kept; another layout has another name.
@@ -49,13 +48,13 @@ pub struct Loader {
 
 /// Where the weights go.
 struct Target {
-    chosen: Chosen,
+    chosen: DeviceChoice,
     verdict: Verdict,
     image: Image,
     /// Under which name what is measured on this GPU may be remembered.
     tuning_key: Option<String>,
     /// Packs a checkpoint, from its first byte on.
-    stream: Option<CheckpointStream<Box<dyn Sink>>>,
+    stream: Option<CheckpointReader<Box<dyn TensorSink>>>,
 }
 
 /// What the self-test says of the place.
@@ -69,7 +68,7 @@ enum Verdict {
 #[derive(Clone)]
 enum Image {
     Cpu(Rc<Module>),
-    Gpu(Rc<gpu::Loader>),
+    Gpu(Rc<GpuLoader>),
 }
 
 impl Image {
@@ -84,10 +83,10 @@ impl Image {
     }
 
     /// What packs a checkpoint into it.
-    fn sink(&self, config: &Config, dtype: Dtype) -> Result<Box<dyn Sink>> {
+    fn sink(&self, config: &Config, dtype: Dtype) -> Result<Box<dyn TensorSink>> {
         let image = self.clone();
         let write = move |offset: usize, bytes: &[u8]| image.write(offset, bytes);
-        Ok(Box::new(Packed::new(packed::layout(config, dtype)?, write)))
+        Ok(Box::new(PackingSink::new(packing::layout(config, dtype)?, write)))
     }
 }
 
@@ -133,7 +132,7 @@ impl Loader {
         if device == "wasm" {
             device::check_memory(&self.config, dtype)?;
         }
-        let device_bytes = packed::layout(&self.config, dtype)?.n_bytes;
+        let device_bytes = packing::layout(&self.config, dtype)?.n_bytes;
         to_js(&Expected { device, dtype: dtype.name(), fallback_reason, device_bytes })
     }
 
@@ -166,7 +165,7 @@ impl Loader {
                 let config = self_test::config(self.config.activation_function)?;
                 let module = Rc::new(Module::create(kernels, &config, dtype)?);
                 self_test::write(Image::Cpu(module.clone()).sink(&config, dtype)?)?;
-                let outcome = self_test::run(&Cpu::new(config, module.clone()), dtype).await?;
+                let outcome = self_test::run(&CpuEngine::new(config, module.clone()), dtype).await?;
                 // the same module, with the model itself in the place of the test's
                 let module = Rc::new(Module::create(only(module)?.js, &self.config, dtype)?);
                 (Image::Cpu(module), Verdict::Passed(outcome))
@@ -193,8 +192,8 @@ impl Loader {
             _ => None,
         };
         match remembered {
-            Some(tuning) => trial.set_tuning(How::Known(tuning)),
-            None if target.tuning_key.is_some() => trial.set_tuning(How::Measured(now_ms)),
+            Some(tuning) => trial.set_tuning(TuningSource::Known(tuning)),
+            None if target.tuning_key.is_some() => trial.set_tuning(TuningSource::Measured(now_ms)),
             None => {}
         }
         Ok(Some(Compiling(trial.clone())))
@@ -210,7 +209,7 @@ impl Loader {
     #[wasm_bindgen(js_name = packedBytes)]
     pub fn packed_bytes(&self) -> JsResult<f64> {
         let dtype = self.target.as_ref().ok_or_else(no_device)?.chosen.dtype;
-        Ok(packed::layout(&self.config, dtype)?.n_bytes as f64)
+        Ok(packing::layout(&self.config, dtype)?.n_bytes as f64)
     }
 
     /// Writes weights that are packed already.
@@ -227,7 +226,7 @@ impl Loader {
             Some(stream) => stream,
             None => {
                 let sink = image.sink(&self.config, chosen.dtype)?;
-                stream.insert(CheckpointStream::new(self.config.clone(), sink))
+                stream.insert(CheckpointReader::new(self.config.clone(), sink))
             }
         };
         Ok(stream.begin_file(name, n_bytes.map(|n| n as u64))?)
@@ -253,12 +252,12 @@ impl Loader {
             Verdict::Awaited(trial) => trial.finish().await?,
         };
         let engine = match image {
-            Image::Cpu(module) => Any::Cpu(Cpu::new(self.config, module)),
+            Image::Cpu(module) => AnyEngine::Cpu(CpuEngine::new(self.config, module)),
             Image::Gpu(loader) => {
                 let engine = only(loader)?.finish().await?;
                 engine.set_clock(now_ms);
                 engine.warm_up().await?; // the first token does not wait for a driver that compiles late
-                Any::Gpu(engine)
+                AnyEngine::Gpu(engine)
             }
         };
         Ok(Model::new(engine, tokenizer, self.defaults, chosen, self_test))
@@ -287,9 +286,9 @@ impl Compiling {
     /// pipeline is ready; `"self-test"`: the test has passed; or `undefined` if nothing was left to do
     pub async fn next(&self) -> JsResult<Option<String>> {
         let name = |step| match step {
-            Step::Tuned => "tune",
-            Step::Compiled => "compile",
-            Step::Tested => "self-test",
+            BringUpStep::Tuned => "tune",
+            BringUpStep::Compiled => "compile",
+            BringUpStep::Tested => "self-test",
         };
         Ok(self.0.next().await?.map(|step| name(step).to_string()))
     }

@@ -6,32 +6,33 @@ use js_sys::Uint8Array;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use super::any_engine::AnyEngine;
+use super::device::DeviceChoice;
+use super::js::{JsResult, to_js};
+use super::kernels::PageEngine;
 use super::session::{Scorer, Session};
-use super::{Engine, JsResult, to_js};
-use crate::device::Chosen;
-use crate::engine::{Any, Engine as _};
-use crate::options::GenerateOptions;
+use crate::checkpoint::{names, packing};
+use crate::engine::Engine as _;
+use crate::generate::{self, GenerateOptions};
 use crate::tokenizer::Tokenizer;
-use crate::weights::packed;
-use crate::{score, session};
 
 /// A loaded model.
 #[wasm_bindgen]
 pub struct Model {
-    engine: Rc<Engine>,
+    engine: Rc<PageEngine>,
     tokenizer: Rc<Tokenizer>,
     defaults: GenerateOptions,
-    chosen: Chosen,
+    chosen: DeviceChoice,
     self_test: String,
 }
 
 impl Model {
     /// A model that is ready.
     pub(super) fn new(
-        engine: Engine,
+        engine: PageEngine,
         tokenizer: Tokenizer,
         defaults: GenerateOptions,
-        chosen: Chosen,
+        chosen: DeviceChoice,
         self_test: String,
     ) -> Self {
         Self { engine: Rc::new(engine), tokenizer: Rc::new(tokenizer), defaults, chosen, self_test }
@@ -55,7 +56,7 @@ struct Info<'a> {
 impl Model {
     /// What is running, and where.
     pub fn info(&self) -> JsResult<JsValue> {
-        let parameters = self.engine.config().n_params();
+        let parameters = names::n_params(self.engine.config());
         to_js(&Info {
             device: self.chosen.place.name(),
             adapter: self.chosen.adapter.as_deref(),
@@ -63,11 +64,11 @@ impl Model {
             self_test: &self.self_test,
             dtype: self.chosen.dtype.name(),
             parameters,
-            weight_bytes: packed::layout(self.engine.config(), self.chosen.dtype)?.n_bytes,
+            weight_bytes: packing::layout(self.engine.config(), self.chosen.dtype)?.n_bytes,
             context_window: self.engine.config().n_positions,
             threads: match &*self.engine {
-                Any::Cpu(engine) => engine.kernels().js.threads(),
-                Any::Gpu(_) => 1,
+                AnyEngine::Cpu(engine) => engine.kernels().js.threads(),
+                AnyEngine::Gpu(_) => 1,
             },
         })
     }
@@ -76,8 +77,8 @@ impl Model {
     #[wasm_bindgen(js_name = readPacked)]
     pub async fn read_packed(&self, offset: usize, n_bytes: usize) -> JsResult<Uint8Array> {
         Ok(match &*self.engine {
-            Any::Gpu(engine) => Uint8Array::from(engine.read(offset, n_bytes).await?.as_slice()),
-            Any::Cpu(engine) => engine.kernels().js.read(offset, n_bytes),
+            AnyEngine::Gpu(engine) => Uint8Array::from(engine.read(offset, n_bytes).await?.as_slice()),
+            AnyEngine::Cpu(engine) => engine.kernels().js.read(offset, n_bytes),
         })
     }
 
@@ -85,8 +86,8 @@ impl Model {
     /// → `{n_dispatches, n_submits, n_objects, read_bytes, encode_ms}`
     pub fn counters(&self) -> JsResult<JsValue> {
         match &*self.engine {
-            Any::Gpu(engine) => to_js(&engine.counters()),
-            Any::Cpu(_) => Ok(JsValue::UNDEFINED),
+            AnyEngine::Gpu(engine) => to_js(&engine.counters()),
+            AnyEngine::Cpu(_) => Ok(JsValue::UNDEFINED),
         }
     }
 
@@ -102,7 +103,7 @@ impl Model {
 
     /// An empty text with a KV cache of its own.
     pub fn session(&self) -> Session {
-        let session = session::Session::new(self.engine.clone(), self.tokenizer.clone());
+        let session = generate::Session::new(self.engine.clone(), self.tokenizer.clone());
         Session::new(session, self.engine.config().clone(), self.defaults.clone())
     }
 
@@ -114,7 +115,7 @@ impl Model {
 
     /// A text to be scored.
     pub fn scorer(&self, ids: Vec<u32>) -> JsResult<Scorer> {
-        let scorer = score::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?;
+        let scorer = generate::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?;
         Ok(Scorer::new(scorer))
     }
 }

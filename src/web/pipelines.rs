@@ -9,13 +9,13 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use wgpu::{ComputePipeline, Device};
 
-use crate::engine::gpu::Ahead;
+use crate::engine::gpu::CompilingPipeline;
 
 const SYNC: &str = "createComputePipeline";
 const ASYNC: &str = "createComputePipelineAsync";
 
 /// A [`CompileAhead`](crate::engine::gpu::CompileAhead) for a page.
-pub(super) fn compile_ahead(device: &Device, create: Box<dyn Fn() -> ComputePipeline>) -> Ahead {
+pub(super) fn compile_ahead(device: &Device, create: Box<dyn Fn() -> ComputePipeline>) -> CompilingPipeline {
     let begun = begin(device, &*create);
     Box::pin(async move {
         let (device, compiled) = begun.map_err(|e| text(&e))?;

@@ -7,12 +7,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 
-use super::{Engine, JsResult, now_ms, set, take, to_js};
-use crate::config::Config;
+use super::js::{JsResult, now_ms, set, take, to_js};
+use super::kernels::PageEngine;
+use crate::checkpoint::Config;
 use crate::error::{Error, Result};
-use crate::options::GenerateOptions;
-use crate::score;
-use crate::session::{self, Chunk, FinishReason, Step};
+use crate::generate::{self, Chunk, FinishReason, GenerateOptions, Step};
 
 fn json_object(text: &str) -> Result<Map<String, Value>> {
     serde_json::from_str(text).map_err(|e| Error::invalid_option("options", "an object", e.to_string()))
@@ -24,7 +23,7 @@ pub struct Session {
     config: Config,
     defaults: GenerateOptions,
     /// Taken out while a call uses it, so that a second call meanwhile is an error and not a panic.
-    inner: Cell<Option<session::Session<Engine>>>,
+    inner: Cell<Option<generate::Session<PageEngine>>>,
 }
 
 #[derive(Serialize)]
@@ -44,12 +43,12 @@ struct StepMessage<'a> {
 
 impl Session {
     /// A text of the model's.
-    pub(super) fn new(session: session::Session<Engine>, config: Config, defaults: GenerateOptions) -> Self {
+    pub(super) fn new(session: generate::Session<PageEngine>, config: Config, defaults: GenerateOptions) -> Self {
         Self { config, defaults, inner: Cell::new(Some(session)) }
     }
 
     /// Uses it, unless another call does.
-    pub(super) fn with<T>(&self, f: impl FnOnce(&mut session::Session<Engine>) -> T) -> JsResult<T> {
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut generate::Session<PageEngine>) -> T) -> JsResult<T> {
         let mut inner = take(&self.inner)?;
         let result = f(&mut inner);
         self.inner.set(Some(inner));
@@ -146,12 +145,12 @@ impl Session {
 /// A text that is being scored.
 #[wasm_bindgen]
 pub struct Scorer {
-    inner: Cell<Option<score::Scorer<Engine>>>,
+    inner: Cell<Option<generate::Scorer<PageEngine>>>,
 }
 
 impl Scorer {
     /// A scorer of the model's.
-    pub(super) fn new(scorer: score::Scorer<Engine>) -> Self {
+    pub(super) fn new(scorer: generate::Scorer<PageEngine>) -> Self {
         Self { inner: Cell::new(Some(scorer)) }
     }
 }

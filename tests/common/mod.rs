@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use gpt2_web::config::Config;
+use gpt2_web::checkpoint::Config;
+use gpt2_web::checkpoint::{CheckpointReader, Header, StoredDtype, TensorSink, index};
+use gpt2_web::engine::ReferenceSink;
 use gpt2_web::engine::cpu::Linked;
-use gpt2_web::engine::{Cpu, Engine, Reference, Rows};
+use gpt2_web::engine::{CpuEngine, Engine, Reference, Rows};
 use gpt2_web::gpt2::Tensors;
-use gpt2_web::weights::{CheckpointStream, Dtype, Header, Sink, index};
 use pollster::block_on;
 use serde_json::Value;
 
@@ -78,7 +79,7 @@ pub fn config(folder: &Path) -> Config {
 }
 
 /// Writes the checkpoint in `folder` to a stream, in pieces of `piece` bytes.
-pub fn read_into<S: Sink>(stream: &mut CheckpointStream<S>, folder: &Path, piece: usize) -> gpt2_web::Result<()> {
+pub fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>, folder: &Path, piece: usize) -> gpt2_web::Result<()> {
     let index = folder.join(index::FILE);
     let files = match index.exists() {
         true => index::shard_names(&text(&index))?,
@@ -97,9 +98,9 @@ pub fn read_into<S: Sink>(stream: &mut CheckpointStream<S>, folder: &Path, piece
 /// Loads the checkpoint in `folder`, in pieces of `piece` bytes.
 pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors) {
     let config = config(folder);
-    let mut stream = CheckpointStream::new(config.clone(), Tensors::new(device.clone()));
+    let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(device.clone()));
     read_into(&mut stream, folder, piece).expect("checkpoint");
-    (config, stream.finish().expect("finish"))
+    (config, stream.finish().expect("finish").into_tensors())
 }
 
 /// The reference engine with the checkpoint in `folder`, on the CPU.
@@ -109,8 +110,8 @@ pub fn reference(folder: &Path) -> Reference {
 }
 
 /// The CPU engine with the checkpoint in `folder`.
-pub fn cpu(folder: &Path, dtype: gpt2_kernels::Dtype) -> Cpu<Linked> {
-    Cpu::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine")
+pub fn cpu(folder: &Path, dtype: gpt2_kernels::Dtype) -> CpuEngine<Linked> {
+    CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine")
 }
 
 /// The F32 tensors of a safetensors file: shape and values by name.
@@ -119,9 +120,9 @@ pub fn expected(path: &Path) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
     let n_json = Header::json_bytes(*bytes.first_chunk().expect("8 bytes"), "expected", None).expect("length");
     let body = &bytes[8 + n_json..];
     let header = Header::from_json(&bytes[8..8 + n_json], "expected", Some(bytes.len() as u64)).expect("header");
-    let read = |t: gpt2_web::weights::TensorInfo| {
+    let read = |t: gpt2_web::checkpoint::TensorInfo| {
         let mut values = Vec::new();
-        Dtype::F32.extend_f32(&mut values, &body[t.begin as usize..t.end as usize]);
+        StoredDtype::F32.extend_f32(&mut values, &body[t.begin as usize..t.end as usize]);
         (t.name, (t.shape, values))
     };
     header.tensors.into_iter().map(read).collect()

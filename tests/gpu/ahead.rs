@@ -1,16 +1,17 @@
 //! Choosing on the device: the same tokens as from the logits, a pass ahead, and what a token costs.
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Choose, Chosen, Gpu, Input, MAX_K};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::gpu::{GpuEngine, Input, MAX_K};
 use gpt2_web::engine::{Cache, Engine, Rows};
+use gpt2_web::engine::{Choose, Chosen};
 use gpt2_web::sampler::{Sampler, SamplingParams};
 use pollster::block_on;
 
 use crate::harness::*;
 use crate::run;
 
-fn chosen(gpu: &Gpu, cache: &mut <Gpu as Engine>::Cache, input: Input, choose: &Choose) -> Chosen {
+fn chosen(gpu: &GpuEngine, cache: &mut <GpuEngine as Engine>::Cache, input: Input, choose: &Choose) -> Chosen {
     block_on(gpu.chosen(gpu.submit(cache, input, choose).expect("submit"))).expect("chosen")
 }
 

@@ -2,8 +2,8 @@
 //! sizes that are no multiple of anything, for every way of cutting the work.
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Gpu, Plan};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::gpu::{GpuEngine, Plan};
 use gpt2_web::engine::{Cache, Engine, Rows};
 use pollster::block_on;
 

@@ -4,10 +4,10 @@
 use std::rc::Rc;
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Gpu, Tuning};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::gpu::{GpuEngine, Tuning};
+use gpt2_web::engine::gpu::{How, Trial};
 use gpt2_web::engine::{Engine, Rows};
-use gpt2_web::trial::{How, Trial};
 use pollster::block_on;
 
 use crate::common::MODELS;
@@ -23,7 +23,7 @@ fn halves() -> Tuning {
 }
 
 /// The largest difference that halves make to the logits of a prompt.
-fn difference(packed: &Packed, halves: &Gpu, device: (wgpu::Device, wgpu::Queue), ids: &[u32]) -> f32 {
+fn difference(packed: &Packed, halves: &GpuEngine, device: (wgpu::Device, wgpu::Queue), ids: &[u32]) -> f32 {
     let usual = packed.on(device);
     let expected = run(&usual, &mut usual.new_cache(), ids, Rows::All);
     let found = run(halves, &mut halves.new_cache(), ids, Rows::All);

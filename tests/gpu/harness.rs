@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use gpt2_kernels::pack::Packer;
 use gpt2_kernels::{Dtype, Layout};
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Gpu, Loader, Tuning};
-use gpt2_web::weights::{self, Header, names};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::checkpoint::{self, Header, names};
+use gpt2_web::engine::gpu::{GpuEngine, GpuLoader, Tuning};
 use pollster::block_on;
 
 /// A device of the machine's first adapter, a software one if there is no other (Mesa's lavapipe will do).
@@ -139,19 +139,19 @@ impl Packed {
         device().map(|device| self.on(device))
     }
 
-    pub fn on(&self, device: (wgpu::Device, wgpu::Queue)) -> Gpu {
+    pub fn on(&self, device: (wgpu::Device, wgpu::Queue)) -> GpuEngine {
         self.tuned(device, Tuning::default())
     }
 
-    pub fn tuned(&self, device: (wgpu::Device, wgpu::Queue), tuning: Tuning) -> Gpu {
+    pub fn tuned(&self, device: (wgpu::Device, wgpu::Queue), tuning: Tuning) -> GpuEngine {
         let loader = self.loader(device);
         block_on(loader.prepare(tuning)).expect("tuning");
         block_on(loader.finish()).expect("engine")
     }
 
     /// The weights on the device, and nothing compiled.
-    pub fn loader(&self, (device, queue): (wgpu::Device, wgpu::Queue)) -> Loader {
-        let loading = Loader::new(device, queue, self.config.clone(), self.layout.dtype);
+    pub fn loader(&self, (device, queue): (wgpu::Device, wgpu::Queue)) -> GpuLoader {
+        let loading = GpuLoader::new(device, queue, self.config.clone(), self.layout.dtype);
         let loader = block_on(loading).expect("loader");
         for (i, piece) in self.image.chunks(1 << 20).enumerate() {
             loader.write(i << 20, piece).expect("write");

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use gpt2_kernels::{Dtype, Layout};
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Input, Loader, Plan};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::gpu::{GpuLoader, Input, Plan};
+use gpt2_web::engine::gpu::{How, Step, Trial};
 use gpt2_web::engine::{Engine, Rows};
-use gpt2_web::trial::{How, Step, Trial};
 use pollster::block_on;
 
 use crate::harness::*;
@@ -18,7 +18,7 @@ fn an_image_is_read_back_as_it_was_written() {
     let limits =
         wgpu::Limits { max_buffer_size: 20_000, max_storage_buffer_binding_size: 20_000, ..Default::default() };
     let Some((device, queue)) = device_with(limits) else { return };
-    let loader = block_on(Loader::new(device, queue, packed.config.clone(), Dtype::Q4)).expect("loader");
+    let loader = block_on(GpuLoader::new(device, queue, packed.config.clone(), Dtype::Q4)).expect("loader");
     for at in (0..packed.image.len()).step_by(1236).rev() {
         let piece = &packed.image[at..(at + 1236).min(packed.image.len())];
         loader.write(at, piece).expect("write");

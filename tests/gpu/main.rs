@@ -14,13 +14,13 @@ mod tuning;
 
 use common::{MODELS, all_logits, demo_prompt, reference, relative_error};
 use gpt2_kernels::Dtype;
-use gpt2_web::engine::gpu::Gpu;
+use gpt2_web::engine::gpu::GpuEngine;
 use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::sampler::argmax;
 use harness::*;
 use pollster::block_on;
 
-fn run(gpu: &Gpu, cache: &mut <Gpu as Engine>::Cache, ids: &[u32], rows: Rows) -> Vec<f32> {
+fn run(gpu: &GpuEngine, cache: &mut <GpuEngine as Engine>::Cache, ids: &[u32], rows: Rows) -> Vec<f32> {
     block_on(gpu.forward(cache, ids, rows, false)).expect("forward").logits
 }
 

@@ -3,7 +3,7 @@
 
 use gpt2_kernels::format::unpack_row;
 use gpt2_kernels::layout::{BLOCK, GROUP, Layout, Matrix, Norm};
-use gpt2_web::config::{Activation, Config};
+use gpt2_web::checkpoint::{Activation, Config};
 
 pub struct Oracle<'a> {
     pub config: &'a Config,

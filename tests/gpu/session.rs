@@ -5,11 +5,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Gpu, GpuCache};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::gpu::{GpuCache, GpuEngine};
 use gpt2_web::engine::{Cache, Engine, Output, Rows};
-use gpt2_web::options::GenerateOptions;
-use gpt2_web::session::{FinishReason, Session, Step};
+use gpt2_web::generate::GenerateOptions;
+use gpt2_web::generate::{FinishReason, Session, Step};
 use gpt2_web::tokenizer::Tokenizer;
 use gpt2_web::{Error, Result};
 use pollster::block_on;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::harness::*;
 
 /// The same engine without its own choice: reads all logits.
-struct LogitsOnly(Gpu);
+struct LogitsOnly(GpuEngine);
 
 impl Engine for LogitsOnly {
     type Cache = GpuCache;

@@ -1,8 +1,9 @@
 //! Sums and maxima by subgroups, where the adapter has them: the same numbers as without.
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Choose, Gpu, Input, MAX_K, Tuning};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::Choose;
+use gpt2_web::engine::gpu::{GpuEngine, Input, MAX_K, Tuning};
 use gpt2_web::engine::{Engine, Rows};
 use pollster::block_on;
 
@@ -37,7 +38,7 @@ fn the_best_k() {
     let json = r#"{"model_type":"gpt2","n_embd":24,"n_head":2,"n_layer":1,"vocab_size":3001,"n_positions":64}"#;
     let packed = Packed::random(Config::from_json(json).expect("config"), Dtype::Q8);
     let Some(device) = device_having(wgpu::Features::SUBGROUP) else { return };
-    let gpu: Gpu = packed.on(device);
+    let gpu: GpuEngine = packed.on(device);
     for k in [1, 2, 50, MAX_K] {
         let logits = run(&gpu, &mut gpu.new_cache(), &[k as u32], Rows::Last);
         let mut expected: Vec<(u32, f32)> = logits.iter().copied().zip(0..).map(|(x, id)| (id, x)).collect();

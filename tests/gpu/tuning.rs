@@ -1,8 +1,8 @@
 //! However the work is spread, the numbers are right; and the measurement that picks the spread.
 
 use gpt2_kernels::Dtype;
-use gpt2_web::config::Config;
-use gpt2_web::engine::gpu::{Gpu, Tuning};
+use gpt2_web::checkpoint::Config;
+use gpt2_web::engine::gpu::{GpuEngine, Tuning};
 use gpt2_web::engine::{Cache, Engine, Rows};
 use pollster::block_on;
 
@@ -15,7 +15,7 @@ fn config(json: &str) -> Config {
 }
 
 /// Prefill and decode of the same ids against the oracle.
-pub fn check(what: &str, packed: &Packed, gpu: &Gpu, ids: &[u32]) {
+pub fn check(what: &str, packed: &Packed, gpu: &GpuEngine, ids: &[u32]) {
     let oracle = Oracle { config: &packed.config, layout: &packed.layout, image: &packed.image };
     let expected: Vec<f32> = oracle.logits(ids).into_iter().flatten().map(|x| x as f32).collect();
     let tolerance = 2e-5 * expected.iter().fold(1.0, |m: f32, x| m.max(x.abs()));

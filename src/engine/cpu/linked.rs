@@ -7,13 +7,14 @@ use gpt2_kernels::cache::Cache;
 use gpt2_kernels::scratch::Scratch;
 use gpt2_kernels::{Dtype, Model};
 
-use super::super::{Output, Rows};
-use super::{Cpu, Kernels};
-use crate::config::Config;
+use super::engine::CpuEngine;
+use super::kernels::Kernels;
+use crate::checkpoint::Config;
+use crate::checkpoint::packing::{layout, out_of_memory};
+use crate::checkpoint::{CheckpointReader, PackingSink, TensorSink};
+use crate::engine::{Output, Rows};
 use crate::error::{Error, Result};
-use crate::tokenizer::TokenId;
-use crate::weights::packed::{layout, out_of_memory};
-use crate::weights::{CheckpointStream, Packed, Sink};
+use crate::token::TokenId;
 
 /// The kernels and a model in this process's memory.
 pub struct Linked {
@@ -25,7 +26,7 @@ pub struct Linked {
     output: RefCell<Option<Output>>,
 }
 
-impl Cpu<Linked> {
+impl CpuEngine<Linked> {
     /// A model whose weights `read` writes to the stream that it is given, in this format.
     ///
     /// # Errors
@@ -33,15 +34,15 @@ impl Cpu<Linked> {
     pub fn load(
         config: Config,
         dtype: Dtype,
-        read: impl FnOnce(&mut CheckpointStream<Box<dyn Sink + '_>>) -> Result<()>,
+        read: impl FnOnce(&mut CheckpointReader<Box<dyn TensorSink + '_>>) -> Result<()>,
     ) -> Result<Self> {
         let mut model = Model::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
         let image = model.image_mut();
-        let packed = Packed::new(layout(&config, dtype)?, |offset, bytes| {
+        let packed = PackingSink::new(layout(&config, dtype)?, |offset, bytes| {
             image[offset..offset + bytes.len()].copy_from_slice(bytes);
             Ok(())
         });
-        let mut stream = CheckpointStream::new(config.clone(), Box::new(packed) as Box<dyn Sink>);
+        let mut stream = CheckpointReader::new(config.clone(), Box::new(packed) as Box<dyn TensorSink>);
         read(&mut stream)?;
         stream.finish()?;
         let scratch = RefCell::new(model.scratch(1));

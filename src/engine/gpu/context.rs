@@ -2,13 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use wgpu::{Buffer, BufferUsages, CommandBuffer, Device, ErrorFilter, Queue, SubmissionIndex};
+use wgpu::{Buffer, BufferUsages, CommandBuffer, ComputePipeline, Device, ErrorFilter, Queue, SubmissionIndex};
 
-use super::pipelines::CompileAhead;
 use crate::error::{Error, Result};
 
 /// What an engine has asked of its device since it was made.
@@ -41,8 +41,15 @@ impl Counters {
     }
 }
 
+/// Compiles a pipeline in the background. It is given the function that creates the pipeline, and may call that function
+/// more than once. → the pipeline, or what is wrong with it
+pub type CompileAhead = fn(&Device, Box<dyn Fn() -> ComputePipeline>) -> CompilingPipeline;
+
+/// A pipeline that is being compiled.
+pub type CompilingPipeline = Pin<Box<dyn Future<Output = std::result::Result<ComputePipeline, String>>>>;
+
 /// A device, its queue, and what this engine knows of both.
-pub(super) struct Context {
+pub(crate) struct Context {
     pub device: Device,
     pub queue: Queue,
     /// Whether shaders may use subgroups.
@@ -189,7 +196,7 @@ fn runtime_error(error: &wgpu::Error) -> Error {
 }
 
 /// A buffer on loan for one read-back.
-pub(super) struct Staging {
+pub(crate) struct Staging {
     context: Rc<Context>,
     pub buffer: Buffer,
     is_mapped: bool,

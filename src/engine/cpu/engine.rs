@@ -1,0 +1,104 @@
+//! The engine's trait on the CPU kernels.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::rc::Rc;
+
+use super::kernels::Kernels;
+use crate::checkpoint::Config;
+use crate::engine::{Cache, Engine, Output, Rows, check_bounds};
+use crate::error::Result;
+use crate::token::TokenId;
+
+/// The CPU engine.
+pub struct CpuEngine<K> {
+    config: Config,
+    kernels: Rc<K>,
+}
+
+impl<K: Kernels> CpuEngine<K> {
+    /// The engine of a model whose weights the kernels hold.
+    pub fn new(config: Config, kernels: Rc<K>) -> Self {
+        Self { config, kernels }
+    }
+
+    /// What runs it.
+    pub fn kernels(&self) -> &K {
+        &self.kernels
+    }
+}
+
+/// A cache in the kernels' memory, freed with this.
+pub struct CpuCache<K: Kernels> {
+    kernels: Rc<K>,
+    number: usize,
+    n_tokens: usize,
+}
+
+impl<K: Kernels> fmt::Debug for CpuCache<K> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("CpuCache").field("number", &self.number).field("n_tokens", &self.n_tokens).finish()
+    }
+}
+
+impl<K: Kernels> Clone for CpuCache<K> {
+    /// A copy; an empty cache where there is no memory for one, which costs time and changes nothing.
+    fn clone(&self) -> Self {
+        self.kernels.truncate_cache(self.number, self.n_tokens); // see `CpuEngine::forward`
+        let (number, n_tokens) = match self.kernels.clone_cache(self.number) {
+            Some(number) => (number, self.n_tokens),
+            None => (self.kernels.new_cache(), 0),
+        };
+        Self { kernels: self.kernels.clone(), number, n_tokens }
+    }
+}
+
+impl<K: Kernels> Drop for CpuCache<K> {
+    fn drop(&mut self) {
+        self.kernels.free_cache(self.number);
+    }
+}
+
+impl<K: Kernels> Cache for CpuCache<K> {
+    fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    fn truncate(&mut self, n_tokens: usize) {
+        self.n_tokens = self.n_tokens.min(n_tokens);
+        self.kernels.truncate_cache(self.number, n_tokens);
+    }
+}
+
+impl<K: Kernels> Engine for CpuEngine<K> {
+    type Cache = CpuCache<K>;
+    type Pending = Infallible;
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn new_cache(&self) -> CpuCache<K> {
+        CpuCache { kernels: self.kernels.clone(), number: self.kernels.new_cache(), n_tokens: 0 }
+    }
+
+    async fn forward(
+        &self,
+        cache: &mut CpuCache<K>,
+        ids: &[TokenId],
+        rows: Rows,
+        with_attentions: bool,
+    ) -> Result<Output> {
+        check_bounds(&self.config, cache.n_tokens, ids)?;
+        // an earlier call may have been left in the midst of its ids
+        self.kernels.truncate_cache(cache.number, cache.n_tokens);
+        self.kernels.begin(cache.number, ids, rows, with_attentions)?;
+        loop {
+            if let Some(output) = self.kernels.advance()? {
+                cache.n_tokens += ids.len();
+                return Ok(output);
+            }
+            self.kernels.pause().await?;
+        }
+    }
+}

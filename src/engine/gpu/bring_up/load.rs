@@ -1,0 +1,196 @@
+//! From nothing to a [`GpuEngine`]: memory and bind groups first, then the weights in pieces, and beside them the pipelines.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+
+use gpt2_kernels::{Dtype, Layout};
+
+use super::search::Search;
+use crate::checkpoint::Config;
+use crate::engine::gpu::context::{CompileAhead, Context};
+use crate::engine::gpu::kernels::{DispatchMaker, GpuModel, Pipelines, TUNING_VERSION, Tuning, cache_layout};
+use crate::engine::gpu::memory::{CacheShape, Image, Plan, Scratch, Widths};
+use crate::engine::gpu::run::GpuEngine;
+use crate::error::{Error, Result};
+
+/// Bytes that are handed to the queue before it is asked to move them: what it holds until then is memory as well.
+const FLUSH_BYTES: usize = 16 << 20;
+
+/// A model whose weights are still arriving: the image of [`gpt2_kernels::layout`], in pieces of any size and order.
+pub struct GpuLoader {
+    config: Config,
+    context: Rc<Context>,
+    image: Image,
+    pipelines: Pipelines,
+    /// From [`GpuLoader::prepare`] on.
+    model: OnceCell<GpuModel>,
+    /// Written since the queue was last flushed.
+    pending_bytes: Cell<usize>,
+}
+
+impl GpuLoader {
+    /// Allocates the device's memory for the weights, as zeros. Takes over the device's error callbacks.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] for a model that this device cannot bind.
+    pub async fn new(device: wgpu::Device, queue: wgpu::Queue, config: Config, dtype: Dtype) -> Result<Self> {
+        Self::on(Context::new(device, queue), config, dtype).await
+    }
+
+    /// Another model on the same device; what goes wrong there fails both.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn beside(&self, config: Config, dtype: Dtype) -> Result<Self> {
+        Self::on(self.context.clone(), config, dtype).await
+    }
+
+    async fn on(context: Rc<Context>, config: Config, dtype: Dtype) -> Result<Self> {
+        let uncountable = || Error::OutOfMemory { what: "the packed weights".into(), n_bytes: u64::MAX };
+        let layout = Layout::new(&config.dims(), dtype).ok_or_else(uncountable)?;
+        let plan = Plan::new(&layout, &context.device.limits())?;
+        let n_bytes = layout.n_bytes as u64;
+        let make = || Ok(Image::new(context.clone(), layout, plan));
+        let image = context.checked("the packed weights", n_bytes, make).await?;
+        Widths::new(&config, &context.device.limits())?; // what cannot run is said before anything is fetched
+        let pipelines = Pipelines::new(context.clone(), cache_layout(&context));
+        Ok(Self { config, context, image, pipelines, model: OnceCell::new(), pending_bytes: Cell::new(0) })
+    }
+
+    /// Where each tensor lies.
+    pub fn layout(&self) -> &Layout {
+        &self.image.layout
+    }
+
+    /// How pipelines are compiled without blocking the device, also for models [`beside`](Self::beside) this one.
+    pub fn set_compile_ahead(&self, compile_ahead: CompileAhead) {
+        self.context.compile_ahead.set(Some(compile_ahead));
+    }
+
+    /// Writes a piece of the image; offset and length are multiples of 4 bytes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] for a piece beyond the image or not aligned, or what the device has reported.
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.context.check()?;
+        self.image.write(offset, bytes)?;
+        let pending_bytes = self.pending_bytes.get() + bytes.len();
+        let is_enough = pending_bytes >= FLUSH_BYTES;
+        if is_enough {
+            self.context.queue.submit([]);
+        }
+        self.pending_bytes.set(if is_enough { 0 } else { pending_bytes });
+        Ok(())
+    }
+
+    /// Reads a piece of the image back, so that the converted weights can be stored.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn read(&self, offset: usize, n_bytes: usize) -> Result<Vec<u8>> {
+        self.image.read(offset, n_bytes).await
+    }
+
+    /// Under which name a tuning of this model may be remembered for an adapter: what else it depends on.
+    pub fn tuning_key(&self) -> String {
+        let Config { n_embd, n_inner, n_head, n_layer, .. } = self.config;
+        let dtype = self.image.layout.dtype.name();
+        format!("v{} {dtype} C{n_embd} inner{n_inner} H{n_head} L{n_layer}", TUNING_VERSION)
+    }
+
+    /// Reads a tuning that was remembered. `None` for anything that this device cannot run this model with: others can
+    /// write there, and a browser may offer less of the same adapter than it once did.
+    pub fn remembered(&self, json: &str) -> Option<Tuning> {
+        Tuning::from_json(json).filter(|tuning| self.can_use(tuning))
+    }
+
+    fn can_use(&self, tuning: &Tuning) -> bool {
+        tuning.fits(self.image.layout.dtype, self.context.has_f16)
+    }
+
+    /// Measures how work is best spread on this device, for a fraction of a second and what compiling a dozen pipelines
+    /// takes. `clock`: milliseconds from any origin, for a device without timestamps. What has been written of the
+    /// weights stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::compile_next`].
+    pub async fn search(&self, clock: fn() -> f64) -> Result<Tuning> {
+        let Self { config, context, image, pipelines, .. } = self;
+        let w = Widths::new(config, &context.device.limits())?;
+        let make = || Ok((Scratch::new(context, &w), self.cache_shape(&w)));
+        let (scratch, cache_shape) = context.checked("the tuning's buffers", 0, make).await?;
+        let maker = DispatchMaker { config, image, w, s: &scratch, pipelines, tuning: Tuning::default() };
+        let tuning = Search::new(maker, context, clock).run(&cache_shape).await?;
+        context.check()?;
+        Ok(tuning)
+    }
+
+    /// Makes everything but the pipelines, which wait to be compiled. Has no effect the second time.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say;
+    /// [`Error::InvalidState`] for sizes that nobody has tested, or halves where there are none.
+    pub async fn prepare(&self, tuning: Tuning) -> Result<()> {
+        if self.model.get().is_some() {
+            return Ok(());
+        }
+        if !self.can_use(&tuning) {
+            return Err(Error::InvalidState(format!("a tuning that does not exist here: {tuning:?}")));
+        }
+        let Self { config, context, image, pipelines, .. } = self;
+        let make = || GpuModel::new(config, image, context, pipelines, tuning);
+        let model = context.checked("the GPU engine", 0, make).await?;
+        self.model.get_or_init(|| model);
+        Ok(())
+    }
+
+    /// How many pipelines are to be compiled yet.
+    pub fn n_pipelines_left(&self) -> usize {
+        self.pipelines.n_left()
+    }
+
+    /// Begins to compile, and waits for nothing.
+    pub fn start_compiling(&self) {
+        self.pipelines.start();
+    }
+
+    /// Waits for the next pipeline; best called while the weights are fetched. → `false` if there is none left
+    ///
+    /// # Errors
+    /// [`Error::WebGpuNotAvailable`] with what the device has to say of a shader, and which; [`Error::DeviceLost`].
+    pub async fn compile_next(&self) -> Result<bool> {
+        self.pipelines.next().await
+    }
+
+    fn cache_shape(&self, w: &Widths) -> CacheShape {
+        CacheShape {
+            context: self.context.clone(),
+            layout: self.pipelines.cache_layout.clone(),
+            n_layer: self.config.n_layer,
+            n_positions: self.config.n_positions,
+            token_bytes: 8 * w.n_head * w.head_padded,
+        }
+    }
+
+    /// The engine, after the last piece of the weights.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`] and [`Self::compile_next`]: it does what nobody has done yet.
+    pub async fn finish(self) -> Result<GpuEngine> {
+        self.prepare(Tuning::default()).await?;
+        self.pipelines.compile().await?;
+        let missing = || Error::InvalidState("the kernels were not made".into());
+        let cache_shape = self.model.get().map(|model| Rc::new(self.cache_shape(&model.widths))).ok_or_else(missing)?;
+        let Self { config, context, image, model, pipelines, .. } = self;
+        Ok(GpuEngine {
+            config,
+            context,
+            image,
+            model: model.into_inner().ok_or_else(missing)?,
+            pipelines,
+            cache_shape,
+            attentions: RefCell::default(),
+            n_ids_written: Cell::new(0),
+        })
+    }
+}

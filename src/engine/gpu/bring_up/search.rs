@@ -1,0 +1,185 @@
+//! The measurement behind a [`Tuning`]: each thing that can be varied is varied alone, on the model's own matrices, for a
+//! fraction of a second in all.
+
+use std::rc::Rc;
+
+use super::timer::Timer;
+use crate::engine::gpu::context::Context;
+use crate::engine::gpu::kernels::{
+    Dispatch, DispatchMaker, MATVEC_THREADS, Params, PassSize, SPLIT_KEYS, THREAD_CHUNKS, TILES, Tuning,
+};
+use crate::engine::gpu::memory::{CacheShape, GpuCache};
+use crate::engine::{Cache, Choose};
+use crate::error::{Error, Result};
+
+/// What all measurements together may take of the device, milliseconds; what is not measured by then stays as it was.
+const MAX_MS: f64 = 300.0;
+/// What one measurement takes at least: browsers coarsen timestamps to 0.1 ms.
+const SPAN_MS: f64 = 3.0;
+/// A candidate that gains less than this share is no better: noise.
+const GAIN: f64 = 0.05;
+/// Layers whose matrices are read in turn, so that they do not stay in the device's cache as they would in no real pass.
+const MAX_LAYERS: usize = 16;
+/// Layers whose keys are, of which there are buffers only for this.
+const MAX_CACHE_LAYERS: usize = 4;
+/// Tokens of the prompt, and keys of the attention, that are measured.
+const N_TOKENS: usize = 128;
+const N_KEYS: usize = 512;
+
+/// What is measured, and for how many new tokens.
+type Candidate = (Vec<Dispatch>, usize);
+
+/// Measures on the buffers of `maker`, whose contents do not matter.
+pub(crate) struct Search<'a> {
+    maker: DispatchMaker<'a>,
+    context: Rc<Context>,
+    timer: Option<Timer>,
+    /// Milliseconds, for a device without timestamps.
+    clock: fn() -> f64,
+    spent_ms: f64,
+}
+
+impl<'a> Search<'a> {
+    pub fn new(maker: DispatchMaker<'a>, context: &Rc<Context>, clock: fn() -> f64) -> Self {
+        Self { timer: Timer::new(context, 1), maker, context: context.clone(), clock, spent_ms: 0.0 }
+    }
+
+    /// → the best of what was measured
+    pub async fn run(&mut self, cache_shape: &CacheShape) -> Result<Tuning> {
+        let mut best = Tuning::default();
+        let threads = THREAD_CHUNKS.iter().map(|&thread_chunks| Tuning { thread_chunks, ..best }).collect();
+        best = self.best_of(threads, Self::matvec).await?;
+        let threads = MATVEC_THREADS.iter().map(|&matvec_threads| Tuning { matvec_threads, ..best }).collect();
+        best = self.best_of(threads, Self::matvec).await?;
+        let tiles = TILES.iter().map(|&tile| Tuning { tile, ..best }).collect();
+        best = self.best_of(tiles, Self::matmul).await?;
+        let halves = Tuning { tile_f16: true, ..best };
+        if halves.fits(self.maker.image.layout.dtype, self.context.has_f16) {
+            best = match self.best_of(vec![best, halves], Self::matmul).await {
+                Ok(found) => found,
+                Err(lost @ Error::DeviceLost(_)) => return Err(lost),
+                // a driver that promises halves and does not compile them: what else was measured still holds
+                Err(_) => {
+                    self.maker.pipelines.forget();
+                    best
+                }
+            };
+        }
+
+        let n_keys = N_KEYS.min(self.maker.config.n_positions);
+        let n_layer = cache_shape.n_layer.min(MAX_CACHE_LAYERS);
+        let mut cache = GpuCache::new(Rc::new(CacheShape {
+            context: self.context.clone(),
+            layout: cache_shape.layout.clone(),
+            n_layer,
+            ..*cache_shape
+        }));
+        cache.reserve(n_keys);
+        cache.advance(n_keys - 1);
+        self.maker.tuning = best;
+        let mut steps = Vec::new();
+        for layer in 0..n_layer {
+            steps.extend(self.maker.attention_pair(layer)?);
+        }
+        let mut times = Vec::new();
+        for split_keys in SPLIT_KEYS {
+            let params = Params { n_past: cache.n_tokens(), n_new: 1, split_keys, choose: Choose::default() };
+            times.push((Tuning { split_keys, ..best }, self.time(&steps, &params, Some(&cache)).await?));
+        }
+        Ok(fastest(&times))
+    }
+
+    /// The decoding products of the MLP's first half.
+    fn matvec(maker: &DispatchMaker) -> Result<Candidate> {
+        Ok((maker.c_fc(MAX_LAYERS, 1)?, 1))
+    }
+
+    /// The same of a prompt.
+    fn matmul(maker: &DispatchMaker) -> Result<Candidate> {
+        let n_new = N_TOKENS.min(maker.w.max_chunk);
+        Ok((maker.c_fc(MAX_LAYERS, n_new)?, n_new))
+    }
+
+    async fn best_of(
+        &mut self,
+        candidates: Vec<Tuning>,
+        make: fn(&DispatchMaker) -> Result<Candidate>,
+    ) -> Result<Tuning> {
+        let mut times = Vec::new();
+        for tuning in candidates {
+            if tuning.tile_f16 && self.is_over() {
+                break; // what is made is compiled sooner or later, and this may not compile
+            }
+            self.maker.tuning = tuning;
+            let (steps, n_new) = make(&self.maker)?;
+            let params = Params { n_past: 0, n_new, split_keys: tuning.split_keys, choose: Choose::default() };
+            times.push((tuning, self.time(&steps, &params, None).await?));
+        }
+        Ok(fastest(&times))
+    }
+
+    fn is_over(&self) -> bool {
+        self.spent_ms > MAX_MS
+    }
+
+    /// → milliseconds of a round of these steps; `None` if the time for measuring is used up, or cannot be told
+    async fn time(&mut self, steps: &[Dispatch], params: &Params, cache: Option<&GpuCache>) -> Result<Option<f64>> {
+        if self.is_over() {
+            return Ok(None);
+        }
+        self.maker.pipelines.compile().await?;
+        self.context.queue.write_buffer(&self.maker.s.params, 0, &params.to_bytes());
+        self.round(steps, params, cache, 1).await?; // drivers do some of their work when a pipeline is first used
+        let mut n_rounds = 1;
+        loop {
+            let ms = self.round(steps, params, cache, n_rounds).await?;
+            self.spent_ms += ms;
+            if ms == 0.0 && n_rounds >= 64 {
+                return Ok(None); // the clock stands still, or is too coarse to measure by
+            }
+            if ms >= SPAN_MS || n_rounds >= 4096 {
+                let again = self.round(steps, params, cache, n_rounds).await?;
+                self.spent_ms += again;
+                return Ok(Some(ms.min(again) / f64::from(n_rounds)));
+            }
+            n_rounds *= (1.5 * SPAN_MS / ms.max(1e-3)).clamp(2.0, 16.0) as u32;
+        }
+    }
+
+    /// → milliseconds of so many rounds
+    async fn round(&self, steps: &[Dispatch], params: &Params, cache: Option<&GpuCache>, n_rounds: u32) -> Result<f64> {
+        let size = PassSize::of(params);
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        let timestamp_writes = self.timer.as_ref().map(|timer| timer.span(0));
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+        let per_layer = cache.map_or(1, |cache| steps.len() / cache.n_layer());
+        for _ in 0..n_rounds {
+            for (i, step) in steps.iter().enumerate() {
+                step.record(&mut pass, cache.and_then(|cache| cache.bind_group(i / per_layer)), size);
+            }
+        }
+        drop(pass);
+        if let Some(timer) = &self.timer {
+            return Ok(timer.submit(encoder).await?.first().copied().unwrap_or_default());
+        }
+        let staging = self.context.staging(16);
+        encoder.copy_buffer_to_buffer(&self.maker.s.x, 0, &staging.buffer, 0, 16);
+        let begin = (self.clock)();
+        let submitted = self.context.submit(encoder.finish());
+        staging.read(16, submitted).await?;
+        Ok((self.clock)() - begin)
+    }
+}
+
+/// The first, unless another is clearly faster.
+fn fastest(times: &[(Tuning, Option<f64>)]) -> Tuning {
+    let mut best = times[0];
+    for &(tuning, ms) in &times[1..] {
+        if let (Some(ms), Some(best_ms)) = (ms, best.1)
+            && ms < best_ms * (1.0 - GAIN)
+        {
+            best = (tuning, Some(ms));
+        }
+    }
+    best.0
+}

@@ -1,0 +1,264 @@
+//! From a kernel's WGSL to something that can be recorded: constants and bindings are declared here, beside the buffers
+//! that they stand for, and put before the text of the files.
+//!
+//! Sizes are constants of the shader, so that the compiler can unroll; layers of the same shape give the same text, and
+//! the same text gives the same pipeline.
+
+use std::fmt::Write;
+use std::rc::Rc;
+
+use gpt2_kernels::Dtype;
+use gpt2_kernels::layout::{GROUP, Matrix};
+use wgpu::{
+    BindGroup, BindGroupEntry, BindGroupLayout, BindGroupLayoutEntry, BindingResource, BindingType, Buffer,
+    BufferBinding, BufferBindingType, ComputePass, ShaderStages,
+};
+
+use super::params::Params;
+use super::pipelines::{Pipelines, Program};
+use crate::engine::gpu::context::Context;
+use crate::engine::gpu::memory::{Image, rest_range};
+use crate::error::{Error, Result};
+
+/// How many workgroups one axis of a dispatch has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extent {
+    /// Always so many.
+    Fixed(u32),
+    /// One for so many new tokens.
+    Tokens(u32),
+    /// One for each piece of the keys that a decoding attention is split into.
+    Splits,
+}
+
+/// What a pass's dispatches depend on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassSize {
+    pub n_new: u32,
+    pub n_splits: u32,
+}
+
+impl PassSize {
+    pub fn of(params: &Params) -> Self {
+        Self { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 }
+    }
+}
+
+impl Extent {
+    fn count(self, size: PassSize) -> u32 {
+        match self {
+            Self::Fixed(n) => n,
+            Self::Tokens(per_workgroup) => size.n_new.div_ceil(per_workgroup),
+            Self::Splits => size.n_splits,
+        }
+    }
+}
+
+/// A dispatch with all that it needs but the cache.
+pub(crate) struct Dispatch {
+    program: Rc<Program>,
+    bind_group: BindGroup,
+    uses_cache: bool,
+    grid: [Extent; 2],
+}
+
+impl Dispatch {
+    /// For people.
+    pub fn label(&self) -> &str {
+        self.program.label()
+    }
+
+    /// Records the dispatch; creates nothing, once its pipeline is compiled. `cache` is the bind group of this layer's
+    /// keys and values.
+    pub fn record(&self, pass: &mut ComputePass, cache: Option<&BindGroup>, size: PassSize) {
+        pass.set_pipeline(self.program.pipeline());
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        if self.uses_cache {
+            pass.set_bind_group(1, cache, &[]);
+        }
+        pass.dispatch_workgroups(self.grid[0].count(size), self.grid[1].count(size), 1);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    Uniform,
+}
+
+impl Access {
+    fn layout_entry(self, binding: u32) -> BindGroupLayoutEntry {
+        let ty = match self {
+            Self::Read => BufferBindingType::Storage { read_only: true },
+            Self::Write => BufferBindingType::Storage { read_only: false },
+            Self::Uniform => BufferBindingType::Uniform,
+        };
+        BindGroupLayoutEntry {
+            binding,
+            visibility: ShaderStages::COMPUTE,
+            ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        }
+    }
+}
+
+/// The layout of the bind group that every cache has for each layer: one buffer, read and written.
+pub(crate) fn cache_layout(context: &Context) -> BindGroupLayout {
+    context.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("cache"),
+        entries: &[Access::Write.layout_entry(0)],
+    })
+}
+
+/// A kernel being put together.
+pub(crate) struct Kernel<'a> {
+    label: &'a str,
+    /// Directives, which come before all else.
+    enabled: String,
+    constants: String,
+    declarations: String,
+    body: String,
+    bindings: Vec<(Access, BindingResource<'a>)>,
+    uses_cache: bool,
+}
+
+impl<'a> Kernel<'a> {
+    pub fn new(label: &'a str) -> Self {
+        Self {
+            label,
+            enabled: String::new(),
+            constants: String::new(),
+            declarations: String::new(),
+            body: String::new(),
+            bindings: Vec::new(),
+            uses_cache: false,
+        }
+    }
+
+    /// Lets the text use an extension of WGSL; its feature is the caller's business.
+    pub fn enable(mut self, extension: &str) -> Self {
+        _ = writeln!(self.enabled, "enable {extension};");
+        self
+    }
+
+    /// `const NAME: u32`
+    pub fn constant(mut self, name: &str, value: usize) -> Self {
+        _ = writeln!(self.constants, "const {name}: u32 = {value}u;");
+        self
+    }
+
+    /// `const NAME: f32`
+    pub fn float(mut self, name: &str, value: f32) -> Self {
+        _ = writeln!(self.constants, "const {name}: f32 = {value:e}f;");
+        self
+    }
+
+    /// The text of a file.
+    pub fn source(mut self, wgsl: &str) -> Self {
+        self.body.push_str(wgsl);
+        self
+    }
+
+    /// A storage buffer that is read, as `array<element>`.
+    pub fn read(self, name: &str, element: &str, binding: BufferBinding<'a>) -> Self {
+        let declared = format!("var<storage, read> {name}: array<{element}>");
+        self.bind(Access::Read, &declared, binding)
+    }
+
+    /// A storage buffer that is written, or read and written.
+    pub fn write(self, name: &str, element: &str, buffer: &'a Buffer) -> Self {
+        let declared = format!("var<storage, read_write> {name}: array<{element}>");
+        self.bind(Access::Write, &declared, buffer.as_entire_buffer_binding())
+    }
+
+    /// The uniform `params`.
+    pub fn params(self, buffer: &'a Buffer) -> Self {
+        self.bind(Access::Uniform, "var<uniform> params: Params", buffer.as_entire_buffer_binding())
+            .source(include_str!("wgsl/params.wgsl"))
+    }
+
+    /// The keys and values of one layer, `cache`.
+    pub fn cache(mut self, element: &str) -> Self {
+        _ = writeln!(self.declarations, "@group(1) @binding(0) var<storage, read_write> cache: array<{element}>;");
+        self.uses_cache = true;
+        self
+    }
+
+    fn bind(mut self, access: Access, declared: &str, binding: BufferBinding<'a>) -> Self {
+        _ = writeln!(self.declarations, "@group(0) @binding({}) {declared};", self.bindings.len());
+        self.bindings.push((access, BindingResource::Buffer(binding)));
+        self
+    }
+
+    /// A matrix of the image: R, K, K4, STEPS, N_GROUPS, `quants(chunk)`, `quad`, the scales and `bias(r)`.
+    pub fn matrix(mut self, image: &'a Image, matrix: &Matrix) -> Self {
+        let steps = matrix.n_cols_padded() / matrix.dtype.chunk_values();
+        self = self
+            .constant("R", matrix.n_rows)
+            .constant("K", matrix.n_cols)
+            .constant("K4", matrix.n_cols_padded() / 4)
+            .constant("STEPS", steps)
+            .constant("N_GROUPS", matrix.n_rows_padded() / GROUP);
+        // which binding has a chunk: those before it have so many chunks in all
+        let mut lookup = String::from("fn quants(i: u32) -> vec4<u32> {\n");
+        let parts = image.plan.parts(matrix);
+        for (p, part) in parts.iter().enumerate() {
+            let before = (part.start - matrix.quants.start) / 16;
+            let end = (part.end - matrix.quants.start) / 16;
+            if p + 1 < parts.len() {
+                _ = write!(lookup, "    if (i < {end}u) ");
+            }
+            _ = writeln!(lookup, "{{ return quants_{p}[i - {before}u]; }}");
+            self = self.read(&format!("quants_{p}"), "vec4<u32>", image.binding(part.clone()));
+        }
+        lookup.push_str("}\n");
+        let rest = rest_range(matrix);
+        let word = |at: usize| (at - rest.start) / 4;
+        self = self.constant("ROW_SCALES", word(matrix.row_scales.start.max(rest.start)));
+        lookup.push_str("fn bias(r: u32) -> f32 {\n");
+        match matrix.bias.is_empty() {
+            true => lookup.push_str("    return 0.0;\n}\n"),
+            false => _ = writeln!(lookup, "    return bitcast<f32>(rest[{}u + r]);\n}}", word(matrix.bias.start)),
+        }
+        if !rest.is_empty() {
+            self = self.read("rest", "u32", image.binding(rest));
+        }
+        self.source(&lookup).source(match matrix.dtype {
+            Dtype::Fp32 => include_str!("wgsl/format_fp32.wgsl"),
+            Dtype::Fp16 => include_str!("wgsl/format_fp16.wgsl"),
+            Dtype::Q8 => include_str!("wgsl/format_q8.wgsl"),
+            Dtype::Q4 => include_str!("wgsl/format_q4.wgsl"),
+        })
+    }
+
+    /// Makes the bind group, and a program to be compiled unless there is one of the same text.
+    ///
+    /// # Errors
+    /// [`Error::WebGpuNotAvailable`] if the device binds fewer storage buffers at once. What the device itself does not
+    /// like it says in an error scope.
+    pub fn build(self, pipelines: &Pipelines, grid: [Extent; 2]) -> Result<Dispatch> {
+        let Self { label, enabled, constants, declarations, body, bindings, uses_cache } = self;
+        let context = &*pipelines.context;
+        let n_storage = bindings.iter().filter(|b| b.0 != Access::Uniform).count() + usize::from(uses_cache);
+        let max_storage = context.device.limits().max_storage_buffers_per_shader_stage;
+        if n_storage > max_storage as usize {
+            let message =
+                format!("`{label}` reads {n_storage} buffers and this GPU binds at most {max_storage} at once");
+            return Err(Error::WebGpuNotAvailable(message));
+        }
+        let text = enabled + &constants + &declarations + &body;
+        let layout_entries = || bindings.iter().zip(0..).map(|((access, _), i)| access.layout_entry(i)).collect();
+        let program = pipelines.program(label, text, layout_entries, uses_cache);
+        let entries: Vec<BindGroupEntry> = bindings
+            .iter()
+            .zip(0..)
+            .map(|((_, resource), binding)| BindGroupEntry { binding, resource: resource.clone() })
+            .collect();
+        context.count(|c| c.n_objects += 1);
+        let descriptor =
+            wgpu::BindGroupDescriptor { label: Some(label), layout: &program.bind_group_layout, entries: &entries };
+        let bind_group = context.device.create_bind_group(&descriptor);
+        Ok(Dispatch { program, bind_group, uses_cache, grid })
+    }
+}

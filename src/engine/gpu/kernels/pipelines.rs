@@ -1,0 +1,206 @@
+//! Compiling: every distinct text once, some at a time, so that it goes on while the weights arrive and can be told of.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use wgpu::{
+    BindGroupLayout, BindGroupLayoutEntry, ComputePipeline, Device, ErrorFilter, PipelineLayout, ShaderModule,
+    ShaderModuleDescriptor,
+};
+
+use crate::engine::gpu::context::Context;
+use crate::error::{Error, Result};
+
+/// Pipelines that are compiled at once, where the host can: as many as a browser has threads for it, and few enough that
+/// a load which is given up leaves little to be finished.
+const AT_ONCE: usize = 4;
+
+type Compiling = Pin<Box<dyn Future<Output = Result<()>>>>;
+
+/// The text of a shader with its layout, and what it is compiled to.
+pub(crate) struct Program {
+    label: String,
+    text: String,
+    has_subgroups: bool,
+    device: Device,
+    pub bind_group_layout: BindGroupLayout,
+    layout: PipelineLayout,
+    pipeline: OnceCell<ComputePipeline>,
+}
+
+impl Program {
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The pipeline; made here and now if nobody has compiled it ahead.
+    pub fn pipeline(&self) -> &ComputePipeline {
+        self.pipeline.get_or_init(|| self.create(&self.module()))
+    }
+
+    fn module(&self) -> ShaderModule {
+        // a page has to name the extension; natively the feature of the device is enough, and naga does not know the name
+        let is_named = cfg!(target_arch = "wasm32") && self.has_subgroups;
+        let text = if is_named { format!("enable subgroups;\n{}", self.text) } else { self.text.clone() };
+        let source = wgpu::ShaderSource::Wgsl(text.into());
+        self.device.create_shader_module(ShaderModuleDescriptor { label: Some(&self.label), source })
+    }
+
+    fn create(&self, module: &ShaderModule) -> ComputePipeline {
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&self.label),
+            layout: Some(&self.layout),
+            module,
+            entry_point: Some("main"),
+            compilation_options: Default::default(),
+            cache: None,
+        })
+    }
+
+    /// Begins to compile. An error names the program.
+    fn compile(self: Rc<Self>, context: Rc<Context>) -> Compiling {
+        context.count(|c| c.n_objects += 2); // the module and the pipeline
+        let Some(compile_ahead) = context.compile_ahead.get() else {
+            return Box::pin(async move {
+                let make = || {
+                    self.pipeline();
+                    Ok(())
+                };
+                context.checked(&format!("`{}`", self.label), 0, make).await
+            });
+        };
+        // the module's errors go to a scope, the pipeline's to its promise
+        let scope = self.device.push_error_scope(ErrorFilter::Validation);
+        let module = self.module();
+        let said = scope.pop();
+        let program = self.clone();
+        let ahead = compile_ahead(&self.device, Box::new(move || program.create(&module)));
+        Box::pin(async move {
+            let wrong = |message: String| Error::WebGpuNotAvailable(format!("`{}`: {message}", self.label));
+            if let Some(e) = said.await {
+                return Err(wrong(e.to_string()));
+            }
+            let pipeline = ahead.await.map_err(wrong)?;
+            context.check()?;
+            self.pipeline.get_or_init(|| pipeline); // the same one, if a pass that could not wait has made it meanwhile
+            Ok(())
+        })
+    }
+}
+
+/// The programs so far, by their text.
+pub(crate) struct Pipelines {
+    pub context: Rc<Context>,
+    pub cache_layout: BindGroupLayout,
+    programs: RefCell<HashMap<String, Rc<Program>>>,
+    /// Those that nobody has begun to compile, oldest first.
+    waiting: RefCell<VecDeque<Rc<Program>>>,
+    /// Those that are being compiled, oldest first; at most [`AT_ONCE`].
+    under_way: RefCell<VecDeque<Compiling>>,
+}
+
+impl Pipelines {
+    pub fn new(context: Rc<Context>, cache_layout: BindGroupLayout) -> Self {
+        Self {
+            context,
+            cache_layout,
+            programs: RefCell::default(),
+            waiting: RefCell::default(),
+            under_way: RefCell::default(),
+        }
+    }
+
+    /// WGSL of sums and maxima over a workgroup.
+    pub fn reduce(&self) -> &'static str {
+        match self.context.has_subgroups {
+            true => include_str!("wgsl/reduce_subgroups.wgsl"),
+            false => include_str!("wgsl/reduce.wgsl"),
+        }
+    }
+
+    /// WGSL of the best candidate of a workgroup.
+    pub fn rank(&self) -> &'static str {
+        match self.context.has_subgroups {
+            true => include_str!("wgsl/rank_subgroups.wgsl"),
+            false => include_str!("wgsl/rank_tree.wgsl"),
+        }
+    }
+
+    /// How many different ones there are.
+    pub fn len(&self) -> usize {
+        self.programs.borrow().len()
+    }
+
+    /// How many nobody has waited for yet.
+    pub fn n_left(&self) -> usize {
+        self.waiting.borrow().len() + self.under_way.borrow().len()
+    }
+
+    /// The program of this text, which waits to be compiled if it is new.
+    pub fn program(
+        &self,
+        label: &str,
+        text: String,
+        entries: impl FnOnce() -> Vec<BindGroupLayoutEntry>,
+        uses_cache: bool,
+    ) -> Rc<Program> {
+        if let Some(program) = self.programs.borrow().get(&text) {
+            return program.clone();
+        }
+        let device = self.context.device.clone();
+        let (label, entries) = (label.to_string(), entries());
+        let bind_group_layout = device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+        let groups = [Some(&bind_group_layout), Some(&self.cache_layout)];
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: if uses_cache { &groups } else { &groups[..1] },
+            immediate_size: 0,
+        });
+        let pipeline = OnceCell::new();
+        let has_subgroups = self.context.has_subgroups;
+        let program =
+            Rc::new(Program { label, text: text.clone(), has_subgroups, device, bind_group_layout, layout, pipeline });
+        self.programs.borrow_mut().insert(text, program.clone());
+        self.waiting.borrow_mut().push_back(program.clone());
+        program
+    }
+
+    /// Begins to compile some, and waits for nothing.
+    pub fn start(&self) {
+        let mut under_way = self.under_way.borrow_mut();
+        while under_way.len() < AT_ONCE {
+            let Some(program) = self.waiting.borrow_mut().pop_front() else { break };
+            under_way.push_back(program.compile(self.context.clone()));
+        }
+    }
+
+    /// Waits for the next one. → `false` if there is none left
+    ///
+    /// # Errors
+    /// [`Error::WebGpuNotAvailable`] that names the program, [`Error::DeviceLost`].
+    pub async fn next(&self) -> Result<bool> {
+        self.start();
+        let Some(first) = self.under_way.borrow_mut().pop_front() else { return Ok(false) };
+        first.await?;
+        self.start();
+        Ok(true)
+    }
+
+    /// Leaves what is not compiled to whoever records it.
+    pub fn forget(&self) {
+        self.waiting.borrow_mut().clear();
+        self.under_way.borrow_mut().clear();
+    }
+
+    /// Compiles all that is left.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn compile(&self) -> Result<()> {
+        while self.next().await? {}
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! What lies in the device's memory: the weights, each text's keys and values, and what kernels hand to each other.
+
+mod cache;
+mod image;
+mod scratch;
+
+pub(crate) use cache::CacheShape;
+pub use cache::GpuCache;
+pub use image::Plan;
+pub(crate) use image::{Image, norm_range, rest_range};
+pub(crate) use scratch::{Scratch, Widths};

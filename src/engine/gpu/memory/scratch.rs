@@ -1,0 +1,134 @@
+//! The widths that kernels are made for, and the buffers in which they hand on what they computed.
+
+use gpt2_kernels::layout::{BLOCK, GROUP};
+use wgpu::{Buffer, BufferUsages, Limits};
+
+use crate::checkpoint::Config;
+use crate::engine::gpu::context::Context;
+use crate::engine::gpu::limits::{MAX_K, MAX_SPLITS, MAX_THREADS, N_PIECES};
+use crate::error::{Error, Result};
+
+/// Most tokens of one pass; longer prompts are cut. More would give the largest GPUs no more work at once than they take.
+const MAX_CHUNK: usize = 512;
+/// Logits of all rows at once take at most this, bytes.
+const MAX_LOGITS_BYTES: usize = 16 << 20;
+/// Bytes of `Params` in `wgsl/params.wgsl`, rounded up to 16.
+const PARAMS_BYTES: u64 = 48;
+
+/// The widths that kernels are made for. Padded ones are multiples of 32 (C, inner) or 4 (D, V) and zero beyond.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Widths {
+    pub c: usize,
+    pub c_padded: usize,
+    pub inner_padded: usize,
+    pub n_head: usize,
+    pub head_dim: usize,
+    pub head_padded: usize,
+    pub vocab: usize,
+    pub vocab_padded: usize,
+    /// Most tokens of a pass.
+    pub max_chunk: usize,
+    /// Most tokens of a pass that wants logits of all of them.
+    pub max_rows: usize,
+}
+
+impl Widths {
+    /// # Errors
+    /// [`Error::WebGpuNotAvailable`] for a model that does not fit the device's limits or the kernels'.
+    pub fn new(config: &Config, limits: &Limits) -> Result<Self> {
+        let head_dim = config.head_dim();
+        if head_dim > 4 * MAX_THREADS {
+            let message = format!("heads of {head_dim} columns, and the GPU engine takes at most {}", 4 * MAX_THREADS);
+            return Err(Error::WebGpuNotAvailable(message));
+        }
+        let max_binding = usize::try_from(limits.max_storage_buffer_binding_size).unwrap_or(usize::MAX);
+        let (c_padded, inner_padded) = (config.n_embd.next_multiple_of(BLOCK), config.n_inner.next_multiple_of(BLOCK));
+        let (head_padded, vocab_padded) = (head_dim.next_multiple_of(4), config.vocab_size.next_multiple_of(GROUP));
+        let row_bytes = 4 * c_padded.max(inner_padded).max(config.n_head * head_padded);
+        let cache_bytes = config.n_positions.saturating_mul(8 * config.n_head * head_padded);
+        let largest = row_bytes.max(cache_bytes).max(4 * vocab_padded);
+        if largest > max_binding {
+            let message = format!("the engine needs {largest} bytes at once and this GPU binds at most {max_binding}");
+            return Err(Error::WebGpuNotAvailable(message));
+        }
+        Ok(Self {
+            c: config.n_embd,
+            c_padded,
+            inner_padded,
+            n_head: config.n_head,
+            head_dim,
+            head_padded,
+            vocab: config.vocab_size,
+            vocab_padded,
+            max_chunk: MAX_CHUNK.min(config.n_positions).min(max_binding / row_bytes),
+            max_rows: (MAX_LOGITS_BYTES.min(max_binding) / (4 * vocab_padded)).clamp(1, 64),
+        })
+    }
+
+    /// vec4s of one head
+    pub fn lanes(&self) -> usize {
+        self.head_padded / 4
+    }
+
+    /// Threads of an attention: at least one for each lane.
+    pub fn attention_threads(&self) -> usize {
+        self.lanes().next_power_of_two().max(64)
+    }
+}
+
+/// What kernels hand to each other. Shared by all texts: the queue runs one pass after the other.
+pub(crate) struct Scratch {
+    /// `Params` of wgsl/params.wgsl
+    pub params: Buffer,
+    /// Token ids of the pass: from the host, or the one that `choose` left here.
+    pub ids: Buffer,
+    /// The residual stream, [T, C'].
+    pub x: Buffer,
+    /// Queries, [T][H][D'].
+    pub q: Buffer,
+    /// Pieces of a decoding attention, [H][`MAX_SPLITS`][D' + 4].
+    pub pieces: Buffer,
+    /// [T, C']
+    pub normed: Buffer,
+    /// [T, C']
+    pub attended: Buffer,
+    /// The MLP's hidden layer, [T, inner'].
+    pub hidden: Buffer,
+    /// [rows, V']
+    pub logits: Buffer,
+    /// The best of each piece of the vocabulary.
+    pub tops: Buffer,
+    /// What `choose` tells the host: four words and `MAX_K` pairs.
+    pub choice: Buffer,
+}
+
+impl Scratch {
+    pub fn new(context: &Context, w: &Widths) -> Self {
+        let floats = |label, n: usize| context.storage(label, 4 * n as u64);
+        let rows = |label, width: usize| floats(label, w.max_chunk * width);
+        Self {
+            params: context.buffer("params", PARAMS_BYTES, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
+            ids: floats("ids", w.max_chunk),
+            x: rows("x", w.c_padded),
+            q: rows("q", w.n_head * w.head_padded),
+            pieces: floats("attention pieces", w.n_head * MAX_SPLITS * (w.head_padded + 4)),
+            normed: rows("normed", w.c_padded),
+            attended: rows("attended", w.c_padded),
+            hidden: rows("hidden", w.inner_padded),
+            logits: floats("logits", w.max_rows * w.vocab_padded),
+            tops: floats("tops", 2 * N_PIECES * (MAX_K + 1)),
+            choice: floats("choice", 4 + 2 * MAX_K),
+        }
+    }
+
+    fn all(&self) -> [&Buffer; 11] {
+        let Self { params, ids, x, q, pieces, normed, attended, hidden, logits, tops, choice } = self;
+        [params, ids, x, q, pieces, normed, attended, hidden, logits, tops, choice]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.all().into_iter().for_each(Buffer::destroy);
+    }
+}

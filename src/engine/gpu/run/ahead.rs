@@ -1,0 +1,107 @@
+//! Decoding without the wait: the next token is chosen on the device and fed to the next pass there, so that a pass can be
+//! submitted before the id of the last one has been read back.
+//!
+//! ```text
+//! host    submit 1   submit 2   chosen(1)  submit 3   chosen(2) …
+//! device  | pass 1 | pass 2 | pass 3 | …                               never idle while the host waits
+//! ```
+//!
+//! What the device chooses is a proposal. [`Chosen`] has the best `k` logits as well, in at most 1 KB: a host that samples
+//! by its own rule compares, and where the two differ (rounding at an edge), or where the text ends, it takes the passes
+//! ahead back with [`Cache::truncate`](crate::engine::Cache::truncate) and goes on with [`Input::Ids`].
+
+use super::pass::{End, GpuEngine, Ids, Submitted};
+use crate::engine::gpu::limits::MAX_K;
+use crate::engine::gpu::memory::GpuCache;
+use crate::engine::{Cache, Choose, Chosen, check_bounds};
+use crate::error::{Error, Result};
+use crate::token::TokenId;
+
+/// The new tokens of a pass.
+pub enum Input<'a> {
+    /// These; a prompt, or a token that the host chose.
+    Ids(&'a [TokenId]),
+    /// The one that this pass chose, whatever it is. No other pass of the engine may have been submitted since.
+    Chosen(&'a Pending),
+}
+
+/// A pass whose choice has not been read back yet.
+pub struct Pending {
+    pass: Submitted,
+    k: usize,
+    /// `n_ids_written` when its choice was the newest.
+    number: u64,
+}
+
+impl GpuEngine {
+    /// Submits the pass of `input` after what `cache` holds, which holds the input from here on; does not wait.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`](crate::engine::Engine::forward); [`Error::InvalidState`] if `input` is a choice that is not on
+    /// the device any more (another text was run in between: read it and give the id), [`Error::InvalidOption`] for `k` out
+    /// of range or a temperature that is not above 0.
+    pub fn submit(&self, cache: &mut GpuCache, input: Input, choose: &Choose) -> Result<Pending> {
+        if choose.k == 0 || choose.k > MAX_K {
+            return Err(Error::invalid_option("k", format!("1 to {MAX_K}"), choose.k.to_string()));
+        }
+        if choose.temperature.is_nan() || choose.temperature <= 0.0 {
+            return Err(Error::invalid_option("temperature", "a number above 0", choose.temperature.to_string()));
+        }
+        let end = End::Choose(*choose);
+        let pass = match input {
+            Input::Chosen(last) => {
+                if !self.is_newest(last) {
+                    return Err(Error::InvalidState(
+                        "this choice is not on the device any more: another pass came after it".into(),
+                    ));
+                }
+                check_bounds(&self.config, cache.n_tokens(), &[0])?;
+                self.check(cache)?;
+                self.submit_pass(cache, Ids::Device, 1, end, None)
+            }
+            Input::Ids(ids) => {
+                check_bounds(&self.config, cache.n_tokens(), ids)?;
+                self.check(cache)?;
+                let n_last = match ids.len() % self.model.widths.max_chunk {
+                    0 => self.model.widths.max_chunk,
+                    n => n,
+                };
+                let (first, last) = ids.split_at(ids.len() - n_last);
+                for chunk in first.chunks(self.model.widths.max_chunk) {
+                    self.submit_pass(cache, Ids::Host(chunk), chunk.len(), End::Nothing, None);
+                }
+                self.submit_pass(cache, Ids::Host(last), last.len(), end, None)
+            }
+        };
+        Ok(Pending { pass, k: choose.k, number: self.n_ids_written.get() })
+    }
+
+    /// Whether a pass's choice is still on the device.
+    pub(crate) fn is_newest(&self, pending: &Pending) -> bool {
+        pending.number == self.n_ids_written.get()
+    }
+
+    /// Waits for a pass. → what it chose
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or whatever the device has reported by then.
+    pub async fn chosen(&self, pending: Pending) -> Result<Chosen> {
+        let Submitted { staging, n_bytes, index, .. } = pending.pass;
+        let Some(staging) = staging else {
+            return Err(Error::InvalidState("a pass that chose nothing".into()));
+        };
+        let bytes = staging.read(n_bytes, index).await?;
+        let words: Vec<u32> = bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect();
+        let pairs = words[4..].as_chunks::<2>().0;
+        Ok(Chosen {
+            id: words[0],
+            has_bad_logits: words[1] != 0,
+            top: pairs
+                .iter()
+                .take(pending.k)
+                .filter(|[id, _]| *id != TokenId::MAX) // the vocabulary had no more
+                .map(|&[id, bits]| (id, f32::from_bits(bits)))
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! Running the model: a pass, decoding without the wait, attention weights, and the engine's trait.
+
+mod ahead;
+mod attentions;
+mod engine;
+mod pass;
+
+pub use ahead::{Input, Pending};
+pub(crate) use pass::End;
+pub use pass::GpuEngine;

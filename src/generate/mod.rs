@@ -1,0 +1,11 @@
+//! The loop over tokens: options of a generation, a text with its KV cache, and how likely a text is.
+
+mod options;
+mod score;
+mod session;
+mod token_text;
+
+pub use options::{ContextOverflow, GenerateOptions};
+pub use score::{Score, ScoredToken, Scorer};
+pub use session::{Chunk, FinishReason, Session, Step};
+pub use token_text::TokenLogprob;

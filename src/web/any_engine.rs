@@ -1,0 +1,105 @@
+//! Whichever engine the device asks for, behind one type: a page chooses at run time.
+
+use crate::checkpoint::Config;
+use crate::engine::cpu::{CpuCache, CpuEngine, Kernels};
+use crate::engine::gpu::{GpuCache, GpuEngine, Pending};
+use crate::engine::{Cache, Choose, Chosen, Engine, Output, Rows};
+use crate::error::{Error, Result};
+use crate::token::TokenId;
+
+/// One of the engines; there is one in a page, so their sizes are no matter.
+#[allow(clippy::large_enum_variant)]
+pub enum AnyEngine<K> {
+    /// The kernels.
+    Cpu(CpuEngine<K>),
+    /// WGSL on WebGPU.
+    Gpu(GpuEngine),
+}
+
+/// A cache of that engine.
+#[derive(Debug)]
+pub enum AnyEngineCache<K: Kernels> {
+    /// The kernels'.
+    Cpu(CpuCache<K>),
+    /// The GPU's.
+    Gpu(GpuCache),
+}
+
+impl<K: Kernels> Clone for AnyEngineCache<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Cpu(cache) => Self::Cpu(cache.clone()),
+            Self::Gpu(cache) => Self::Gpu(cache.clone()),
+        }
+    }
+}
+
+impl<K: Kernels> Cache for AnyEngineCache<K> {
+    fn n_tokens(&self) -> usize {
+        match self {
+            Self::Cpu(cache) => cache.n_tokens(),
+            Self::Gpu(cache) => cache.n_tokens(),
+        }
+    }
+
+    fn truncate(&mut self, n_tokens: usize) {
+        match self {
+            Self::Cpu(cache) => cache.truncate(n_tokens),
+            Self::Gpu(cache) => cache.truncate(n_tokens),
+        }
+    }
+}
+
+impl<K: Kernels> Engine for AnyEngine<K> {
+    type Cache = AnyEngineCache<K>;
+    type Pending = Pending; // the CPU has none
+
+    fn config(&self) -> &Config {
+        match self {
+            Self::Cpu(engine) => engine.config(),
+            Self::Gpu(engine) => engine.config(),
+        }
+    }
+
+    fn new_cache(&self) -> AnyEngineCache<K> {
+        match self {
+            Self::Cpu(engine) => AnyEngineCache::Cpu(engine.new_cache()),
+            Self::Gpu(engine) => AnyEngineCache::Gpu(engine.new_cache()),
+        }
+    }
+
+    async fn forward(
+        &self,
+        cache: &mut AnyEngineCache<K>,
+        ids: &[TokenId],
+        rows: Rows,
+        with_attentions: bool,
+    ) -> Result<Output> {
+        match (self, cache) {
+            (Self::Cpu(engine), AnyEngineCache::Cpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
+            (Self::Gpu(engine), AnyEngineCache::Gpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
+            _ => Err(Error::InvalidState("this cache belongs to another engine".into())),
+        }
+    }
+
+    fn propose(&self, cache: &mut AnyEngineCache<K>, ids: &[TokenId], choose: &Choose) -> Result<Option<Pending>> {
+        match (self, cache) {
+            (Self::Gpu(engine), AnyEngineCache::Gpu(cache)) => engine.propose(cache, ids, choose),
+            _ => Ok(None),
+        }
+    }
+
+    fn propose_next(&self, cache: &mut AnyEngineCache<K>, last: &Pending, choose: &Choose) -> Result<Option<Pending>> {
+        match (self, cache) {
+            (Self::Gpu(engine), AnyEngineCache::Gpu(cache)) => engine.propose_next(cache, last, choose),
+            _ => Ok(None),
+        }
+    }
+
+    async fn chosen(&self, pending: Pending) -> Result<Chosen> {
+        match self {
+            Self::Gpu(engine) => engine.chosen(pending).await,
+            Self::Cpu(_) => Err(Error::InvalidState("this pass belongs to another engine".into())),
+        }
+    }
+}

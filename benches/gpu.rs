@@ -1,10 +1,11 @@
 //! The GPU engine natively, on the machine's first adapter:
 //! `cargo bench --bench gpu [-- DTYPE… --model small|medium|large|xl --n-layer N --tune --quick]`.
 //!
-//! GPT-2's shapes (124M unless said otherwise) with random weights: speed does not depend on them. Prints tokens per second,
-//! the bytes of weights that a token reads against the bandwidth that a copy reaches on the same adapter, what a token asks
-//! of the device, and where the time of a token and of a prompt goes by kernel. `--tune` measures how work is best spread
-//! first; `--quick` decodes a few tokens only. A software adapter is for correctness only: its numbers mean nothing.
+//! GPT-2's shapes (124M unless said otherwise) with random weights: speed does not depend on them. Prints tokens per
+//! second, the bytes of weights that a token reads against the bandwidth that a copy reaches on the same adapter, what
+//! a token asks of the device, and where the time of a token and of a prompt goes by kernel. `--tune` measures how work
+//! is best spread first; `--quick` decodes a few tokens only. A software adapter is for correctness only: its numbers
+//! mean nothing.
 
 #[path = "../tests/gpu/harness.rs"]
 #[allow(dead_code)] // the tests' own part

@@ -17,8 +17,8 @@
 //! 7. [`generate`]: the loop
 //! 8. [`web`]: all of it for JavaScript
 //!
-//! `docs/architecture.md` has the picture, the rooms one by one, the invariants and a glossary; `tests/layers.rs` keeps the
-//! order.
+//! `docs/architecture.md` has the picture, the rooms one by one, the invariants and a glossary; `tests/layers.rs` keeps
+//! the order.
 
 pub mod checkpoint;
 pub mod engine;

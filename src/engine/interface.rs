@@ -13,7 +13,7 @@ pub trait Cache: Clone {
     fn truncate(&mut self, n_tokens: usize);
 }
 
-/// For which of the new positions the head is computed.
+/// Which of the new positions get logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
     /// None: a part of a prompt that is not its end.
@@ -62,8 +62,8 @@ pub trait Engine {
         with_attentions: bool,
     ) -> Result<Output>;
 
-    /// Runs `ids` as [`Engine::forward`] does, but leaves the logits where they are, chooses the next token there, and
-    /// waits for nothing. `None`, and nothing done, if the engine cannot choose so.
+    /// Runs `ids` as [`Engine::forward`] does, but chooses the next token on the device and does not wait for it.
+    /// `None` if the engine cannot choose in this way; it has done nothing then.
     ///
     /// # Errors
     /// As [`Engine::forward`].
@@ -71,8 +71,8 @@ pub trait Engine {
         Ok(None)
     }
 
-    /// Runs the token that `last` chose, whatever it is, and chooses the one after it. `None`, and nothing done, if that
-    /// choice is not at hand any more: another pass came in between.
+    /// Runs the token that `last` chose, without knowing it, and chooses the one after it. `None` if another pass has
+    /// overwritten that choice; the engine has done nothing then.
     ///
     /// # Errors
     /// As [`Engine::forward`].
@@ -94,7 +94,7 @@ pub trait Engine {
     }
 }
 
-/// The bounds every engine answers for before it touches memory.
+/// The bounds that every engine checks before it touches memory.
 ///
 /// # Errors
 /// [`Error::ContextWindow`] or, for an id that the vocabulary does not have, [`Error::InvalidOption`].

@@ -1,4 +1,4 @@
-//! What runs the model: one small trait, so that every faster engine can be held against the reference.
+//! Engines run the model. They share one small trait, so that each can be held against the reference.
 
 pub mod cpu;
 pub mod gpu;

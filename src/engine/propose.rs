@@ -1,13 +1,13 @@
-//! What an engine may do besides giving logits: choose the next token itself and go on with it before anybody has seen it.
+//! An engine may choose the next token itself and continue with it before the host has read it.
 
 use crate::token::TokenId;
 
 /// How the device chooses the next token from the newest token's logits; the default is greedy.
 ///
-/// Only what needs nothing but the `k` best logits: penalties, and sampling without `top_k`, are the host's.
+/// This covers what can be decided from the `k` best logits. Penalties, and sampling without `top_k`, need the host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choose {
-    /// How many of the best logits are told, at least 1.
+    /// How many of the best logits are reported, at least 1.
     pub k: usize,
     /// How many of these it draws from; 0 is all of them.
     pub top_k: usize,
@@ -32,10 +32,10 @@ impl Default for Choose {
 /// What a pass chose, and from what.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen {
-    /// The next token, as the device chose it: a proposal, for rounding at an edge may differ from the host's.
+    /// The token that the device chose. It is a proposal: where rounding decides, the host may choose another.
     pub id: TokenId,
     /// The `k` best tokens and their logits, most likely first, ties by lower id; fewer if the vocabulary has fewer.
     pub top: Vec<(TokenId, f32)>,
-    /// Whether some logit is NaN or infinite: neither `id` nor `top` means anything then.
+    /// Whether a logit is NaN or infinite. Then `id` and `top` are meaningless.
     pub has_bad_logits: bool,
 }

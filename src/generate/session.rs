@@ -3,9 +3,9 @@
 //! The caller pulls: each [`Session::step`] does a bounded piece of work and returns, so that a page can cancel between
 //! any two of them. An engine for which a piece takes long lets the page live, and be heard, in its midst.
 //!
-//! Where an engine can choose the next token itself, a step reads that choice and the few best logits while the pass after
-//! it runs already. The sampler here decides all the same: a pass that ran ahead of another token, or past the end of the
-//! text, is taken back.
+//! Where an engine can choose the next token itself, a step reads that choice and the few best logits while the pass
+//! after it runs already. The sampler here decides all the same: a pass that ran ahead of another token, or past the
+//! end of the text, is taken back.
 
 use std::rc::Rc;
 
@@ -110,8 +110,8 @@ struct Run<E: Engine> {
 }
 
 impl<E: Engine> Run<E> {
-    /// How the device is to choose the token that comes `n_later` after the next one. Coins are drawn from `rng` only when
-    /// the sampler picks, so that a pass that is taken back leaves no trace.
+    /// How the device is to choose the token that comes `n_later` after the next one. Coins are drawn from `rng` only
+    /// when the sampler picks, so that a pass that is taken back leaves no trace.
     fn proposal(&self, k: usize, n_later: usize) -> Choose {
         let (p, mut rng) = (&self.options.sampling, self.rng.clone());
         for _ in 0..n_later {
@@ -264,8 +264,8 @@ impl<E: Engine> Session<E> {
     ///
     /// # Errors
     /// [`Error::InvalidState`] if no generation is under way, [`Error::InvalidLogits`] if the model's output is not
-    /// finite or all of it is masked, [`Error::DeviceLost`] if the device fails, [`Error::Interrupted`] if the engine has
-    /// been told to stop. An error ends the generation, except for the last two: the next step (after
+    /// finite or all of it is masked, [`Error::DeviceLost`] if the device fails, [`Error::Interrupted`] if the engine
+    /// has been told to stop. An error ends the generation, except for the last two: the next step (after
     /// [`Session::move_to`], if the device is lost) goes on where this one was to.
     pub async fn step(&mut self, max_tokens: usize) -> Result<Step> {
         let Some(mut run) = self.run.take() else {
@@ -319,8 +319,8 @@ impl<E: Engine> Session<E> {
         &self.ids[self.window_start + self.cache.n_tokens()..]
     }
 
-    /// The next token from the few best logits, with the pass after it on its way. `None` where it takes all logits: the
-    /// cache is then as it was before the pass.
+    /// The next token from the few best logits, with the pass after it on its way. `None` where it takes all logits:
+    /// the cache is then as it was before the pass.
     async fn choose_ahead(&mut self, run: &mut Run<E>) -> Result<Option<TokenId>> {
         let Some(n_best) = run.n_best else { return Ok(None) };
         let n_text = self.context_usage();
@@ -363,7 +363,8 @@ impl<E: Engine> Session<E> {
         self.cache.truncate(0);
     }
 
-    /// Appends a token to the text. output: of the pass of `n_run` tokens that it was chosen from, as far as it was asked for
+    /// Appends a token to the text. output: of the pass of `n_run` tokens that it was chosen from, as far as it was
+    /// asked for
     fn accept(&mut self, run: &mut Run<E>, token_id: TokenId, output: &Output, n_run: usize) -> Step {
         let logits = &output.logits;
         self.ids.push(token_id);

@@ -56,7 +56,7 @@ fn causal(scores: Tensor<4>) -> Tensor<4> {
         return scores; // the newest token sees everything
     }
     let offset = (n_keys - n_new) as i64;
-    // tril_mask is true strictly above the given diagonal, which is just what must not be seen
+    // tril_mask is true strictly above the given diagonal: at the keys that a token must not see
     let future = Tensor::<2, Bool>::tril_mask([n_new, n_keys], offset, &scores.device());
     let future = future.reshape([1, 1, n_new, n_keys]).expand(scores.dims());
     scores.mask_fill(future, f32::NEG_INFINITY)

@@ -1,4 +1,4 @@
-//! The feed-forward layer: widen, bend, narrow.
+//! The feed-forward layer: a linear layer that widens, a nonlinearity, and a linear layer that narrows.
 
 use burn::tensor::{Tensor, activation};
 

@@ -100,7 +100,7 @@ impl Gpt2 {
     /// Runs `ids` after what `cache` holds and appends their keys and values to it.
     /// Pushes each block's attention weights [1, H, T, S] to `attentions`, if asked for. → hidden states [1, T, C]
     ///
-    /// The caller answers for the bounds: ids below V, and no more than `n_positions` tokens in all.
+    /// The caller has checked the bounds: ids below V, and at most `n_positions` tokens in all.
     pub fn hidden(
         &self,
         ids: &[TokenId],

@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint on a device, by name, until the model takes them.
+//! The tensors of a checkpoint on a device, by name, from which the model is assembled.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// None yet.
+    /// An empty collection on this device.
     pub fn new(device: Device) -> Self {
         Self { device, by_name: HashMap::new() }
     }
 
-    /// Where they are.
+    /// The device that they are on.
     pub fn device(&self) -> &Device {
         &self.device
     }

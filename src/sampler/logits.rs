@@ -1,5 +1,5 @@
-//! What a row of logits says by itself, and the arithmetic on it: in blocks and lanes, so that it vectorises, and in the same
-//! order everywhere, so that it gives the same bits.
+//! What a row of logits says by itself, and the arithmetic on it: in blocks and lanes, so that it vectorises, and in
+//! the same order everywhere, so that it gives the same bits.
 
 use std::cmp::Ordering;
 
@@ -25,15 +25,15 @@ pub fn argmax(logits: &[f32]) -> Result<TokenId, Error> {
     Ok(first_at(finite_max(logits)?, logits))
 }
 
-/// The natural logarithm of a token's probability under the raw logits `[V]`: no penalty, no temperature. -inf for an id
-/// beyond V; NaN if the logits have no softmax (NaN or +inf among them, or all of them -inf).
+/// The natural logarithm of a token's probability under the raw logits `[V]`: no penalty, no temperature. -inf for an
+/// id beyond V; NaN if the logits have no softmax (NaN or +inf among them, or all of them -inf).
 pub fn log_prob(logits: &[f32], id: TokenId) -> f32 {
     let Some(&logit) = logits.get(id as usize) else { return f32::NEG_INFINITY };
     log_total(logits).map_or(f32::NAN, |total| (f64::from(logit) - total) as f32)
 }
 
-/// The `n` most likely tokens of the raw logits `[V]` and their [`log_prob`], most likely first, ties by lower id. Fewer
-/// where fewer are above -inf; none if the logits have no softmax.
+/// The `n` most likely tokens of the raw logits `[V]` and their [`log_prob`], most likely first, ties by lower id.
+/// Fewer where fewer are above -inf; none if the logits have no softmax.
 pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
     let Ok(total) = log_total(logits) else { return vec![] };
     let mut ranked = vec![];
@@ -87,7 +87,8 @@ pub(super) fn by_score(a: &Candidate, b: &Candidate) -> Ordering {
 /// The index on which a coin in [0, 1) lands when the weights lie end to end; never one of weight 0.
 pub(super) fn walk(weights: &[f32], coin: f64) -> usize {
     let mut rest = coin * sum(weights);
-    // Block by block, then inside the block. Where rounding (or a coin of 1) runs past an end, the last of weight stands.
+    // Block by block, then inside the block. Where rounding (or a coin of 1) runs past an end, the last of weight
+    // stands.
     let (mut start, mut inside) = (0, 0.0);
     for (i, block) in weights.chunks(BLOCK).enumerate() {
         let block_sum = lane_sum(block);

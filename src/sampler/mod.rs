@@ -1,7 +1,7 @@
 //! Logits to token id.
 //!
-//! Pure arithmetic on slices: no tensors, no clock, and no random number generator, for the randomness of a token is the
-//! `coin` that the caller hands in. The steps and their order are those of transformers 5.23.0
+//! Pure arithmetic on slices: no tensors, no clock, and no random number generator, for the randomness of a token is
+//! the `coin` that the caller hands in. The steps and their order are those of transformers 5.23.0
 //! (`generation/utils.py::_get_logits_processor`, `generation/logits_process.py`):
 //!
 //! ```text
@@ -29,7 +29,8 @@ use logits::{
 /// How the next token is chosen. The default is greedy, with every step neutral.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct SamplingParams {
-    /// `false`: the most likely token after the penalties; temperature, `top_k`, `top_p`, `min_p` and the coin are unused.
+    /// `false`: the most likely token after the penalties; temperature, `top_k`, `top_p`, `min_p` and the coin are
+    /// unused.
     pub do_sample: bool,
     /// Divides the logits; above 0. 1 is neutral.
     pub temperature: f32,
@@ -91,14 +92,16 @@ impl SamplingParams {
     }
 }
 
-/// Chooses tokens by one set of [`SamplingParams`]. It remembers nothing between tokens; what it holds is scratch memory.
+/// Chooses tokens by one set of [`SamplingParams`]. It remembers nothing between tokens; what it holds is scratch
+/// memory.
 pub struct Sampler {
     params: SamplingParams,
     /// `[V]` the logits after the penalties; finite, or -inf for a masked token.
     scores: Vec<f32>,
     /// Most likely first; empty when the coin walks in id order.
     ranked: Vec<Candidate>,
-    /// Unnormalised probabilities, the largest 1: `weights[i]` belongs to `ranked[i]`, or to token i if `ranked` is empty.
+    /// Unnormalised probabilities, the largest 1: `weights[i]` belongs to `ranked[i]`, or to token i if `ranked` is
+    /// empty.
     weights: Vec<f32>,
     block_maxima: Vec<f32>,
     generated: Vec<TokenId>,
@@ -112,9 +115,9 @@ impl Sampler {
 
     /// The next token.
     ///
-    /// `logits`: `[V]`, the model's output at the last position. `ids`: the prompt and the tokens generated so far, of which
-    /// the first `n_prompt` are prompt; ids beyond V are ignored. `coin`: uniform in [0, 1), unused when greedy. A token of
-    /// probability 0 is never returned. Greedy takes the lowest id among equals, like `torch.argmax`.
+    /// `logits`: `[V]`, the model's output at the last position. `ids`: the prompt and the tokens generated so far, of
+    /// which the first `n_prompt` are prompt; ids beyond V are ignored. `coin`: uniform in [0, 1), unused when greedy.
+    /// A token of probability 0 is never returned. Greedy takes the lowest id among equals, like `torch.argmax`.
     ///
     /// # Errors
     /// `invalid_logits` if a logit is NaN or +inf (it names the token), or if no token is left to choose from.
@@ -128,8 +131,8 @@ impl Sampler {
         Ok(self.ranked.get(index).map_or(index as TokenId, |candidate| candidate.id))
     }
 
-    /// How many of the best logits decide, if no others can: 1 when greedy, else `top_k` and one more, which shows whether
-    /// there is a tie at the edge. `None` where the choice takes all of them. `vocab_size`: V.
+    /// How many of the best logits decide, if no others can: 1 when greedy, else `top_k` and one more, which shows
+    /// whether there is a tie at the edge. `None` where the choice takes all of them. `vocab_size`: V.
     pub fn n_best(&self, vocab_size: usize) -> Option<usize> {
         let p = &self.params;
         let is_plain = p.repetition_penalty == 1.0
@@ -145,8 +148,8 @@ impl Sampler {
 
     /// What [`Sampler::pick`] gives for logits whose [`Sampler::n_best`] best are these, all logits being finite.
     ///
-    /// `best`: (id, logit), most likely first, ties by lower id. `coin` as there. `None` where they do not decide: there are
-    /// too few, or the last two are a tie, of which `top_k` keeps more than can be seen here.
+    /// `best`: (id, logit), most likely first, ties by lower id. `coin` as there. `None` where they do not decide:
+    /// there are too few, or the last two are a tie, of which `top_k` keeps more than can be seen here.
     pub fn pick_from_best(&mut self, best: &[(TokenId, f32)], coin: f64) -> Option<TokenId> {
         let &(first, max) = best.first()?;
         if !self.params.do_sample {
@@ -164,8 +167,8 @@ impl Sampler {
     }
 
     /// What [`Sampler::pick`] draws from: (id, probability) of each token still allowed, most likely first; the
-    /// probabilities sum to 1. Greedy, the softmax of the penalised logits, whose first token `pick` takes. For tests and
-    /// inspection: unlike `pick` it may sort the whole vocabulary.
+    /// probabilities sum to 1. Greedy, the softmax of the penalised logits, whose first token `pick` takes. For tests
+    /// and inspection: unlike `pick` it may sort the whole vocabulary.
     ///
     /// # Errors
     /// As [`Sampler::pick`].

@@ -19,8 +19,8 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Those of a vocabulary, which is written in the byte alphabet. The added tokens, which are written as they are, are
-    /// left for [`Self::put`].
+    /// Those of a vocabulary, which is written in the byte alphabet. The added tokens, which are written as they are,
+    /// are left for [`Self::put`].
     pub fn new(vocab: &Vocab, added: &[AddedToken], file: &str) -> Result<Self> {
         let added: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
         let byte_of = bytes_by_char();

@@ -8,9 +8,9 @@ use super::file::Bpe;
 use super::pieces::byte_alphabet;
 use crate::error::{Error, Result, excerpt};
 
-/// The model, such that encoding is a function of the text that leaves none of it out. The `tokenizers` crate skips what
-/// has no token in silence, unless it is to put an unknown token there: one that is in no byte-level vocabulary makes it
-/// an error.
+/// The model, such that encoding is a function of the text that leaves none of it out. The `tokenizers` crate skips
+/// what has no token in silence, unless it is to put an unknown token there: one that is in no byte-level vocabulary
+/// makes it an error.
 pub(super) fn exact(bpe: Bpe, pre_tokenizer: Option<&PreTokenizerWrapper>, file: &str) -> Result<BPE> {
     const UNKNOWN_TOKEN: &str = "for this byte";
     fn is_byte_level(pre_tokenizer: &PreTokenizerWrapper) -> bool {
@@ -38,9 +38,9 @@ pub(super) fn exact(bpe: Bpe, pre_tokenizer: Option<&PreTokenizerWrapper>, file:
 /// The normalizers that are let through, for people.
 pub(super) const NORMALIZERS: &str = "Unicode's forms, Lowercase or StripAccents";
 
-/// Lets through what byte-level tokenizers do to a text before the merges. Others of the crate's steps panic where a file
-/// gives them an empty pattern or a length of 0. What a step is, is asked of what was read: the crate guesses where a
-/// file's own word for it is none that it knows.
+/// Lets through what byte-level tokenizers do to a text before the merges. Others of the crate's steps panic where a
+/// file gives them an empty pattern or a length of 0. What a step is, is asked of what was read: the crate guesses
+/// where a file's own word for it is none that it knows.
 pub(super) fn check_steps(
     normalizer: Option<&NormalizerWrapper>,
     pre_tokenizer: Option<&PreTokenizerWrapper>,

@@ -1,4 +1,4 @@
-//! WebGPU or CPU: the only place that chooses, and what it can say about the choice.
+//! The choice between WebGPU and the CPU, and the reason for it.
 
 use gpt2_kernels::Dtype;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use crate::checkpoint::packing::{layout, out_of_memory};
 use crate::engine::gpu::{self, GpuLoader, OpenGpu};
 use crate::error::{Error, Result};
 
-/// What the caller asks for.
+/// The option `device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// A real GPU if there is one that passes the self-test, else the CPU.
@@ -34,7 +34,7 @@ impl Request {
     }
 }
 
-/// What a browser tells of its GPU adapter (`GPUAdapterInfo`); empty where it keeps quiet.
+/// What a browser says about its GPU adapter (`GPUAdapterInfo`). Strings are empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct AdapterInfo {
@@ -44,21 +44,21 @@ pub struct AdapterInfo {
     pub architecture: String,
     /// The model's name or number.
     pub device: String,
-    /// For people.
+    /// A description to be shown to users.
     pub description: String,
     /// Whether the browser calls it a fallback: a software adapter.
     pub is_fallback: bool,
 }
 
 impl AdapterInfo {
-    /// One line for people.
+    /// One line to be shown to users.
     pub fn summary(&self) -> String {
         let parts = [&self.vendor, &self.architecture, &self.device, &self.description];
         let parts: Vec<&str> = parts.iter().map(|s| s.as_str()).filter(|s| !s.is_empty()).collect();
         if parts.is_empty() { "an adapter that does not say what it is".to_string() } else { parts.join(" ") }
     }
 
-    /// Whether a CPU does the work in a GPU's name.
+    /// Whether this adapter is software that runs on the CPU.
     pub fn is_software(&self) -> bool {
         const SOFTWARE: [&str; 6] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render", "warp"];
         let summary = self.summary().to_lowercase();
@@ -79,7 +79,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Its name among the options.
+    /// Its name as a value of the option `device`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cpu => "wasm",
@@ -88,7 +88,7 @@ impl Place {
     }
 }
 
-/// A place, and how it was chosen.
+/// The device that was chosen, and why.
 #[derive(Clone, Debug)]
 pub struct DeviceChoice {
     /// Where the model is going to run.
@@ -97,16 +97,16 @@ pub struct DeviceChoice {
     pub dtype: Dtype,
     /// The GPU adapter in use.
     pub adapter: Option<String>,
-    /// Why it is not the GPU, if that was wanted.
+    /// Why the GPU is not used, if the caller wanted it.
     pub fallback_reason: Option<String>,
 }
 
-/// A place that is open.
+/// A device that is open.
 pub struct Opened {
-    /// Which, and why.
+    /// Which device, and why.
     pub chosen: DeviceChoice,
-    /// Of a GPU: the memory for the model's weights. Nothing is compiled or tested there yet: that is for
-    /// [`Trial`](crate::engine::gpu::Trial), while the weights arrive.
+    /// On a GPU: the memory for the model's weights. [`Trial`](crate::engine::gpu::Trial) compiles and tests, while the
+    /// weights arrive.
     pub gpu: Option<GpuLoader>,
 }
 
@@ -124,7 +124,7 @@ fn dtype_on(device: &str, dtype: Option<Dtype>) -> Dtype {
     dtype.unwrap_or(if device == "wasm" { Dtype::Q8 } else { Dtype::Fp16 })
 }
 
-/// Whether `auto` may try this adapter. → why not
+/// Whether `auto` may use this adapter. → the reason if not
 fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
     match adapter {
         None => Some("this browser offers no WebGPU adapter".to_string()),
@@ -135,8 +135,8 @@ fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
     }
 }
 
-/// What [`open`] would try first, told without opening anything: the device's name, the format of the weights, and why it
-/// is not the GPU.
+/// What [`open`] would try first. Opens nothing. → the device's name, the format of the weights, and why it is not the
+/// GPU
 ///
 /// # Errors
 /// [`Error::WebGpuNotAvailable`] if WebGPU is asked for by name and there is no adapter.
@@ -154,7 +154,8 @@ pub fn expected(
     Ok((name, dtype_on(name, dtype), reason))
 }
 
-/// Opens a device for a model of this configuration: the one asked for, and no other without saying so.
+/// Opens a device for a model of this configuration. If it is not the one that was asked for, the reason is in the
+/// result.
 ///
 /// # Errors
 /// [`Error::WebGpuNotAvailable`] if WebGPU was asked for by name and cannot be had or cannot hold the model;
@@ -181,12 +182,12 @@ pub async fn open(
     Ok(Opened { chosen: DeviceChoice { place: Place::Cpu, dtype, adapter: None, fallback_reason }, gpu: None })
 }
 
-/// Whether the model's weights fit what a 32-bit address space can hold, so that nobody downloads what cannot run.
+/// Checks that the model's weights fit a 32-bit address space, so that a model that cannot run is not downloaded.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] with their size.
 pub fn check_memory(config: &Config, dtype: Dtype) -> Result<()> {
-    /// For everything that is not weights: caches, and what a pass needs.
+    /// Room for everything else: caches, and the intermediate results of a pass.
     const SPARE_BYTES: usize = 256 << 20;
     match layout(config, dtype)?.n_bytes > (u32::MAX as usize) - SPARE_BYTES {
         true => Err(out_of_memory(config, dtype)),

@@ -1,4 +1,4 @@
-//! The kernels in a WebAssembly module of their own, through the object of www/src/engine/kernels.ts that runs it.
+//! The kernels as a WebAssembly module of their own. The class of www/src/engine/kernels.ts runs that module.
 
 use std::cell::Cell;
 
@@ -39,13 +39,13 @@ extern "C" {
     /// Goes on with it for a while. → whether it is done
     #[wasm_bindgen(method)]
     fn advance(this: &KernelModule) -> bool;
-    /// Lets messages in. → whether to go on
+    /// Lets the worker handle messages. → whether the pass is still wanted
     #[wasm_bindgen(method)]
     async fn pause(this: &KernelModule) -> JsValue;
-    /// → logits; a view that the next call ends
+    /// → logits; a view that is valid until the next call
     #[wasm_bindgen(method)]
     fn logits(this: &KernelModule) -> Float32Array;
-    /// → attention weights of a block; a view that the next call ends
+    /// → attention weights of a block; a view that is valid until the next call
     #[wasm_bindgen(method)]
     fn attentions(this: &KernelModule, layer: usize) -> Float32Array;
     /// How many threads run it.
@@ -56,12 +56,12 @@ extern "C" {
 /// What runs a page's model.
 pub(super) type PageEngine = AnyEngine<Module>;
 
-/// The module with a model in it.
+/// A kernel module that holds a model.
 pub struct Module {
     /// The object that runs it.
     pub js: KernelModule,
     n_layer: usize,
-    /// Whether the pass that was begun gives attention weights.
+    /// Whether the pass under way computes attention weights.
     with_attentions: Cell<bool>,
 }
 

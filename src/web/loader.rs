@@ -282,8 +282,8 @@ impl Compiling {
         self.0.found().map(|tuning| tuning.to_json())
     }
 
-    /// Waits for the next step. → `"tune"`: it is known what there is to compile, which comes first; `"compile"`: another
-    /// pipeline is ready; `"self-test"`: the test has passed; or `undefined` if nothing was left to do
+    /// Waits for the next step. → `"tune"`: it is known what there is to compile, which comes first; `"compile"`:
+    /// another pipeline is ready; `"self-test"`: the test has passed; or `undefined` if nothing was left to do
     pub async fn next(&self) -> JsResult<Option<String>> {
         let name = |step| match step {
             BringUpStep::Tuned => "tune",

@@ -1,8 +1,8 @@
 //! Compiling in the background: `createComputePipelineAsync`, which wgpu does not call.
 //!
-//! wgpu calls `createComputePipeline` alone, and that makes everything which is asked of the GPU later wait: a page freezes,
-//! and weights that arrive meanwhile are stuck. So the first time its call ends here, which tells the descriptor; it is
-//! compiled in the background; and the second time the finished pipeline is its answer.
+//! wgpu calls `createComputePipeline` alone, and that makes everything which is asked of the GPU later wait: a page
+//! freezes, and weights that arrive meanwhile are stuck. So the first time its call ends here, which tells the
+//! descriptor; it is compiled in the background; and the second time the finished pipeline is its answer.
 
 use js_sys::{Function, Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;

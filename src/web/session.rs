@@ -108,8 +108,8 @@ impl Session {
         to_js(&self.defaults.with(&json_object(options_json)?, &self.config)?)
     }
 
-    /// Does the next piece of work, in `ms`: at most `max_tokens` of a prompt. → `{kind: "prefill", n_done, n_total}`, `{kind: "token", chunk, finish_reason?}` or
-    /// `{kind: "full"}`
+    /// Does the next piece of work, in `ms`: at most `max_tokens` of a prompt. → `{kind: "prefill", n_done, n_total}`,
+    /// `{kind: "token", chunk, finish_reason?}` or `{kind: "full"}`
     pub async fn step(&self, max_tokens: usize) -> JsResult<JsValue> {
         let mut inner = take(&self.inner)?;
         let start_ms = now_ms();

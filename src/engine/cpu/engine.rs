@@ -22,7 +22,7 @@ impl<K: Kernels> CpuEngine<K> {
         Self { config, kernels }
     }
 
-    /// What runs it.
+    /// The kernels that run it.
     pub fn kernels(&self) -> &K {
         &self.kernels
     }
@@ -42,7 +42,7 @@ impl<K: Kernels> fmt::Debug for CpuCache<K> {
 }
 
 impl<K: Kernels> Clone for CpuCache<K> {
-    /// A copy; an empty cache where there is no memory for one, which costs time and changes nothing.
+    /// A copy. Without memory for one it is an empty cache: its text is then computed again, with the same result.
     fn clone(&self) -> Self {
         self.kernels.truncate_cache(self.number, self.n_tokens); // see `CpuEngine::forward`
         let (number, n_tokens) = match self.kernels.clone_cache(self.number) {
@@ -90,7 +90,7 @@ impl<K: Kernels> Engine for CpuEngine<K> {
         with_attentions: bool,
     ) -> Result<Output> {
         check_bounds(&self.config, cache.n_tokens, ids)?;
-        // an earlier call may have been left in the midst of its ids
+        // an earlier call may have been cancelled after some of its ids
         self.kernels.truncate_cache(cache.number, cache.n_tokens);
         self.kernels.begin(cache.number, ids, rows, with_attentions)?;
         loop {

@@ -1,10 +1,10 @@
-//! What the CPU engine asks of the kernels, wherever these run.
+//! The trait of the kernels, wherever they run.
 
 use crate::engine::{Output, Rows};
 use crate::error::Result;
 use crate::token::TokenId;
 
-/// The kernels with one model's weights. Caches are theirs, and known by number.
+/// The kernels with the weights of one model. They own the caches, which the engine knows by number.
 #[allow(async_fn_in_trait)] // as for `Engine`
 pub trait Kernels {
     /// An empty cache.
@@ -15,19 +15,19 @@ pub trait Kernels {
     fn truncate_cache(&self, cache: usize, n_tokens: usize);
     /// Frees it.
     fn free_cache(&self, cache: usize);
-    /// Begins to run ids that are in the vocabulary and fit the context window; whatever was begun before is left.
+    /// Starts a pass over ids that are in the vocabulary and fit the context window. A pass under way is abandoned.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`]
     fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()>;
-    /// Goes on with it for as long as a page can stand still. → what it gives, `None` if there is more to do
+    /// Continues the pass for a few milliseconds. → its output; `None` if it is not done yet
     ///
     /// # Errors
     /// [`crate::Error::InvalidState`] if the cache has been freed.
     fn advance(&self) -> Result<Option<Output>>;
-    /// Lets the page do something else.
+    /// Lets the page handle its events.
     ///
     /// # Errors
-    /// [`crate::Error::Interrupted`] if what it does is to end this.
+    /// [`crate::Error::Interrupted`] if one of them cancels the pass.
     async fn pause(&self) -> Result<()>;
 }

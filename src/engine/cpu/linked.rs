@@ -1,4 +1,4 @@
-//! The kernels linked in: one thread, for tests, benches and tools.
+//! The kernels as a part of this program, with one thread: for tests, benches and tools.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,14 +20,14 @@ use crate::token::TokenId;
 pub struct Linked {
     model: Model,
     scratch: RefCell<Scratch>,
-    /// By number; `None` where one has been freed.
+    /// The caches by their number; `None` where one was freed.
     caches: RefCell<Vec<Option<Cache>>>,
-    /// What the pass that was begun gives: nobody waits here, so it is done at once.
+    /// The output of the pass that `begin` ran. There is no page that must stay responsive, so it runs as a whole.
     output: RefCell<Option<Output>>,
 }
 
 impl CpuEngine<Linked> {
-    /// A model whose weights `read` writes to the stream that it is given, in this format.
+    /// Loads a model in this format. `read` writes the checkpoint to the reader that it is given.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], and those of `read`.

@@ -1,4 +1,4 @@
-//! The device with what it has told us: errors that arrive when nobody waits, and counts of what was asked of it.
+//! The device, the errors that it has reported outside any call, and counters of what was asked of it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -41,8 +41,8 @@ impl Counters {
     }
 }
 
-/// Compiles a pipeline in the background. It is given the function that creates the pipeline, and may call that function
-/// more than once. → the pipeline, or what is wrong with it
+/// Compiles a pipeline in the background. It is given the function that creates the pipeline, and may call that
+/// function more than once. → the pipeline, or what is wrong with it
 pub type CompileAhead = fn(&Device, Box<dyn Fn() -> ComputePipeline>) -> CompilingPipeline;
 
 /// A pipeline that is being compiled.
@@ -59,9 +59,9 @@ pub(crate) struct Context {
     /// The first thing that went wrong; nothing computed after it can be trusted.
     failure: Arc<Mutex<Option<Error>>>,
     counters: Cell<Counters>,
-    /// Buffers for reading back that nobody uses now, the one that was used last at the end.
+    /// Unused buffers for reading back, the most recently used one at the end.
     staging: RefCell<Vec<Buffer>>,
-    /// Milliseconds from any origin.
+    /// A clock in milliseconds, from any origin.
     pub clock: Cell<Option<fn() -> f64>>,
     /// How the host compiles in the background, if it can.
     pub compile_ahead: Cell<Option<CompileAhead>>,
@@ -81,7 +81,7 @@ impl Context {
         }));
         let told = failure.clone();
         device.set_device_lost_callback(move |reason, message| {
-            // whatever was wrong before, this is what the caller has to know
+            // a lost device explains every error before it, so it replaces them
             *lock(&told) = Some(Error::DeviceLost(format!("{reason:?}: {message}")));
         });
         Rc::new(Self {
@@ -120,7 +120,7 @@ impl Context {
     /// A buffer of zeros.
     pub fn buffer(&self, label: &str, n_bytes: u64, usage: BufferUsages) -> Buffer {
         self.count(|c| c.n_objects += 1);
-        let size = n_bytes.max(16).next_multiple_of(16); // vec4s; and no binding may be empty
+        let size = n_bytes.max(16).next_multiple_of(16); // shaders read vec4s, and no binding may be empty
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -139,7 +139,7 @@ impl Context {
         self.queue.submit([commands])
     }
 
-    /// Runs what creates objects, and waits for what the device has to say about them.
+    /// Runs a function that creates objects, and waits until the device has reported errors in them, if there are any.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], or [`Error::WebGpuNotAvailable`] with the device's message.
@@ -147,7 +147,7 @@ impl Context {
         let filters = [ErrorFilter::OutOfMemory, ErrorFilter::Internal, ErrorFilter::Validation];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let created = create();
-        // a stack: the last that was pushed is the first to be popped, and all of them before anybody waits
+        // scopes are a stack: the last one pushed is popped first, and all are popped before the first await
         let mut said = Vec::new();
         for scope in scopes.into_iter().rev() {
             said.push(scope.pop());
@@ -166,7 +166,7 @@ impl Context {
 
     /// A buffer of at least `n_bytes` to read back through; one that was used before, if there is one.
     pub fn staging(self: &Rc<Self>, n_bytes: u64) -> Staging {
-        let n_bytes = n_bytes.max(1024); // choices share their buffers, whatever their k
+        let n_bytes = n_bytes.max(1024); // so that read-backs of choices with different `k` share buffers
         let mut free = self.staging.borrow_mut();
         let fits = |b: &Buffer| (n_bytes..=4 * n_bytes).contains(&b.size());
         let found = free.iter().position(fits).map(|i| free.remove(i));
@@ -181,7 +181,7 @@ fn has_subgroups(device: &Device) -> bool {
     device.features().contains(wgpu::Features::SUBGROUP)
 }
 
-/// wgpu does not tell this feature of a page's device; the device does.
+/// wgpu does not report this feature for a page's device, so the device itself is asked.
 #[cfg(target_arch = "wasm32")]
 fn has_subgroups(device: &Device) -> bool {
     device.as_webgpu().is_some_and(|device| device.features().has("subgroups"))
@@ -190,7 +190,7 @@ fn has_subgroups(device: &Device) -> bool {
 fn runtime_error(error: &wgpu::Error) -> Error {
     match error {
         wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what: "the GPU engine".into(), n_bytes: 0 },
-        // the device is still there, but what it computes is not what was asked: for the caller that is the same
+        // the device still exists, but its results cannot be trusted, which means the same to the caller
         error => Error::DeviceLost(format!("WebGPU reported: {error}")),
     }
 }
@@ -246,17 +246,17 @@ impl Drop for Staging {
         /// Free buffers that are kept: enough for two texts decoded two tokens ahead.
         const MAX_FREE: usize = 6;
         if self.is_mapped {
-            self.buffer.unmap(); // also cancels a read that nobody waits for any more
+            self.buffer.unmap(); // also cancels a read whose result is not wanted any more
         }
         let mut free = self.context.staging.borrow_mut();
         if free.len() == MAX_FREE {
-            free.remove(0).destroy(); // the one that nobody has wanted for longest
+            free.remove(0).destroy(); // the least recently used one
         }
         free.push(self.buffer.clone());
     }
 }
 
-/// In a page the browser runs the callbacks; natively somebody has to.
+/// Natively, callbacks run only while the device is polled. In a page the browser runs them.
 #[cfg(not(target_arch = "wasm32"))]
 fn wait_natively(context: &Context, after: SubmissionIndex) -> Result<()> {
     let wait = wgpu::PollType::Wait { submission_index: Some(after), timeout: None };

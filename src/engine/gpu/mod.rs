@@ -6,9 +6,9 @@
 //! submit:  params (, ids) -> the same pass, top_k, choose -> Pending -> chosen      (reads at most 1 KB back)
 //! ```
 //!
-//! In reading order: `open` (asking for a device), `context` (the device, and what it reports), `limits`, `memory` (where
-//! weights, caches and intermediate results lie), `kernels` (from WGSL to the dispatches of a pass), `run` (passes), `bring_up`
-//! (loading, tuning, self-test). A picture of a token's pass is in `docs/token-pass.md`.
+//! In reading order: `open` (asking for a device), `context` (the device, and what it reports), `limits`, `memory`
+//! (where weights, caches and intermediate results lie), `kernels` (from WGSL to the dispatches of a pass), `run`
+//! (passes), `bring_up` (loading, tuning, self-test). A picture of a token's pass is in `docs/token-pass.md`.
 //!
 //! The engine takes any `wgpu` device; nothing here names a backend or blocks a page: natively a read-back polls the
 //! device, in a page the browser does.

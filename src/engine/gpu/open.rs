@@ -18,7 +18,8 @@ pub struct OpenGpu {
 }
 
 impl OpenGpu {
-    /// Asks for an adapter, and for a device with all limits of it and those of its features that are of use.
+    /// Asks for an adapter, and for a device with all of its limits and with those of its features that the engine
+    /// uses.
     async fn request() -> std::result::Result<Self, String> {
         let instance = wgpu::Instance::default();
         let power_preference = wgpu::PowerPreference::HighPerformance;
@@ -38,15 +39,15 @@ thread_local! {
     static GPU: RefCell<Option<OpenGpu>> = const { RefCell::new(None) };
 }
 
-/// Lets go of a GPU and returns all of its memory at once, whoever still holds a part of it. The next call of [`open`]
-/// opens another.
+/// Destroys the device, which frees all of its memory at once, even if buffers of it are still in use. The next call of
+/// [`open`] opens a new one.
 pub fn destroy() {
     if let Some(gpu) = GPU.take() {
         gpu.device.destroy();
     }
 }
 
-/// The GPU, opened at the first call.
+/// The page's GPU. The first call opens it.
 ///
 /// # Errors
 /// [`Error::WebGpuNotAvailable`] if there is none that works.
@@ -59,6 +60,6 @@ pub async fn open() -> Result<OpenGpu> {
     Ok(gpu)
 }
 
-/// What the GPU engine can make use of, where an adapter has it.
+/// Optional features that the GPU engine uses where an adapter has them.
 const FEATURES: wgpu::Features =
     wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::TIMESTAMP_QUERY);

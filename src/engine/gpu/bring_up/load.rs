@@ -1,4 +1,5 @@
-//! From nothing to a [`GpuEngine`]: memory and bind groups first, then the weights in pieces, and beside them the pipelines.
+//! Loads a model into a [`GpuEngine`]: allocates memory, takes the weights in pieces, and compiles the pipelines
+//! meanwhile.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use crate::engine::gpu::memory::{CacheShape, Image, Plan, Scratch, Widths};
 use crate::engine::gpu::run::GpuEngine;
 use crate::error::{Error, Result};
 
-/// Bytes that are handed to the queue before it is asked to move them: what it holds until then is memory as well.
+/// The queue keeps a copy of what is written until it is flushed, so it is flushed after this many bytes.
 const FLUSH_BYTES: usize = 16 << 20;
 
 /// A model whose weights are still arriving: the image of [`gpt2_kernels::layout`], in pieces of any size and order.
@@ -22,9 +23,9 @@ pub struct GpuLoader {
     context: Rc<Context>,
     image: Image,
     pipelines: Pipelines,
-    /// From [`GpuLoader::prepare`] on.
+    /// Empty until [`GpuLoader::prepare`] has run.
     model: OnceCell<GpuModel>,
-    /// Written since the queue was last flushed.
+    /// Bytes written since the queue was last flushed.
     pending_bytes: Cell<usize>,
 }
 
@@ -37,7 +38,7 @@ impl GpuLoader {
         Self::on(Context::new(device, queue), config, dtype).await
     }
 
-    /// Another model on the same device; what goes wrong there fails both.
+    /// Another model on the same device. An error of the device fails both.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -52,7 +53,8 @@ impl GpuLoader {
         let n_bytes = layout.n_bytes as u64;
         let make = || Ok(Image::new(context.clone(), layout, plan));
         let image = context.checked("the packed weights", n_bytes, make).await?;
-        Widths::new(&config, &context.device.limits())?; // what cannot run is said before anything is fetched
+        // checked here so that a model that cannot run is refused before it is downloaded
+        Widths::new(&config, &context.device.limits())?;
         let pipelines = Pipelines::new(context.clone(), cache_layout(&context));
         Ok(Self { config, context, image, pipelines, model: OnceCell::new(), pending_bytes: Cell::new(0) })
     }
@@ -62,7 +64,7 @@ impl GpuLoader {
         &self.image.layout
     }
 
-    /// How pipelines are compiled without blocking the device, also for models [`beside`](Self::beside) this one.
+    /// Sets how pipelines are compiled in the background, for this model and those [`beside`](Self::beside) it.
     pub fn set_compile_ahead(&self, compile_ahead: CompileAhead) {
         self.context.compile_ahead.set(Some(compile_ahead));
     }
@@ -91,15 +93,15 @@ impl GpuLoader {
         self.image.read(offset, n_bytes).await
     }
 
-    /// Under which name a tuning of this model may be remembered for an adapter: what else it depends on.
+    /// The part of the key under which a tuning is stored that depends on the model; the adapter is the other part.
     pub fn tuning_key(&self) -> String {
         let Config { n_embd, n_inner, n_head, n_layer, .. } = self.config;
         let dtype = self.image.layout.dtype.name();
         format!("v{} {dtype} C{n_embd} inner{n_inner} H{n_head} L{n_layer}", TUNING_VERSION)
     }
 
-    /// Reads a tuning that was remembered. `None` for anything that this device cannot run this model with: others can
-    /// write there, and a browser may offer less of the same adapter than it once did.
+    /// Reads a stored tuning. `None` if this device cannot run this model with it: other code can write to the same
+    /// storage, and a browser may offer fewer features of an adapter than before.
     pub fn remembered(&self, json: &str) -> Option<Tuning> {
         Tuning::from_json(json).filter(|tuning| self.can_use(tuning))
     }
@@ -108,9 +110,9 @@ impl GpuLoader {
         tuning.fits(self.image.layout.dtype, self.context.has_f16)
     }
 
-    /// Measures how work is best spread on this device, for a fraction of a second and what compiling a dozen pipelines
-    /// takes. `clock`: milliseconds from any origin, for a device without timestamps. What has been written of the
-    /// weights stays as it is.
+    /// Measures how work is best spread on this device. Takes a fraction of a second, and the time to compile a dozen
+    /// pipelines. `clock`: milliseconds from any origin, for a device without timestamps. Weights that have been
+    /// written stay as they are.
     ///
     /// # Errors
     /// As [`Self::compile_next`].
@@ -125,7 +127,7 @@ impl GpuLoader {
         Ok(tuning)
     }
 
-    /// Makes everything but the pipelines, which wait to be compiled. Has no effect the second time.
+    /// Makes everything except the compiled pipelines. Has no effect the second time.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say;
@@ -144,17 +146,17 @@ impl GpuLoader {
         Ok(())
     }
 
-    /// How many pipelines are to be compiled yet.
+    /// How many pipelines are still to be compiled.
     pub fn n_pipelines_left(&self) -> usize {
         self.pipelines.n_left()
     }
 
-    /// Begins to compile, and waits for nothing.
+    /// Starts compiling, without waiting.
     pub fn start_compiling(&self) {
         self.pipelines.start();
     }
 
-    /// Waits for the next pipeline; best called while the weights are fetched. → `false` if there is none left
+    /// Waits for the next pipeline. To be called while the weights are fetched. → `false` if none was left
     ///
     /// # Errors
     /// [`Error::WebGpuNotAvailable`] with what the device has to say of a shader, and which; [`Error::DeviceLost`].
@@ -172,10 +174,10 @@ impl GpuLoader {
         }
     }
 
-    /// The engine, after the last piece of the weights.
+    /// The engine, once all weights have been written.
     ///
     /// # Errors
-    /// As [`Self::prepare`] and [`Self::compile_next`]: it does what nobody has done yet.
+    /// As [`Self::prepare`] and [`Self::compile_next`], which it runs if the caller has not.
     pub async fn finish(self) -> Result<GpuEngine> {
         self.prepare(Tuning::default()).await?;
         self.pipelines.compile().await?;

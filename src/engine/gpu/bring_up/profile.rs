@@ -1,4 +1,4 @@
-//! Where a pass's time goes: each dispatch timed by itself, for benches.
+//! Profiling: times each dispatch of a pass by itself. For benches.
 
 use super::timer::Timer;
 use crate::engine::gpu::kernels::{Params, PassSize};
@@ -8,24 +8,24 @@ use crate::engine::{Cache, Choose, check_bounds};
 use crate::error::{Error, Result};
 use crate::token::TokenId;
 
-/// The dispatches of a pass that have a name in common.
+/// All dispatches of a pass that run the same kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// The kernel's.
+    /// The kernel's name.
     pub label: String,
-    /// How many of them the pass has.
+    /// How many such dispatches the pass has.
     pub n_dispatches: usize,
-    /// Milliseconds on the device, of all of them.
+    /// Their time on the device in all, milliseconds.
     pub ms: f64,
 }
 
 impl GpuEngine {
-    /// Runs `ids` after what `cache` holds, up to the choice of the next token, in one pass that is cut at every dispatch
-    /// to be timed, so the whole takes longer than it does in use. → in the order of their first dispatch
+    /// Runs `ids` after what `cache` holds, up to the choice of the next token, in one pass that is cut at every
+    /// dispatch to be timed, so the whole takes longer than it does in use. → in the order of their first dispatch
     ///
     /// # Errors
-    /// [`Error::WebGpuNotAvailable`] for a device without timestamps, [`Error::InvalidOption`] for more ids than one pass
-    /// takes; and as [`Engine::forward`](crate::engine::Engine::forward).
+    /// [`Error::WebGpuNotAvailable`] for a device without timestamps, [`Error::InvalidOption`] for more ids than one
+    /// pass takes; and as [`Engine::forward`](crate::engine::Engine::forward).
     pub async fn profile(&self, cache: &mut GpuCache, ids: &[TokenId]) -> Result<Vec<Span>> {
         check_bounds(&self.config, cache.n_tokens(), ids)?;
         self.check(cache)?;

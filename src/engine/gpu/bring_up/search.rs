@@ -1,5 +1,5 @@
-//! The measurement behind a [`Tuning`]: each thing that can be varied is varied alone, on the model's own matrices, for a
-//! fraction of a second in all.
+//! Measures which [`Tuning`] is fastest: varies one size at a time, on the model's own matrices, for a fraction of a
+//! second in all.
 
 use std::rc::Rc;
 
@@ -12,15 +12,16 @@ use crate::engine::gpu::memory::{CacheShape, GpuCache};
 use crate::engine::{Cache, Choose};
 use crate::error::{Error, Result};
 
-/// What all measurements together may take of the device, milliseconds; what is not measured by then stays as it was.
+/// Device time that all measurements together may take, milliseconds. Sizes not measured by then keep their defaults.
 const MAX_MS: f64 = 300.0;
-/// What one measurement takes at least: browsers coarsen timestamps to 0.1 ms.
+/// The shortest measurement, milliseconds. Browsers round timestamps to 0.1 ms, so a shorter one would say little.
 const SPAN_MS: f64 = 3.0;
-/// A candidate that gains less than this share is no better: noise.
+/// A candidate must be faster by at least this share; smaller differences are noise.
 const GAIN: f64 = 0.05;
-/// Layers whose matrices are read in turn, so that they do not stay in the device's cache as they would in no real pass.
+/// The matrices of this many layers are read in turn. A single matrix would stay in the device's cache, which does not
+/// happen in a real pass.
 const MAX_LAYERS: usize = 16;
-/// Layers whose keys are, of which there are buffers only for this.
+/// The same for keys and values. Buffers for them are made only for this measurement, so they are fewer.
 const MAX_CACHE_LAYERS: usize = 4;
 /// Tokens of the prompt, and keys of the attention, that are measured.
 const N_TOKENS: usize = 128;
@@ -58,7 +59,7 @@ impl<'a> Search<'a> {
             best = match self.best_of(vec![best, halves], Self::matmul).await {
                 Ok(found) => found,
                 Err(lost @ Error::DeviceLost(_)) => return Err(lost),
-                // a driver that promises halves and does not compile them: what else was measured still holds
+                // some drivers offer shader-f16 and then fail to compile it; the other measurements are still valid
                 Err(_) => {
                     self.maker.pipelines.forget();
                     best
@@ -89,12 +90,12 @@ impl<'a> Search<'a> {
         Ok(fastest(&times))
     }
 
-    /// The decoding products of the MLP's first half.
+    /// `mlp.c_fc` in decoding: a matrix-vector product.
     fn matvec(maker: &DispatchMaker) -> Result<Candidate> {
         Ok((maker.c_fc(MAX_LAYERS, 1)?, 1))
     }
 
-    /// The same of a prompt.
+    /// `mlp.c_fc` in prefill: a matrix product.
     fn matmul(maker: &DispatchMaker) -> Result<Candidate> {
         let n_new = N_TOKENS.min(maker.w.max_chunk);
         Ok((maker.c_fc(MAX_LAYERS, n_new)?, n_new))
@@ -108,7 +109,7 @@ impl<'a> Search<'a> {
         let mut times = Vec::new();
         for tuning in candidates {
             if tuning.tile_f16 && self.is_over() {
-                break; // what is made is compiled sooner or later, and this may not compile
+                break; // every program that is made gets compiled at some point, and this one may fail to
             }
             self.maker.tuning = tuning;
             let (steps, n_new) = make(&self.maker)?;
@@ -129,13 +130,13 @@ impl<'a> Search<'a> {
         }
         self.maker.pipelines.compile().await?;
         self.context.queue.write_buffer(&self.maker.s.params, 0, &params.to_bytes());
-        self.round(steps, params, cache, 1).await?; // drivers do some of their work when a pipeline is first used
+        self.round(steps, params, cache, 1).await?; // not counted: many drivers are slow at a pipeline's first use
         let mut n_rounds = 1;
         loop {
             let ms = self.round(steps, params, cache, n_rounds).await?;
             self.spent_ms += ms;
             if ms == 0.0 && n_rounds >= 64 {
-                return Ok(None); // the clock stands still, or is too coarse to measure by
+                return Ok(None); // the clock does not advance, or is too coarse
             }
             if ms >= SPAN_MS || n_rounds >= 4096 {
                 let again = self.round(steps, params, cache, n_rounds).await?;
@@ -171,7 +172,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The first, unless another is clearly faster.
+/// The first candidate, unless another is faster by more than [`GAIN`].
 fn fastest(times: &[(Tuning, Option<f64>)]) -> Tuning {
     let mut best = times[0];
     for &(tuning, ms) in &times[1..] {

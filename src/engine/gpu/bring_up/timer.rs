@@ -32,7 +32,7 @@ impl Timer {
         Some(Self { context: context.clone(), set, resolved, n_spans })
     }
 
-    /// Has a pass timed.
+    /// The queries that time pass `i`.
     pub fn span(&self, i: u32) -> ComputePassTimestampWrites<'_> {
         ComputePassTimestampWrites {
             query_set: &self.set,
@@ -51,7 +51,7 @@ impl Timer {
         let bytes = staging.read(n_bytes, submitted).await?;
         let ms_per_tick = f64::from(self.context.queue.get_timestamp_period()) / 1e6;
         let ticks: Vec<u64> = bytes.as_chunks().0.iter().map(|&word| u64::from_le_bytes(word)).collect();
-        // a clock that a browser coarsens may stand still, and one that is reset may run backwards
+        // a rounded clock may show no difference, and a clock that was reset may run backwards
         let ms = |[begin, end]: &[u64; 2]| end.saturating_sub(*begin) as f64 * ms_per_tick;
         Ok(ticks.as_chunks().0.iter().map(ms).collect())
     }

@@ -1,5 +1,6 @@
-//! From a GPU that is open to one that can be trusted: how its work is best spread, the model's pipelines, and a known-answer
-//! test with pipelines of its own (sizes are constants of a shader), step by step while the weights arrive.
+//! What has to happen on a GPU before a model there can be trusted, step by step while the weights arrive: tuning,
+//! compiling the model's pipelines, and a known-answer test. The test's model has pipelines of its own, since sizes are
+//! constants of a shader.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 /// What was done in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BringUpStep {
-    /// TuningSource work is spread over threads is decided.
+    /// How work is spread over threads is decided.
     Tuned,
     /// A pipeline was compiled.
     Compiled,
@@ -24,9 +25,9 @@ pub enum BringUpStep {
 
 /// The steps that are left before a model on a GPU can be used.
 pub struct Trial {
-    /// Let go of after the last step, so that it is its owner's alone again.
+    /// `None` after the last step, so that the caller's `Rc` is the only one again.
     model: RefCell<Option<Rc<GpuLoader>>>,
-    /// The test's model, until it has been run.
+    /// The model of the known-answer test, until the test has run.
     test: Cell<Option<GpuLoader>>,
     outcome: RefCell<Option<String>>,
     how: Cell<TuningSource>,
@@ -36,16 +37,16 @@ pub struct Trial {
 /// Where the tuning comes from.
 #[derive(Clone, Copy)]
 pub enum TuningSource {
-    /// It is this one: an earlier visit's, or the default.
+    /// This one: an earlier visit's, or the default.
     Known(Tuning),
-    /// It is measured; the clock tells milliseconds from any origin.
+    /// It is to be measured. The clock gives milliseconds from any origin.
     Measured(fn() -> f64),
-    /// It is decided.
+    /// It has been decided already.
     Done,
 }
 
 impl Trial {
-    /// Puts the test's model beside the one to come, in the same format and with the same nonlinearity.
+    /// Loads the test's model beside `model`, in the same format and with the same nonlinearity.
     ///
     /// # Errors
     /// Those of [`GpuLoader::new`] and [`GpuLoader::write`].
@@ -62,17 +63,17 @@ impl Trial {
         })
     }
 
-    /// Says where the tuning is to come from, before the first step; else it is the default.
+    /// Sets where the tuning comes from; the default tuning if this is not called before the first step.
     pub fn set_tuning(&self, how: TuningSource) {
         self.how.set(how);
     }
 
-    /// What was measured, to be remembered.
+    /// The tuning that was measured, to be stored.
     pub fn found(&self) -> Option<Tuning> {
         self.found.get()
     }
 
-    /// TuningSource many pipelines are to be compiled yet; known after [`BringUpStep::Tuned`].
+    /// How many pipelines are still to be compiled; known after [`BringUpStep::Tuned`].
     pub fn n_pipelines_left(&self) -> usize {
         let test = self.test.take();
         let n_of_test = test.as_ref().map_or(0, GpuLoader::n_pipelines_left);
@@ -96,7 +97,8 @@ impl Trial {
                     Some(tuning)
                 }
                 Err(lost @ Error::DeviceLost(_)) => return Err(lost),
-                // a size that this GPU cannot do; whether it can do the default is found out next
+                // this GPU fails with one of the measured sizes; the next steps show whether it can run the default
+                // ones
                 Err(_) => Some(Tuning::default()),
             },
         };
@@ -110,7 +112,7 @@ impl Trial {
         }
         if let Some(test) = self.test.take() {
             let is_compiled = !test.compile_next().await?;
-            model.start_compiling(); // goes on beside the test
+            model.start_compiling(); // continues during the test
             if !is_compiled {
                 self.test.set(Some(test));
                 return Ok(Some(BringUpStep::Compiled));

@@ -63,13 +63,13 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    /// For people.
+    /// The kernel's name, for profiles and error messages.
     pub fn label(&self) -> &str {
         self.program.label()
     }
 
-    /// Records the dispatch; creates nothing, once its pipeline is compiled. `cache` is the bind group of this layer's
-    /// keys and values.
+    /// Records the dispatch. This creates no objects once the pipeline is compiled. `cache`: the bind group of this
+    /// layer's keys and values.
     pub fn record(&self, pass: &mut ComputePass, cache: Option<&BindGroup>, size: PassSize) {
         pass.set_pipeline(self.program.pipeline());
         pass.set_bind_group(0, &self.bind_group, &[]);
@@ -136,7 +136,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Lets the text use an extension of WGSL; its feature is the caller's business.
+    /// Enables an extension of WGSL. The caller makes sure that the device has it.
     pub fn enable(mut self, extension: &str) -> Self {
         _ = writeln!(self.enabled, "enable {extension};");
         self
@@ -200,7 +200,7 @@ impl<'a> Kernel<'a> {
             .constant("K4", matrix.n_cols_padded() / 4)
             .constant("STEPS", steps)
             .constant("N_GROUPS", matrix.n_rows_padded() / GROUP);
-        // which binding has a chunk: those before it have so many chunks in all
+        // finds the binding that holds chunk `i`; `before` is the number of chunks in the bindings before it
         let mut lookup = String::from("fn quants(i: u32) -> vec4<u32> {\n");
         let parts = image.plan.parts(matrix);
         for (p, part) in parts.iter().enumerate() {
@@ -235,8 +235,8 @@ impl<'a> Kernel<'a> {
     /// Makes the bind group, and a program to be compiled unless there is one of the same text.
     ///
     /// # Errors
-    /// [`Error::WebGpuNotAvailable`] if the device binds fewer storage buffers at once. What the device itself does not
-    /// like it says in an error scope.
+    /// [`Error::WebGpuNotAvailable`] if the device binds fewer storage buffers at once. Errors of the
+    /// device itself are caught by an error scope.
     pub fn build(self, pipelines: &Pipelines, grid: [Extent; 2]) -> Result<Dispatch> {
         let Self { label, enabled, constants, declarations, body, bindings, uses_cache } = self;
         let context = &*pipelines.context;

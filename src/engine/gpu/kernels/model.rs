@@ -1,12 +1,13 @@
 //! Every dispatch that a pass can make, with its pipeline and buffers: made once, at load.
 //!
 //! ```text
-//! decode (T = 1)   embed | c_attn  attend  c_proj  c_fc  mlp.c_proj | head | top_k  choose      2 + 5 L, and 2 to choose
+//! decode (T = 1)   embed | c_attn  attend  c_proj  c_fc  mlp.c_proj | head | top_k  choose     2 + 5 L, and 2 more
 //! prefill          embed | ln_1  c_attn  attend  c_proj  ln_2  c_fc  mlp.c_proj | head
 //! ```
 //!
-//! Decoding is bound by the bytes of the weights and by the number of dispatches, so there each norm, bias, nonlinearity and
-//! residual sum is a part of a matrix product's kernel. In prefill the weights are read once for many tokens.
+//! Decoding is bound by the bytes of the weights and by the number of dispatches, so there each norm, bias,
+//! nonlinearity and residual sum is a part of a matrix product's kernel. In prefill the weights are read once for many
+//! tokens.
 
 use std::rc::Rc;
 
@@ -148,7 +149,7 @@ impl<'a> DispatchMaker<'a> {
         })
     }
 
-    /// The products of the MLP's first half, in up to `n_layer` layers, as they are for so many new tokens.
+    /// The dispatches of `mlp.c_fc` in up to `n_layer` layers, for passes of `n_new` tokens.
     pub fn c_fc(&self, n_layer: usize, n_new: usize) -> Result<Vec<Dispatch>> {
         let blocks = self.image.layout.blocks.iter().take(n_layer);
         let step = |block: &Block| match n_new {
@@ -158,7 +159,7 @@ impl<'a> DispatchMaker<'a> {
         blocks.map(step).collect()
     }
 
-    /// A layer's decoding attention and the product that puts its pieces together.
+    /// A layer's decoding attention, and `attn.c_proj`, which merges the attention's pieces.
     pub fn attention_pair(&self, layer: usize) -> Result<[Dispatch; 2]> {
         let c_proj = &self.image.layout.blocks[layer].c_proj;
         let merge = self.matvec("c_proj", c_proj, Source::Attended, Finish::Residual)?;
@@ -183,7 +184,7 @@ impl<'a> DispatchMaker<'a> {
             .constant("WG", shape.n_threads)
             .constant("TEAM", shape.team)
             .constant("N_WORKGROUPS", shape.n_workgroups)
-            .constant("TILE4", k4.min(512)); // 8 KiB, half of what a workgroup has by default
+            .constant("TILE4", k4.min(512)); // 8 KiB: half of the workgroup memory that every device has
         let (s, w) = (self.s, &self.w);
         let input = match source {
             Source::Norm(_) => &s.x,
@@ -294,7 +295,8 @@ impl<'a> DispatchMaker<'a> {
 
     fn attention_prefill(&self, layer: usize) -> Result<Dispatch> {
         let w = &self.w;
-        // queries in half of a workgroup's memory, and a thread for each of their lanes as far as there are threads
+        // The queries take half of the workgroup memory. Each of their lanes has a thread of its own where there are
+        // enough.
         let n_queries = previous_power_of_two(8192 / (16 * w.lanes())).min(16);
         let n_subs = previous_power_of_two(w.attention_threads() / w.lanes()).min(n_queries);
         self.attention("attend to a prompt", layer)

@@ -3,7 +3,7 @@
 use crate::engine::Choose;
 use crate::engine::gpu::limits::MAX_SPLITS;
 
-/// Where a pass stands and what it ends with.
+/// Position of a pass in the text, and how its next token is chosen.
 #[derive(Clone, Copy)]
 pub(crate) struct Params {
     pub n_past: usize,

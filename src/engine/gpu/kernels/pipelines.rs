@@ -1,4 +1,5 @@
-//! Compiling: every distinct text once, some at a time, so that it goes on while the weights arrive and can be told of.
+//! Compiling pipelines: each distinct shader once, and a few at a time, so that it happens while the weights arrive and
+//! its progress can be shown.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -13,8 +14,8 @@ use wgpu::{
 use crate::engine::gpu::context::Context;
 use crate::error::{Error, Result};
 
-/// Pipelines that are compiled at once, where the host can: as many as a browser has threads for it, and few enough that
-/// a load which is given up leaves little to be finished.
+/// How many pipelines are compiled at the same time, where the host can do that. Browsers compile with a few threads,
+/// and when a load is cancelled the pipelines under way are still finished, so more would only delay that.
 const AT_ONCE: usize = 4;
 
 type Compiling = Pin<Box<dyn Future<Output = Result<()>>>>;
@@ -35,13 +36,14 @@ impl Program {
         &self.label
     }
 
-    /// The pipeline; made here and now if nobody has compiled it ahead.
+    /// The pipeline. If it was not compiled beforehand, it is compiled now, which blocks.
     pub fn pipeline(&self) -> &ComputePipeline {
         self.pipeline.get_or_init(|| self.create(&self.module()))
     }
 
     fn module(&self) -> ShaderModule {
-        // a page has to name the extension; natively the feature of the device is enough, and naga does not know the name
+        // In a page the shader has to enable the extension. Natively the device's feature is enough, and naga does not
+        // know the extension's name.
         let is_named = cfg!(target_arch = "wasm32") && self.has_subgroups;
         let text = if is_named { format!("enable subgroups;\n{}", self.text) } else { self.text.clone() };
         let source = wgpu::ShaderSource::Wgsl(text.into());
@@ -59,7 +61,7 @@ impl Program {
         })
     }
 
-    /// Begins to compile. An error names the program.
+    /// Starts compiling. An error names the shader.
     fn compile(self: Rc<Self>, context: Rc<Context>) -> Compiling {
         context.count(|c| c.n_objects += 2); // the module and the pipeline
         let Some(compile_ahead) = context.compile_ahead.get() else {
@@ -71,7 +73,7 @@ impl Program {
                 context.checked(&format!("`{}`", self.label), 0, make).await
             });
         };
-        // the module's errors go to a scope, the pipeline's to its promise
+        // errors of the module are caught by a scope, errors of the pipeline by its promise
         let scope = self.device.push_error_scope(ErrorFilter::Validation);
         let module = self.module();
         let said = scope.pop();
@@ -84,20 +86,20 @@ impl Program {
             }
             let pipeline = ahead.await.map_err(wrong)?;
             context.check()?;
-            self.pipeline.get_or_init(|| pipeline); // the same one, if a pass that could not wait has made it meanwhile
+            self.pipeline.get_or_init(|| pipeline); // keeps the pipeline of a pass that needed it earlier
             Ok(())
         })
     }
 }
 
-/// The programs so far, by their text.
+/// All programs so far, by the text of their shader.
 pub(crate) struct Pipelines {
     pub context: Rc<Context>,
     pub cache_layout: BindGroupLayout,
     programs: RefCell<HashMap<String, Rc<Program>>>,
-    /// Those that nobody has begun to compile, oldest first.
+    /// Programs whose compilation has not started, oldest first.
     waiting: RefCell<VecDeque<Rc<Program>>>,
-    /// Those that are being compiled, oldest first; at most [`AT_ONCE`].
+    /// Compilations that have started, oldest first; at most [`AT_ONCE`].
     under_way: RefCell<VecDeque<Compiling>>,
 }
 
@@ -128,12 +130,12 @@ impl Pipelines {
         }
     }
 
-    /// How many different ones there are.
+    /// How many different programs there are.
     pub fn len(&self) -> usize {
         self.programs.borrow().len()
     }
 
-    /// How many nobody has waited for yet.
+    /// How many are not known to be compiled yet.
     pub fn n_left(&self) -> usize {
         self.waiting.borrow().len() + self.under_way.borrow().len()
     }
@@ -168,7 +170,7 @@ impl Pipelines {
         program
     }
 
-    /// Begins to compile some, and waits for nothing.
+    /// Starts compiling up to [`AT_ONCE`] programs, and waits for none.
     pub fn start(&self) {
         let mut under_way = self.under_way.borrow_mut();
         while under_way.len() < AT_ONCE {
@@ -177,7 +179,7 @@ impl Pipelines {
         }
     }
 
-    /// Waits for the next one. → `false` if there is none left
+    /// Waits for the next program to be compiled. → `false` if none was left
     ///
     /// # Errors
     /// [`Error::WebGpuNotAvailable`] that names the program, [`Error::DeviceLost`].
@@ -189,13 +191,13 @@ impl Pipelines {
         Ok(true)
     }
 
-    /// Leaves what is not compiled to whoever records it.
+    /// Forgets what is not compiled yet. A pass that records such a program compiles it then.
     pub fn forget(&self) {
         self.waiting.borrow_mut().clear();
         self.under_way.borrow_mut().clear();
     }
 
-    /// Compiles all that is left.
+    /// Compiles all programs that are left.
     ///
     /// # Errors
     /// As [`Self::next`].

@@ -1,4 +1,4 @@
-//! How work is spread over threads: what no rule knows beforehand, and a short measurement does.
+//! How work is spread over threads: the sizes that differ from GPU to GPU and are therefore measured.
 
 use gpt2_kernels::Dtype;
 use gpt2_kernels::layout::{GROUP, Matrix};
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::gpu::limits::MAX_THREADS;
 
-/// Changes whenever other things are measured: what was remembered under another version says nothing.
+/// To be raised whenever the choices below change: a tuning that was stored under another version is not used.
 pub(crate) const TUNING_VERSION: u32 = 2;
 
-/// Sizes that kernels are compiled for. Whatever they are, the numbers that come out are right; the last digits of sums may
-/// differ.
+/// Sizes that kernels are compiled for. Whatever they are, the numbers that come out are right; the last digits of sums
+/// may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
@@ -21,18 +21,18 @@ pub struct Tuning {
     pub matvec_threads: usize,
     /// Tokens by rows that a workgroup of a matrix product computes.
     pub tile: [usize; 2],
-    /// Whether it holds its tile of the weights as halves, which takes less of a workgroup's memory and loses nothing. Only
-    /// for a device with `shader-f16`, and not for fp32.
+    /// Whether the product keeps its tile of weights as 16-bit floats. This takes less workgroup memory, and loses
+    /// nothing because such weights have no more bits. Only for a device with `shader-f16`, and not for fp32.
     pub tile_f16: bool,
-    /// The fewest keys that a decoding attention makes a piece of their own.
+    /// The smallest number of keys that a decoding attention treats as a piece of its own.
     pub split_keys: usize,
 }
 
-/// What is tried; the first of each is what an adapter gets that nobody has measured.
+/// The candidates that are measured. The first of each is the default.
 pub(crate) const THREAD_CHUNKS: [usize; 3] = [8, 4, 16];
 pub(crate) const MATVEC_THREADS: [usize; 3] = [MAX_THREADS, 128, 64];
-/// A tile takes 128 bytes of a workgroup's 16 KiB for each token and each row (64 for a row of halves), and a thread for
-/// each 4 by 4 of it.
+/// A tile takes 128 bytes of a workgroup's 16 KiB for each token and each row (64 for a row of halves), and a thread
+/// for each 4 by 4 of it.
 pub(crate) const TILES: [[usize; 2]; 4] = [[32, 64], [64, 64], [32, 32], [16, 64]];
 pub(crate) const SPLIT_KEYS: [usize; 3] = [64, 32, 128];
 
@@ -49,17 +49,18 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// Reads what [`to_json`](Self::to_json) wrote. `None` for anything else: it is remembered where others can write.
+    /// Reads what [`to_json`](Self::to_json) wrote. `None` for anything else, since other code can write to the same
+    /// storage.
     pub fn from_json(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok().filter(Self::is_valid)
     }
 
-    /// As a text to be remembered.
+    /// As JSON, to be stored.
     pub fn to_json(&self) -> String {
         let Self { thread_chunks, matvec_threads, tile: [tokens, rows], tile_f16, split_keys } = self;
-        format!(
-            r#"{{"thread_chunks":{thread_chunks},"matvec_threads":{matvec_threads},"tile":[{tokens},{rows}],"tile_f16":{tile_f16},"split_keys":{split_keys}}}"#
-        )
+        let sizes = format!(r#""thread_chunks":{thread_chunks},"matvec_threads":{matvec_threads}"#);
+        let tile = format!(r#""tile":[{tokens},{rows}],"tile_f16":{tile_f16}"#);
+        format!(r#"{{{sizes},{tile},"split_keys":{split_keys}}}"#)
     }
 
     /// Whether these are sizes that have been tested.
@@ -99,7 +100,7 @@ impl MatvecShape {
     pub fn new(matrix: &Matrix, tuning: &Tuning) -> Self {
         /// Fewer workgroups than this leave a large GPU idle (an H200 has 132 multiprocessors).
         const MIN_WORKGROUPS: usize = 128;
-        /// More than this repeat the preparation of the input for nothing.
+        /// Each workgroup prepares the input again, so more than this only repeat that work.
         const MAX_WORKGROUPS: usize = 1024;
         let max_threads = tuning.matvec_threads;
         let n_groups = matrix.n_rows_padded() / GROUP;

@@ -1,9 +1,9 @@
 //! Keys and values of a text, in the device's memory: one buffer a layer, [capacity][2][H][D'].
 //!
-//! A position's key and value lie side by side, so where they are does not depend on the capacity, growing and cloning are
-//! one copy of a prefix, and going back is a smaller number. The capacity grows by doubling and not to the whole context
-//! window at once: GPT-2 XL's would take 629 MB for each text, and most texts, and most clones, stay short. Growing creates
-//! objects at 128, 256, 512, … tokens and never in between.
+//! A position's key and value lie side by side, so where they are does not depend on the capacity, growing and cloning
+//! are one copy of a prefix, and going back is a smaller number. The capacity grows by doubling and not to the whole
+//! context window at once: GPT-2 XL's would take 629 MB for each text, and most texts, and most clones, stay short.
+//! Growing creates objects at 128, 256, 512, … tokens and never in between.
 
 use std::fmt;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use wgpu::{BindGroup, BindGroupEntry, BindGroupLayout, Buffer};
 use crate::engine::Cache;
 use crate::engine::gpu::context::Context;
 
-/// Tokens that a cache has room for at first.
+/// Tokens that a new cache has room for.
 const MIN_CAPACITY: usize = 128;
 
 /// What all caches of an engine have in common.
@@ -48,7 +48,7 @@ impl GpuCache {
         }
     }
 
-    /// Counts tokens whose keys and values a pass that was just submitted appends.
+    /// Adds to the number of tokens after a pass was submitted that appends their keys and values.
     pub(crate) fn advance(&mut self, n_new: usize) {
         debug_assert!(self.n_tokens + n_new <= self.capacity);
         self.n_tokens += n_new;
@@ -116,7 +116,7 @@ impl fmt::Debug for GpuCache {
 
 impl Drop for GpuCache {
     fn drop(&mut self) {
-        // passes that were submitted before still see it
+        // passes that were submitted earlier can still use the buffers
         self.layers.iter().for_each(|(buffer, _)| buffer.destroy());
     }
 }

@@ -6,8 +6,8 @@
 //! buffers |            0                               |       1         |  2   |   cut between units
 //! ```
 //!
-//! A *unit* is what a shader binds at once. Only quants may be larger than a binding (fp32 `wte` of GPT-2 is 154 MB, the
-//! default limit 128 MiB); they are cut between rows, and the shaders look into up to [`MAX_PARTS`] bindings.
+//! A *unit* is what a shader binds at once. Only quants may be larger than a binding (fp32 `wte` of GPT-2 is 154 MB,
+//! the default limit 128 MiB); they are cut between rows, and the shaders look into up to [`MAX_PARTS`] bindings.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -21,16 +21,17 @@ use crate::error::{Error, Result};
 /// Bindings that one matrix may be spread over.
 pub(crate) const MAX_PARTS: usize = 4;
 
-/// Groups that a matrix is cut after a multiple of: a group of q4 is a multiple of 64 bytes, bindings begin at 256.
+/// A matrix is cut only after a multiple of this many groups of rows, so that each part begins at a multiple of 256
+/// bytes, as bindings must. Groups are multiples of 64 bytes.
 const CUT_GROUPS: usize = ALIGN / 64;
 
-/// Largest buffer for weights, bytes: small enough that a device whose memory is in pieces finds room.
+/// Largest buffer for weights, bytes. A device with fragmented memory may have no room for larger ones.
 const MAX_BUFFER_BYTES: usize = 256 << 20;
 
 /// How the image is cut for a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Bytes of the image that each buffer holds: without holes, in order.
+    /// The range of the image that each buffer holds, in order and without gaps, bytes.
     pub buffers: Vec<Range<usize>>,
     /// Largest binding, bytes.
     max_binding: usize,
@@ -59,7 +60,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// What is bound at once, in the order of the image.
+    /// The units of the image, in its order.
     fn units(&self, layout: &Layout) -> Result<Vec<Range<usize>>> {
         let mut units = Vec::new();
         let mut add = |name: &str, unit: Range<usize>| {
@@ -156,7 +157,7 @@ impl Image {
         Self { context, layout, plan, buffers }
     }
 
-    /// One unit, to be bound.
+    /// The binding of one unit.
     pub fn binding(&self, unit: Range<usize>) -> BufferBinding<'_> {
         let i = self.plan.buffers.partition_point(|b| b.end <= unit.start);
         let size = BufferSize::new(unit.len().next_multiple_of(16) as u64);
@@ -188,7 +189,7 @@ impl Image {
     /// # Errors
     /// As [`Self::write`], and [`Error::DeviceLost`].
     pub async fn read(&self, offset: usize, n_bytes: usize) -> Result<Vec<u8>> {
-        /// Bytes that are on their way at once.
+        /// Bytes that are read back at a time.
         const MAX_PIECE: usize = 16 << 20;
         let range = self.checked_range(offset, n_bytes)?;
         let max_buffer = usize::try_from(self.context.device.limits().max_buffer_size).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! What lies in the device's memory: the weights, each text's keys and values, and what kernels hand to each other.
+//! The device's memory: the weights, each text's keys and values, and the buffers between kernels.
 
 mod cache;
 mod image;

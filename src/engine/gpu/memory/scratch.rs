@@ -1,4 +1,4 @@
-//! The widths that kernels are made for, and the buffers in which they hand on what they computed.
+//! The widths that kernels are compiled for, and the buffers between one kernel and the next.
 
 use gpt2_kernels::layout::{BLOCK, GROUP};
 use wgpu::{Buffer, BufferUsages, Limits};
@@ -8,9 +8,9 @@ use crate::engine::gpu::context::Context;
 use crate::engine::gpu::limits::{MAX_K, MAX_SPLITS, MAX_THREADS, N_PIECES};
 use crate::error::{Error, Result};
 
-/// Most tokens of one pass; longer prompts are cut. More would give the largest GPUs no more work at once than they take.
+/// Most tokens of one pass; longer prompts are cut. This many already keep the largest GPUs busy.
 const MAX_CHUNK: usize = 512;
-/// Logits of all rows at once take at most this, bytes.
+/// Most memory for the logits of all rows of a pass, bytes.
 const MAX_LOGITS_BYTES: usize = 16 << 20;
 /// Bytes of `Params` in `wgsl/params.wgsl`, rounded up to 16.
 const PARAMS_BYTES: u64 = 48;
@@ -76,11 +76,11 @@ impl Widths {
     }
 }
 
-/// What kernels hand to each other. Shared by all texts: the queue runs one pass after the other.
+/// The buffers between kernels. All texts share them, since the queue runs one pass after the other.
 pub(crate) struct Scratch {
     /// `Params` of wgsl/params.wgsl
     pub params: Buffer,
-    /// Token ids of the pass: from the host, or the one that `choose` left here.
+    /// Token ids of the pass: written by the host, or the one that `choose` wrote.
     pub ids: Buffer,
     /// The residual stream, [T, C'].
     pub x: Buffer,
@@ -98,7 +98,7 @@ pub(crate) struct Scratch {
     pub logits: Buffer,
     /// The best of each piece of the vocabulary.
     pub tops: Buffer,
-    /// What `choose` tells the host: four words and `MAX_K` pairs.
+    /// The output of `choose` for the host: four words and `MAX_K` pairs.
     pub choice: Buffer,
 }
 

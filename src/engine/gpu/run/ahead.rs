@@ -1,14 +1,14 @@
-//! Decoding without the wait: the next token is chosen on the device and fed to the next pass there, so that a pass can be
-//! submitted before the id of the last one has been read back.
+//! Decoding ahead of the host: the device chooses the next token and feeds it to the next pass itself, so that a pass
+//! can be submitted before the id of the token before it has been read back.
 //!
 //! ```text
 //! host    submit 1   submit 2   chosen(1)  submit 3   chosen(2) …
 //! device  | pass 1 | pass 2 | pass 3 | …                               never idle while the host waits
 //! ```
 //!
-//! What the device chooses is a proposal. [`Chosen`] has the best `k` logits as well, in at most 1 KB: a host that samples
-//! by its own rule compares, and where the two differ (rounding at an edge), or where the text ends, it takes the passes
-//! ahead back with [`Cache::truncate`](crate::engine::Cache::truncate) and goes on with [`Input::Ids`].
+//! What the device chooses is a proposal. [`Chosen`] has the best `k` logits as well, in at most 1 KB: a host that
+//! samples by its own rule compares, and where the two differ (rounding at an edge), or where the text ends, it takes
+//! the passes ahead back with [`Cache::truncate`](crate::engine::Cache::truncate) and goes on with [`Input::Ids`].
 
 use super::pass::{End, GpuEngine, Ids, Submitted};
 use crate::engine::gpu::limits::MAX_K;
@@ -29,17 +29,18 @@ pub enum Input<'a> {
 pub struct Pending {
     pass: Submitted,
     k: usize,
-    /// `n_ids_written` when its choice was the newest.
+    /// The value of `n_ids_written` right after this pass. As long as it is the same, this pass's choice is on the
+    /// device.
     number: u64,
 }
 
 impl GpuEngine {
-    /// Submits the pass of `input` after what `cache` holds, which holds the input from here on; does not wait.
+    /// Submits a pass of `input` after what `cache` holds, and adds the input to the cache. Does not wait.
     ///
     /// # Errors
-    /// As [`Engine::forward`](crate::engine::Engine::forward); [`Error::InvalidState`] if `input` is a choice that is not on
-    /// the device any more (another text was run in between: read it and give the id), [`Error::InvalidOption`] for `k` out
-    /// of range or a temperature that is not above 0.
+    /// As [`Engine::forward`](crate::engine::Engine::forward); [`Error::InvalidState`] if `input` is a choice that is
+    /// not on the device any more (another text was run in between: read it and give the id), [`Error::InvalidOption`]
+    /// for `k` out of range or a temperature that is not above 0.
     pub fn submit(&self, cache: &mut GpuCache, input: Input, choose: &Choose) -> Result<Pending> {
         if choose.k == 0 || choose.k > MAX_K {
             return Err(Error::invalid_option("k", format!("1 to {MAX_K}"), choose.k.to_string()));

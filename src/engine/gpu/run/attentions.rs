@@ -1,4 +1,4 @@
-//! Attention weights, for inspection: kernels apart from the fast ones, which never hold them in memory.
+//! Attention weights, for inspection. They need kernels of their own, because the fast ones never store them.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use crate::engine::gpu::context::{Context, Staging};
 use crate::engine::gpu::kernels::{Dispatch, GpuModel, Params, Pipelines};
 use crate::error::Result;
 
-/// What the weights of a pass may take on the device, bytes; they limit the tokens of a pass that is inspected.
+/// Device memory that the attention weights of a pass may take, bytes. It limits the tokens of such a pass.
 const MAX_BYTES: usize = 32 << 20;
 
 /// A kernel and a buffer for each layer.
@@ -53,13 +53,13 @@ impl Drop for Attentions {
     }
 }
 
-/// The weights of a call, put together from those of its passes.
+/// The attention weights of a call, collected from its passes.
 pub(crate) struct Collected {
     n_head: usize,
     n_past: usize,
     /// T of the whole call.
     n_new: usize,
-    /// Per block [H, T, S]; a pass's keys beyond its own last are the future, which weighs 0.
+    /// Per block [H, T, S]. Keys after a token's own position have weight 0.
     blocks: Vec<Vec<f32>>,
 }
 
@@ -74,7 +74,7 @@ impl Collected {
         (4 * self.blocks.len() * self.n_head * n_chunk * (n_past + n_chunk)) as u64
     }
 
-    /// Takes the weights of such a pass: f32 [blocks, H, `n_chunk`, `n_past + n_chunk`].
+    /// Adds the weights of such a pass: f32 [blocks, H, `n_chunk`, `n_past + n_chunk`].
     pub fn add(&mut self, n_past: usize, n_chunk: usize, bytes: &[u8]) {
         let (n_keys, n_all_keys) = (n_past + n_chunk, self.n_past + self.n_new);
         let first = n_past - self.n_past;

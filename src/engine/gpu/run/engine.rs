@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::token::TokenId;
 
 impl GpuEngine {
-    /// Runs every kernel once, so that the first token of a text does not wait for a driver that compiles late, and holds
-    /// them against each other: a prompt at once and token by token are different kernels that must give the same logits,
-    /// and the best of them must be what the device chooses. → the largest difference, in units of the largest logit
+    /// Runs every kernel once, since some drivers compile at the first use, and compares their results: prefill and
+    /// decode use different kernels and must give the same logits, and the device must choose the best of these. → the
+    /// largest difference, in units of the largest logit
     ///
     /// # Errors
     /// [`Error::InvalidLogits`] if they differ; and as [`Engine::forward`].
@@ -106,6 +106,6 @@ impl Engine for GpuEngine {
     }
 
     async fn chosen(&self, pending: Pending) -> Result<Chosen> {
-        GpuEngine::chosen(self, pending).await // the one in ahead.rs
+        GpuEngine::chosen(self, pending).await // the method of ahead.rs, not this one
     }
 }

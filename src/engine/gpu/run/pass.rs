@@ -22,9 +22,9 @@ pub struct GpuEngine {
     pub(crate) model: GpuModel,
     pub(crate) pipelines: Pipelines,
     pub(crate) cache_shape: Rc<CacheShape>,
-    /// The kernels that give attention weights, from the first call that asks for them on.
+    /// The kernels for attention weights; made at the first call that asks for them.
     pub(crate) attentions: RefCell<Option<Rc<Attentions>>>,
-    /// Counts what was written to `scratch.ids`, by the host or by `choose`, so that a choice that is gone is noticed.
+    /// How often `scratch.ids` was written, by the host or by `choose`: tells whether a choice has been overwritten.
     pub(crate) n_ids_written: Cell<u64>,
 }
 
@@ -48,17 +48,17 @@ pub(crate) enum End {
     Choose(Choose),
 }
 
-/// A pass that the device is still at, and the buffer that its result goes to.
+/// A pass that was submitted, and the buffers that receive its results.
 pub(crate) struct Submitted {
     pub(crate) staging: Option<Staging>,
-    /// Bytes of it that count.
+    /// Bytes of `staging` that hold the result.
     pub(crate) n_bytes: u64,
     pub(crate) attentions: Option<Staging>,
     pub(crate) index: SubmissionIndex,
 }
 
 impl GpuEngine {
-    /// What has been asked of the device so far.
+    /// Counters of what has been asked of the device so far.
     pub fn counters(&self) -> Counters {
         self.context.counters()
     }
@@ -91,13 +91,14 @@ impl GpuEngine {
         self.image.read(offset, n_bytes).await
     }
 
-    /// Measures the time that recording takes with this clock (milliseconds, any origin).
+    /// Sets the clock (milliseconds, any origin) that measures how long recording a pass takes.
     pub fn set_clock(&self, clock: fn() -> f64) {
         self.context.clock.set(Some(clock));
     }
 
     /// # Errors
-    /// [`Error::DeviceLost`] or whatever else the device has reported; [`Error::InvalidState`] for another engine's cache.
+    /// [`Error::DeviceLost`] or whatever else the device has reported; [`Error::InvalidState`] for another engine's
+    /// cache.
     pub(crate) fn check(&self, cache: &GpuCache) -> Result<()> {
         self.context.check()?;
         match cache.belongs_to(&self.cache_shape) {
@@ -106,9 +107,10 @@ impl GpuEngine {
         }
     }
 
-    /// Records one pass and submits it. The cache holds the new tokens from here on. Waits for nothing.
+    /// Records one pass and submits it, and adds the new tokens to the cache. Does not wait.
     ///
-    /// The caller answers for the bounds: `n_new` is no more than one pass takes, and all fit the context window.
+    /// The caller has checked the bounds: `n_new` is at most what one pass takes, and all tokens fit the context
+    /// window.
     pub(crate) fn submit_pass(
         &self,
         cache: &mut GpuCache,
@@ -150,7 +152,7 @@ impl GpuEngine {
         Submitted { staging, n_bytes, attentions: weights, index }
     }
 
-    /// Hands over what a pass reads; without ids it takes the one that is on the device.
+    /// Writes a pass's inputs. Without `ids` the pass uses the id that is on the device already.
     pub(crate) fn write_inputs(&self, params: &Params, ids: Option<&[TokenId]>) {
         let (scratch, queue) = (&self.model.scratch, &self.context.queue);
         queue.write_buffer(&scratch.params, 0, &params.to_bytes());
@@ -194,7 +196,7 @@ impl GpuEngine {
             let steps = if n_new == 1 { &layer.decode[..] } else { &layer.prefill[..] };
             steps.iter().for_each(|step| each(step, Some(i)));
             if let Some(attentions) = attentions {
-                each(attentions.step(i), Some(i)); // this layer's queries are still there
+                each(attentions.step(i), Some(i)); // while this layer's queries are still in the scratch buffer
             }
         }
         match end {
@@ -208,7 +210,7 @@ impl GpuEngine {
         }
     }
 
-    /// The rows without what pads them. padded: f32 [n, V'] → [n, V]
+    /// Copies the logits without the padding of their rows. padded: f32 [n, V'] → [n, V]
     pub(crate) fn without_padding(&self, padded: &[u8], logits: &mut Vec<f32>) {
         let widths = &self.model.widths;
         for row in padded.chunks(4 * widths.vocab_padded) {

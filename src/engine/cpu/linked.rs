@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::scratch::Scratch;
-use gpt2_kernels::{Dtype, Model};
+use gpt2_kernels::{Dtype, PackedModel};
 
 use super::super::{Output, Rows};
 use super::{Cpu, Kernels};
@@ -17,7 +17,7 @@ use crate::weights::{CheckpointStream, Packed, Sink};
 
 /// The kernels and a model in this process's memory.
 pub struct Linked {
-    model: Model,
+    model: PackedModel,
     scratch: RefCell<Scratch>,
     /// By number; `None` where one has been freed.
     caches: RefCell<Vec<Option<Cache>>>,
@@ -35,7 +35,7 @@ impl Cpu<Linked> {
         dtype: Dtype,
         read: impl FnOnce(&mut CheckpointStream<Box<dyn Sink + '_>>) -> Result<()>,
     ) -> Result<Self> {
-        let mut model = Model::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
+        let mut model = PackedModel::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
         let image = model.image_mut();
         let packed = Packed::new(layout(&config, dtype)?, |offset, bytes| {
             image[offset..offset + bytes.len()].copy_from_slice(bytes);

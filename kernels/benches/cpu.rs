@@ -1,10 +1,11 @@
-//! The kernels natively, one thread, on GPT-2 124M's shapes: `cargo bench -p gpt2-kernels [-- FILTER]`, such as `q8/decode`.
+//! The kernels natively, one thread, on GPT-2 124M's shapes: `cargo bench -p gpt2-kernels [-- FILTER]`, such as
+//! `q8/decode`.
 //!
-//! The weights are random, because speed does not depend on them. Decode and sweep count the bytes of the image (and, for
-//! decode, of the cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of the same
-//! memory. Prefill counts tokens. Natively the vector operations are those of `simd/portable.rs`, so this bench compares one
-//! version of a kernel with another; `./build.sh bench` measures the speed that visitors get. For more CPU features than the
-//! target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
+//! The weights are random, because speed does not depend on them. Decode and sweep count the bytes of the image (and,
+//! for decode, of the cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of
+//! the same memory. Prefill counts tokens. Natively the vector operations are those of `simd/portable.rs`, so this
+//! bench compares one version of a kernel with another; `./build.sh bench` measures the speed that visitors get. For
+//! more CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
 #![allow(missing_docs)] // criterion_main!
 
 use std::cell::LazyCell;
@@ -78,7 +79,10 @@ fn bench(criterion: &mut Criterion) {
 
 criterion_group! {
     name = cpu;
-    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
     targets = bench
 }
 criterion_main!(cpu);

@@ -7,8 +7,8 @@
 //! | q8 | q: i8 in ±127, s = m / 127 per row | s · q | m / 254 |
 //! | q4 | q: 4 bits in -8..8, b: half per 32 columns, s: f32 a power of two per row | s · b · q | about m₃₂ / 16, m₃₂ being the largest of the 32 |
 //!
-//! Four rows are stored together, 16 bytes of each row in turn. A product thus reads the matrix from its first byte to its
-//! last and ends with the sums of four rows in one vector.
+//! Four rows are stored together, 16 bytes of each row in turn. A product thus reads the matrix from its first byte to
+//! its last and ends with the sums of four rows in one vector.
 
 use half::f16;
 
@@ -59,8 +59,8 @@ impl Dtype {
     }
 }
 
-/// Packs row `row` of a group of four. values: \[K\]; quants: the whole group; block_scales: `[K'/32][4]`, empty but for q4.
-/// → the row's scale (1 for fp32)
+/// Packs row `row` of a group of four. values: \[K\]; quants: the whole group; block_scales: `[K'/32][4]`, empty but
+/// for q4. → the row's scale (1 for fp32)
 ///
 /// fp32 keeps every value. In the other formats an infinity becomes the largest number that the row can hold, and a NaN
 /// becomes 0.
@@ -149,8 +149,8 @@ pub fn unpack_row(
     }
 }
 
-/// The scale of a row in halves, a power of two, and its inverse, which brings `largest` into [2¹⁴, 2¹⁵). There it is far
-/// from the smallest normal half, so that small values of the row keep their precision.
+/// The scale of a row in halves, a power of two, and its inverse, which brings `largest` into [2¹⁴, 2¹⁵). There it is
+/// far from the smallest normal half, so that small values of the row keep their precision.
 fn power_of_two_scale(largest: f32) -> (f32, f32) {
     let exponent = (largest.to_bits() >> 23) as i32 - 127; // of 0 and subnormals: -127
     let exponent = exponent.clamp(-100, 127) - 14;
@@ -169,8 +169,8 @@ fn inverse_of(scale: f16) -> f32 {
     if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() }
 }
 
-/// Tries several scales and returns the one with the least squared error. They lie around the two obvious ones: the value
-/// of largest magnitude becomes -8 (which uses all 16 numbers; llama.cpp's Q4_0), or it becomes ±7.
+/// Tries several scales and returns the one with the least squared error. They lie around the two obvious ones: the
+/// value of largest magnitude becomes -8 (which uses all 16 numbers; llama.cpp's Q4_0), or it becomes ±7.
 fn best_block_scale(block: &[f32; BLOCK]) -> f16 {
     let largest = block.iter().fold(0.0, |m: f32, &x| if x.abs() > m.abs() { x } else { m });
     let mut best = (f32::INFINITY, f16::ZERO);

@@ -11,13 +11,13 @@ use crate::simd::{F32x4, arrange_for_nibbles, magnitude, nearest_i16};
 /// vector registers of x86-64.
 pub const TILE: usize = 2;
 
-/// T vectors of K numbers, padded to K' with zeros. One token lies alone; several lie in tiles of [`TILE`] tokens, whose
-/// vectors take turns along k, as the products read them.
+/// T vectors of K numbers, padded to K' with zeros. One token lies alone; several lie in tiles of [`TILE`] tokens,
+/// whose vectors take turns along k, as the products read them.
 ///
-/// For q8 and q4 a vector x is held as round(x / s) with s = max|x| / q_max. A lane of the product adds K'/4 terms of at
-/// most 127 · q_max, and that sum must fit an i32; hence q_max = min(127 · 257, (2³¹ - 1) / (127 · K'/4)). Up to K = 3072
-/// it is 22016 or more, so that rounding x costs a hundredth of what rounding the weights to 8 bits costs. (127 · 257 is
-/// the largest number that two signed bytes can hold, which `simd::arrange_for_nibbles` relies on.)
+/// For q8 and q4 a vector x is held as round(x / s) with s = max|x| / q_max. A lane of the product adds K'/4 terms of
+/// at most 127 · q_max, and that sum must fit an i32; hence q_max = min(127 · 257, (2³¹ - 1) / (127 · K'/4)). Up to K =
+/// 3072 it is 22016 or more, so that rounding x costs a hundredth of what rounding the weights to 8 bits costs. (127 ·
+/// 257 is the largest number that two signed bytes can hold, which `simd::arrange_for_nibbles` relies on.)
 #[derive(Default)]
 pub struct Inputs {
     n_tokens: usize,
@@ -64,7 +64,8 @@ impl Inputs {
         &self.f32s[..2 * self.vector.len()]
     }
 
-    /// The only vector, in units of [`Self::scale`]; for q4 in the order that [`crate::simd::dot_nibbles`] reads: [K'/8]
+    /// The only vector, in units of [`Self::scale`]; for q4 in the order that [`crate::simd::dot_nibbles`] reads:
+    /// [K'/8]
     pub fn i16s(&self) -> &[[i16; 8]] {
         &self.i16s[..self.vector.len()]
     }
@@ -80,8 +81,8 @@ impl Inputs {
         &self.f32s.as_chunks().0[i * n..][..n]
     }
 
-    /// Tile `i`, in units of [`Self::scale`]: [K'/8, TILE]. If the last token is alone in its tile, the other half of the
-    /// tile holds old numbers, and the caller ignores the sums that come of them.
+    /// Tile `i`, in units of [`Self::scale`]: [K'/8, TILE]. If the last token is alone in its tile, the other half of
+    /// the tile holds old numbers, and the caller ignores the sums that come of them.
     pub fn i16_tile(&self, i: usize) -> &[[[i16; 8]; TILE]] {
         let n = self.vector.len();
         &self.i16s.as_chunks().0[i * n..][..n]

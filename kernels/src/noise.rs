@@ -8,8 +8,8 @@ use crate::format::Dtype;
 use crate::layout::{Matrix, Norm};
 use crate::model::PackedModel;
 
-/// Fills the image with weights of about ±0.02, as large as GPT-2's, biases of the same size, and LayerNorms of weight 1
-/// and bias 0. No number is subnormal, because those are slow to compute with, and no sum overflows.
+/// Fills the image with weights of about ±0.02, as large as GPT-2's, biases of the same size, and LayerNorms of weight
+/// 1 and bias 0. No number is subnormal, because those are slow to compute with, and no sum overflows.
 pub fn fill(model: &mut PackedModel, seed: u64) {
     let layout = model.layout().clone();
     let image = model.image_mut();

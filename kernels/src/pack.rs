@@ -18,8 +18,8 @@ use crate::simd::Chunk;
 pub struct Packer {
     layout: Layout,
     destination: Option<Destination>,
-    /// Values that cannot be packed yet. It is allocated once, with room for the largest tensor: if it grew step by step, each
-    /// step would leave a hole in WebAssembly's memory that no later step fits.
+    /// Values that cannot be packed yet. It is allocated once, with room for the largest tensor: if it grew step by
+    /// step, each step would leave a hole in WebAssembly's memory that no later step fits.
     held: Vec<f32>,
 }
 
@@ -30,7 +30,8 @@ enum Destination {
     Plain { offset: usize },
     /// An embedding or a head, which arrives row by row. The rows of a group are held until all four are there.
     Rows { matrix: Matrix, group: usize },
-    /// A Conv1D, which arrives as [K, R], that is column by column. All of it is held, since a row is whole at the end only.
+    /// A Conv1D, which arrives as [K, R], that is column by column. All of it is held, since a row is whole at the end
+    /// only.
     Columns { matrix: Matrix },
 }
 

@@ -2,8 +2,8 @@
 //!
 //! For one token, every weight is read once, straight from the packed image; the memory's speed is the limit. For many
 //! tokens, each group of four rows is widened once into memory that fits the first-level cache, and multiplied with all
-//! tokens; arithmetic is the limit. fp32 and fp16 are multiplied as f32. q8 and q4 are multiplied as integers, with x as
-//! i16 (see [`Inputs`]), so precise that nearly all of the error comes from the weights' format.
+//! tokens; arithmetic is the limit. fp32 and fp16 are multiplied as f32. q8 and q4 are multiplied as integers, with x
+//! as i16 (see [`Inputs`]), so precise that nearly all of the error comes from the weights' format.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -88,8 +88,8 @@ pub struct Widened {
     i16s: Vec<[[i16; 8]; GROUP]>,
 }
 
-/// Computes the rows of `groups` for every token of `x`. It calls `put(group, token, y)` with the four rows of a group for
-/// one token.
+/// Computes the rows of `groups` for every token of `x`. It calls `put(group, token, y)` with the four rows of a group
+/// for one token.
 pub fn product(
     w: &Weights,
     x: &Inputs,
@@ -123,9 +123,9 @@ pub fn product(
 
 /// A group of rows times the only token.
 ///
-/// This and [`dot_tile`] must stay functions of their own. A browser assigns registers function by function; if these were
-/// inlined into a whole pass, too few registers would be left and the sums would be kept in memory. They are also too
-/// large for a browser to inline.
+/// This and [`dot_tile`] must stay functions of their own. A browser assigns registers function by function; if these
+/// were inlined into a whole pass, too few registers would be left and the sums would be kept in memory. They are also
+/// too large for a browser to inline.
 #[inline(never)]
 fn dot_one(w: &Weights, x: &Inputs, g: usize) -> F32x4 {
     match w.dtype {

@@ -9,8 +9,8 @@ use crate::inputs::Inputs;
 use crate::limits::{GROUP, MAX_TOKENS};
 use crate::product::Widened;
 
-/// The memory of a team. Its members share all but `members`; each stage writes what the next one reads. Rows are padded
-/// to whole vectors of four.
+/// The memory of a team. Its members share all but `members`; each stage writes what the next one reads. Rows are
+/// padded to whole vectors of four.
 pub struct Scratch {
     /// The residual stream: [T, C'/4]
     pub(crate) x: Vec<[f32; 4]>,

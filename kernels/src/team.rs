@@ -1,5 +1,5 @@
-//! Several threads on one pass: all run the same function over the same memory, and wait for one another at a barrier before
-//! one reads what another has written.
+//! Several threads on one pass: all run the same function over the same memory, and wait for one another at a barrier
+//! before one reads what another has written.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -82,7 +82,8 @@ pub struct Barrier {
     sleeping: AtomicU32,
 }
 
-/// How often a member looks before it sleeps: some tens of microseconds. Within a token the other members arrive sooner.
+/// How often a member looks before it sleeps: some tens of microseconds. Within a token the other members arrive
+/// sooner.
 const SPINS: u32 = 20_000;
 
 impl Barrier {

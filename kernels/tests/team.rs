@@ -113,8 +113,8 @@ fn pauses_change_nothing() {
         let (whole, _) = run::<Yielding>(&model, 1);
         for n_members in [1, 3] {
             let (parts, n_pauses) = run::<Pausing>(&model, n_members);
-            // each of four passes pauses after its embedding and after five stages of two blocks; the head is done eight tokens at a
-            // time, and there is no pause after the last stage of a pass
+            // each of four passes pauses after its embedding and after five stages of two blocks; the head is done
+            // eight tokens at a time, and there is no pause after the last stage of a pass
             assert_eq!(n_pauses, 4 * 11 + (8 - 1) + (4 - 1) + (2 - 1), "{}", dtype.name());
             assert_eq!(parts, whole, "{} with {n_members} threads", dtype.name());
         }

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use crate::simd::{F32x4, magnitude, nearest_i16};
 
-/// Tokens in one page; even, since values are stored in pairs of tokens. With pages of 64, attention starts anew so often
-/// that a token takes some percent longer. Larger pages waste memory, because the shortest text takes a whole one.
+/// Tokens in one page; even, since values are stored in pairs of tokens. With pages of 64, attention starts anew so
+/// often that a token takes some percent longer. Larger pages waste memory, because the shortest text takes a whole
+/// one.
 pub const PAGE: usize = 128;
 
 /// D': the head's width padded to a multiple of 16.
@@ -78,8 +79,8 @@ impl HeadPage {
     }
 }
 
-/// Rounds each number of x / s to an i8 within ±127. Eight numbers belong to one element of `into`; `put(element, i, q)`
-/// stores the i-th of them. → s, NaN if x is not finite
+/// Rounds each number of x / s to an i8 within ±127. Eight numbers belong to one element of `into`; `put(element, i,
+/// q)` stores the i-th of them. → s, NaN if x is not finite
 fn quantise<'a, T: 'a>(x: &[f32], into: impl Iterator<Item = &'a mut T>, put: impl Fn(&mut T, usize, u8)) -> f32 {
     let (largest, nan_or_zero) = magnitude(x);
     let inverse = F32x4::splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });

@@ -98,7 +98,8 @@ impl PackedModel {
     /// Goes on with a forward pass until it is done or the team pauses. → whether it is done
     ///
     /// Every call for one [`Forward`] must be given the same cache, and nothing else may change that cache between the
-    /// calls. `team` is called once for each pass and each pause; it must have every member `run` the pass that it is given.
+    /// calls. `team` is called once for each pass and each pause; it must have every member `run` the pass that it is
+    /// given.
     pub fn forward(
         &self,
         forward: &mut Forward,

@@ -25,7 +25,8 @@ const NEVER: usize = usize::MAX;
 
 impl<'a> Pass<'a> {
     /// Prepares a pass of at most [`crate::MAX_TOKENS`] ids, or the rest of one, from stage `from` on. The caller has
-    /// checked the ids against vocabulary and context window. logits: [rows, V'/4]; attentions: [n_layer, H, T, S] or empty
+    /// checked the ids against vocabulary and context window. logits: [rows, V'/4]; attentions: [n_layer, H, T, S] or
+    /// empty
     #[allow(clippy::too_many_arguments)] // no two of them belong together
     pub fn new(
         model: &'a PackedModel,
@@ -73,8 +74,8 @@ impl<'a> Pass<'a> {
         (stage != NEVER).then(|| stage + 1)
     }
 
-    /// Does the work of one member; returns when the whole pass is done, or when the leader wants to pause. Every member
-    /// must call it once.
+    /// Does the work of one member; returns when the whole pass is done, or when the leader wants to pause. Every
+    /// member must call it once.
     pub fn run<F: Platform>(&self, member: usize) {
         // SAFETY: each member takes its own scratch, and `run` is called once for each
         let [own] = (unsafe { self.members.get_mut(member..member + 1) }) else { return };

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! x = wte[id] + wpe[n]
-//! per block: LN -> c_attn | attention per head | x += c_proj | LN -> c_fc -> activation | x += mlp.c_proj (| = barrier)
-//! LN -> head
+//! per block: LN -> c_attn | attention per head | x += c_proj | LN -> c_fc -> activation | x += mlp.c_proj
+//! LN -> head                                                                                   (| = barrier)
 //! ```
 //!
 //! A stage is what lies between two barriers. All that it leaves for the next one is in the scratch and the cache, so
@@ -105,8 +105,8 @@ impl Stages<'_> {
         }
     }
 
-    /// The tokens that an op of a block is done for: all of them, but in the last block only those whose logits are wanted,
-    /// as soon as no other token needs them.
+    /// The tokens that an op of a block is done for: all of them, but in the last block only those whose logits are
+    /// wanted, as soon as no other token needs them.
     fn tokens(&self, layer: usize, op: Op) -> Range<usize> {
         let is_needed = match op {
             Op::Embed | Op::Qkv | Op::Head => true,
@@ -147,7 +147,8 @@ impl Stages<'_> {
         }
     }
 
-    /// LayerNorm of rows of x. Every member does all of them for itself, which takes less time than one more barrier would.
+    /// LayerNorm of rows of x. Every member does all of them for itself, which takes less time than one more barrier
+    /// would.
     fn norm(&self, norm: &Norm, into: &mut Inputs, dtype: Dtype, tokens: Range<usize>) {
         let (image, dims) = (self.model.image(), self.model.dims());
         let (weight, bias) = (cast_slice(&image[norm.weight.clone()]), cast_slice(&image[norm.bias.clone()]));
@@ -160,8 +161,8 @@ impl Stages<'_> {
         }
     }
 
-    /// The product of a matrix with the inputs of `tokens`, for this member's share of the matrix's rows. Each element of
-    /// `out` becomes `f(y, element)`. out: [T, R'/4]
+    /// The product of a matrix with the inputs of `tokens`, for this member's share of the matrix's rows. Each element
+    /// of `out` becomes `f(y, element)`. out: [T, R'/4]
     #[allow(clippy::too_many_arguments)] // no two of them belong together
     fn write(
         &self,
@@ -242,14 +243,15 @@ impl Stages<'_> {
         }
     }
 
-    /// The activation function of this member's part of the hidden layer. It is a long chain of operations that depend on
-    /// one another, so a whole row is done at once: the processor then works on several vectors at a time.
+    /// The activation function of this member's part of the hidden layer. It is a long chain of operations that depend
+    /// on one another, so a whole row is done at once: the processor then works on several vectors at a time.
     fn activate(&self, member: usize, tokens: Range<usize>) {
         let dims = self.model.dims();
         let n_vectors = Self::n_vectors(dims.n_inner);
         let own = share(n_vectors, member, self.n_members);
         for t in tokens {
-            // SAFETY: this member has written this part in `write`, and no other member touches it before the next barrier
+            // SAFETY: this member has written this part in `write`, and no other member touches it before the next
+            // barrier
             activate_row(dims.activation, unsafe {
                 self.hidden.get_mut(t * n_vectors + own.start..t * n_vectors + own.end)
             });

@@ -28,7 +28,8 @@ unsafe impl GlobalAlloc for Allocator {
             (n_pages.saturating_mul(1 << 16), unsafe { (*self.0.0.get()).malloc(block.size(), line_aligned(block)) })
         });
         if !at.is_null() {
-            // memory that the module has just got from the browser is zero already, so that a model's image is written only once
+            // memory that the module has just got from the browser is zero already, so that a model's image is written
+            // only once
             let n_stale = n_before.saturating_sub(at as usize).min(block.size());
             // SAFETY: at least so many bytes have been allocated there
             unsafe { at.write_bytes(0, n_stale) };
@@ -45,8 +46,8 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// The allocator's lock. It is held for an instant only, and it is rarely contended: within a pass, a member allocates only
-/// to grow a buffer of its own.
+/// The allocator's lock. It is held for an instant only, and it is rarely contended: within a pass, a member allocates
+/// only to grow a buffer of its own.
 mod lock {
     use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 

@@ -1,7 +1,7 @@
 //! The kernels as a WebAssembly module of their own: one model in one memory, called by www/src/kernels.ts.
 //!
-//! These are the functions that it exports, with those of `profile` and, for several threads, of `threads`. Only the leader
-//! calls them, but for `member`, in which each further thread spends its life.
+//! These are the functions that it exports, with those of `profile` and, for several threads, of `threads`. Only the
+//! leader calls them, but for `member`, in which each further thread spends its life.
 
 mod allocator;
 #[cfg(not(feature = "threads"))]
@@ -36,8 +36,8 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// Makes room for a model, in place of the one before. flags: 1 = scale_attn_weights, 2 = scale_attn_by_inverse_layer_idx, 4 = tie_word_embeddings.
-/// → bytes of its image, or 0 if there is not enough memory
+/// Makes room for a model, in place of the one before. flags: 1 = scale_attn_weights, 2 =
+/// scale_attn_by_inverse_layer_idx, 4 = tie_word_embeddings. → bytes of its image, or 0 if there is not enough memory
 #[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments)] // only numbers can cross the module's border
 extern "C" fn create(
@@ -134,8 +134,8 @@ fn can_allocate(n_bytes: usize) -> bool {
     Vec::<u8>::new().try_reserve_exact(n_bytes).is_ok()
 }
 
-/// Prepares a forward pass of the first `n_ids` of [`ids`] behind what the cache holds; [`advance`] runs it. rows: 0 = none,
-/// 1 = last, 2 = all. → 0, or 1 if there is not enough memory
+/// Prepares a forward pass of the first `n_ids` of [`ids`] behind what the cache holds; [`advance`] runs it. rows: 0 =
+/// none, 1 = last, 2 = all. → 0, or 1 if there is not enough memory
 #[unsafe(no_mangle)]
 extern "C" fn forward(handle: usize, n_ids: usize, rows: u32, with_attentions: u32) -> u32 {
     let State { model, caches, ids, forward, .. } = state();
@@ -187,8 +187,8 @@ extern "C" fn n_attentions(layer: usize) -> usize {
     output().and_then(|o| o.attentions.get(layer)).map_or(0, Vec::len)
 }
 
-/// Reads the whole image once and does nothing else: no token can take less time. → all of it combined by xor, since the
-/// compiler would remove reads whose result is not used
+/// Reads the whole image once and does nothing else: no token can take less time. → all of it combined by xor, since
+/// the compiler would remove reads whose result is not used
 #[unsafe(no_mangle)]
 extern "C" fn sweep() -> i32 {
     state().model.as_ref().map_or(0, |m| simd::sweep(bytemuck::cast_slice(m.image())))

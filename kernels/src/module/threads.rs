@@ -68,8 +68,8 @@ pub fn run(pass: &Pass) {
     }
 }
 
-/// The life of member number `index`, from 1 on; it never returns. `epoch`: what the function [`epoch`] returned when the
-/// member was made.
+/// The life of member number `index`, from 1 on; it never returns. `epoch`: what the function [`epoch`] returned when
+/// the member was made.
 #[unsafe(no_mangle)]
 extern "C" fn member(index: usize, epoch: u32) {
     let mut seen = epoch;

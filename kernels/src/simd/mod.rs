@@ -1,7 +1,7 @@
 //! The few vector operations that the kernels are written in: 128 bits wide, as WebAssembly has them.
 //!
-//! On WebAssembly each is one or two instructions. Elsewhere they are loops over plain arrays, of which the compiler makes
-//! vector instructions, so that tests and benches run the same kernels natively.
+//! On WebAssembly each is one or two instructions. Elsewhere they are loops over plain arrays, of which the compiler
+//! makes vector instructions, so that tests and benches run the same kernels natively.
 
 mod chunk;
 #[cfg(not(target_arch = "wasm32"))]

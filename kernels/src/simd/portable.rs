@@ -1,5 +1,5 @@
-//! The vector operations on plain arrays. One of them, `I16x8::dot`, is written for x86-64 by hand, because compilers do
-//! not find its instruction by themselves.
+//! The vector operations on plain arrays. One of them, `I16x8::dot`, is written for x86-64 by hand, because compilers
+//! do not find its instruction by themselves.
 
 use core::array;
 use core::ops::{Add, Div, Mul, Sub};
@@ -212,7 +212,8 @@ pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     x
 }
 
-/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is stored.
+/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is
+/// stored.
 #[inline(always)]
 pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
     let eight = |of: &dyn Fn(usize) -> u8| I16x8(array::from_fn(|i| i16::from(of(i))));
@@ -234,8 +235,8 @@ pub fn widen_halves(halves: &[u16; 4]) -> F32x4 {
     F32x4(halves.map(|half| f32::from_bits((i32::from(half as i16) << 13) as u32 & 0x8fff_e000)))
 }
 
-/// Reads all chunks and does nothing else, to measure the memory's speed. → all of them combined by xor, since the compiler
-/// would remove reads whose result is not used
+/// Reads all chunks and does nothing else, to measure the memory's speed. → all of them combined by xor, since the
+/// compiler would remove reads whose result is not used
 pub fn sweep(chunks: &[Chunk]) -> i32 {
     let mut sums = [0_u128; 8];
     for chunks in chunks.as_chunks::<8>().0 {

@@ -223,8 +223,8 @@ pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
 
 /// Brings a block's 32 numbers, within ±32639, into the order that [`dot_nibbles`] reads.
 ///
-/// With relaxed SIMD each is split into x = 256 h + l with i8 h and l, because the instruction that multiplies bytes is the
-/// fastest.
+/// With relaxed SIMD each is split into x = 256 h + l with i8 h and l, because the instruction that multiplies bytes is
+/// the fastest.
 #[cfg(target_feature = "relaxed-simd")]
 pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     let parts = |x: &[i16; 8], y: &[i16; 8]| {
@@ -241,13 +241,15 @@ pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     })
 }
 
-/// Brings a block's 32 numbers into the order that [`dot_nibbles`] reads, which without relaxed SIMD is their own order.
+/// Brings a block's 32 numbers into the order that [`dot_nibbles`] reads, which without relaxed SIMD is their own
+/// order.
 #[cfg(not(target_feature = "relaxed-simd"))]
 pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     x
 }
 
-/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is stored.
+/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is
+/// stored.
 #[inline(always)]
 pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
     let bytes = load(chunk);
@@ -290,8 +292,8 @@ pub fn widen_halves(halves: &[u16; 4]) -> F32x4 {
     place_halves(unsafe { i32x4_load_extend_i16x4(halves.as_ptr().cast()) })
 }
 
-/// Reads all chunks and does nothing else, to measure the memory's speed. → all of them combined by xor, since the compiler
-/// would remove reads whose result is not used
+/// Reads all chunks and does nothing else, to measure the memory's speed. → all of them combined by xor, since the
+/// compiler would remove reads whose result is not used
 pub fn sweep(chunks: &[Chunk]) -> i32 {
     let mut sums = [i32x4_splat(0); 8];
     for chunks in chunks.as_chunks::<8>().0 {

@@ -1,8 +1,9 @@
 //! Which files of a crate use which, read from the sources: what tests of the layers stand on.
 //!
-//! A file uses another if it names it in a path, in a `use` or anywhere else: `crate::a::b`, `super::b`, `self::b`, or `b::c`
-//! where `b` is a module below it. A path belongs to the innermost module on it, so `crate::a::Name` is a use of `a` even if
-//! `a` only passes `Name` on. `mod b;` alone is no use. Comments, strings and items under `#[cfg(test)]` do not count.
+//! A file uses another if it names it in a path, in a `use` or anywhere else: `crate::a::b`, `super::b`, `self::b`, or
+//! `b::c` where `b` is a module below it. A path belongs to the innermost module on it, so `crate::a::Name` is a use of
+//! `a` even if `a` only passes `Name` on. `mod b;` alone is no use. Comments, strings and items under `#[cfg(test)]` do
+//! not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

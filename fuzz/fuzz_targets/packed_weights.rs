@@ -1,7 +1,7 @@
 //! Packed weights as the cache keeps them: any bytes as the image of a small model, run through the kernels.
 #![no_main]
 
-use gpt2_kernels::{Activation, Dims, Dtype, Model, Rows};
+use gpt2_kernels::{Activation, Dims, Dtype, PackedModel, Rows};
 use gpt2_web::sampler::{Sampler, SamplingParams, argmax};
 use gpt2_web_fuzz::brief;
 use libfuzzer_sys::fuzz_target;
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         scale_attn_by_inverse_layer_idx: flags & 2 != 0,
         tie_word_embeddings: flags & 4 != 0,
     };
-    let Some(mut model) = Model::new(dims, Dtype::ALL[dtype % 4]) else { unreachable!("it is small") };
+    let Some(mut model) = PackedModel::new(dims, Dtype::ALL[dtype % 4]) else { unreachable!("it is small") };
     // an input is shorter than most images: it is laid out over and over
     for (to, from) in model.image_mut().iter_mut().zip(image.iter().cycle()) {
         *to = *from;

@@ -1,9 +1,11 @@
-//! The kernels natively, one thread, on GPT-2 124M's shapes: `cargo bench -p gpt2-kernels [-- FILTER]`, such as `q8/decode`.
+//! The kernels natively, one thread, on GPT-2 124M's shapes: `cargo bench -p gpt2-kernels [-- FILTER]`, such as
+//! `q8/decode`.
 //!
-//! Random weights, on which speed does not depend. Decode and sweep count the bytes of the image (and, for decode, of the
-//! cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of the same memory.
-//! Prefill counts tokens. Natively the vector operations are `simd/portable.rs`, of which the compiler makes what it can: this
-//! compares one version of a kernel with another, while the speed that visitors get is what bench.html measures. Other CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
+//! The weights are random, because speed does not depend on them. Decode and sweep count the bytes of the image (and,
+//! for decode, of the cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of
+//! the same memory. Prefill counts tokens. Natively the vector operations are those of `simd/portable.rs`, so this
+//! bench compares one version of a kernel with another; `./build.sh bench` measures the speed that visitors get. For
+//! more CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
 #![allow(missing_docs)] // criterion_main!
 
 use std::cell::LazyCell;
@@ -14,7 +16,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::noise::fill;
 use gpt2_kernels::simd::sweep;
-use gpt2_kernels::{Activation, Dims, Dtype, Layout, Model, Rows};
+use gpt2_kernels::{Activation, Dims, Dtype, Layout, PackedModel, Rows};
 
 const GPT2: Dims = Dims {
     vocab_size: 50257,
@@ -33,15 +35,15 @@ const GPT2: Dims = Dims {
 fn bench(criterion: &mut Criterion) {
     for dtype in Dtype::ALL {
         let mut group = criterion.benchmark_group(dtype.name());
-        // only for those that the filter lets through
+        // made only if the filter lets one of its benches through
         let model = LazyCell::new(|| {
-            let mut model = Model::new(GPT2, dtype).expect("memory for the weights");
+            let mut model = PackedModel::new(GPT2, dtype).expect("memory for the weights");
             fill(&mut model, 1);
             model
         });
         let layout = Layout::new(&GPT2, dtype).expect("a layout");
         let ids: Vec<u32> = (0..512).map(|i| i * 7919 % 50257).collect();
-        // all but the positions, of which a token reads one row
+        // all but the position embeddings, of which a token reads one row only
         let read_bytes = layout.n_bytes - layout.wpe.len();
 
         group.throughput(Throughput::Bytes(read_bytes as u64));
@@ -77,7 +79,10 @@ fn bench(criterion: &mut Criterion) {
 
 criterion_group! {
     name = cpu;
-    config = Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
     targets = bench
 }
 criterion_main!(cpu);

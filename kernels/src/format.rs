@@ -7,12 +7,12 @@
 //! | q8 | q: i8 in ±127, s = m / 127 per row | s · q | m / 254 |
 //! | q4 | q: 4 bits in -8..8, b: half per 32 columns, s: f32 a power of two per row | s · b · q | about m₃₂ / 16, m₃₂ being the largest of the 32 |
 //!
-//! Four rows are stored together, 16 bytes of each in turn, so that a product reads one sequential stream and ends with
-//! four sums in one vector.
+//! Four rows are stored together, 16 bytes of each row in turn. A product thus reads the matrix from its first byte to
+//! its last and ends with the sums of four rows in one vector.
 
 use half::f16;
 
-use crate::layout::{BLOCK, GROUP};
+use crate::limits::{BLOCK, GROUP};
 use crate::simd::{Chunk, F32x4, each_nearest};
 
 /// How the numbers of a matrix are stored.
@@ -33,7 +33,7 @@ impl Dtype {
     /// Every format.
     pub const ALL: [Self; 4] = [Self::Fp32, Self::Fp16, Self::Q8, Self::Q4];
 
-    /// Its name among the options.
+    /// Its name as a value of the option `dtype`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
@@ -48,7 +48,7 @@ impl Dtype {
         Self::ALL.into_iter().find(|d| d.name() == name)
     }
 
-    /// Values in 16 bytes.
+    /// How many values a chunk of 16 bytes holds.
     pub const fn chunk_values(self) -> usize {
         match self {
             Self::Fp32 => 4,
@@ -59,10 +59,11 @@ impl Dtype {
     }
 }
 
-/// Packs row `row` of a group of four. values: \[K\]; quants: the whole group; block_scales: `[K'/32][4]`, for q4 only.
-/// → the row's scale (1 for fp32)
+/// Packs row `row` of a group of four. values: \[K\]; quants: the whole group; block_scales: `[K'/32][4]`, empty but
+/// for q4. → the row's scale (1 for fp32)
 ///
-/// Values that are not finite become what the format has nearest to them; a NaN becomes 0, but for fp32.
+/// fp32 keeps every value. In the other formats an infinity becomes the largest number that the row can hold, and a NaN
+/// becomes 0.
 pub fn pack_row(
     dtype: Dtype,
     values: &[f32],
@@ -93,7 +94,7 @@ pub fn pack_row(
         }
         Dtype::Q8 => {
             let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            // of a row of subnormals the inverse is beyond f32: such a row is nothing
+            // if all values are subnormal, the inverse is beyond f32: such a row is stored as zeros
             let inverse = if inverse.is_finite() { inverse } else { 0.0 };
             for (chunk, piece) in chunks.zip(pieces) {
                 each_nearest(piece, inverse, |i, q| chunk[i] = q.clamp(-127, 127) as i8 as u8);
@@ -148,27 +149,28 @@ pub fn unpack_row(
     }
 }
 
-/// The power of two, and its inverse, that puts `largest` into [2¹⁴, 2¹⁵): halves are most precise there and far from
-/// their smallest normal number.
+/// The scale of a row in halves, a power of two, and its inverse, which brings `largest` into [2¹⁴, 2¹⁵). There it is
+/// far from the smallest normal half, so that small values of the row keep their precision.
 fn power_of_two_scale(largest: f32) -> (f32, f32) {
     let exponent = (largest.to_bits() >> 23) as i32 - 127; // of 0 and subnormals: -127
     let exponent = exponent.clamp(-100, 127) - 14;
     (libm::ldexpf(1.0, exponent), libm::ldexpf(1.0, -exponent))
 }
 
-/// The nearest half; what would be subnormal is 0, since the kernels move exponents by their bits.
+/// The nearest half. What would be a subnormal half becomes 0, because the kernels widen a half by shifting its bits,
+/// which is right for normal numbers and zero only.
 fn normal_half(x: f32) -> f16 {
     let h = f16::from_f32(if x.is_nan() { 0.0 } else { x.clamp(-65504.0, 65504.0) });
     if h.to_f32().abs() < f16::MIN_POSITIVE.to_f32() { f16::ZERO } else { h }
 }
 
-/// What a block's values are multiplied by to be counted in steps of this scale.
+/// 1 / scale, or 0 for a block of zeros.
 fn inverse_of(scale: f16) -> f32 {
     if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() }
 }
 
-/// The scale with the least squared error of those tried around "the largest magnitude becomes -8" (which uses all 16
-/// values; llama.cpp's Q4_0) and "it becomes ±7".
+/// Tries several scales and returns the one with the least squared error. They lie around the two obvious ones: the
+/// value of largest magnitude becomes -8 (which uses all 16 numbers; llama.cpp's Q4_0), or it becomes ±7.
 fn best_block_scale(block: &[f32; BLOCK]) -> f16 {
     let largest = block.iter().fold(0.0, |m: f32, &x| if x.abs() > m.abs() { x } else { m });
     let mut best = (f32::INFINITY, f16::ZERO);

@@ -1,4 +1,4 @@
-//! Where each tensor lies in the packed weights: one contiguous image, in the order in which a forward pass reads it.
+//! Where each tensor lies in the packed weights, which are one contiguous image, in the order of a forward pass.
 //!
 //! ```text
 //! wpe | per block: ln_1, attn.c_attn, attn.c_proj, ln_2, mlp.c_fc, mlp.c_proj | ln_f | wte | lm_head, if it is not wte
@@ -10,76 +10,15 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::dims::Dims;
 use crate::format::Dtype;
 
-/// Changes whenever the same model and dtype would give other bytes: what was stored under another version is not ours.
+// Whoever reads a layout needs its units.
+pub use crate::limits::{ALIGN, BLOCK, GROUP};
+
+/// The version of the image's layout. It must change whenever the same model and dtype would give other bytes, because
+/// browsers keep packed weights and must not read what another version has stored.
 pub const LAYOUT_VERSION: u32 = 1;
-
-/// What every part's offset is a multiple of, bytes: GPUs bind at such offsets.
-pub const ALIGN: usize = 256;
-
-/// Rows of a matrix that are stored together.
-pub const GROUP: usize = 4;
-
-/// Columns are padded to a multiple of this: one block of q4, and a whole number of chunks in every format.
-pub const BLOCK: usize = 32;
-
-/// The MLP's nonlinearity, as transformers names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Activation {
-    /// `gelu_new`: the tanh approximation
-    GeluNew,
-    /// `gelu`: the exact one
-    Gelu,
-    /// `relu`
-    Relu,
-    /// `silu`: x · sigmoid(x)
-    Silu,
-    /// `tanh`
-    Tanh,
-}
-
-/// The hyperparameters that the kernels need, under their names in `config.json`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dims {
-    /// V
-    pub vocab_size: usize,
-    /// The context window, tokens.
-    pub n_positions: usize,
-    /// C
-    pub n_embd: usize,
-    /// How many blocks.
-    pub n_layer: usize,
-    /// H; divides `n_embd`.
-    pub n_head: usize,
-    /// Width of the MLP's hidden layer.
-    pub n_inner: usize,
-    /// The MLP's nonlinearity.
-    pub activation: Activation,
-    /// ε of every LayerNorm.
-    pub layer_norm_epsilon: f32,
-    /// Whether scores are divided by √D.
-    pub scale_attn_weights: bool,
-    /// Whether scores of block i are divided by i + 1 as well.
-    pub scale_attn_by_inverse_layer_idx: bool,
-    /// Whether the head is `wte` itself.
-    pub tie_word_embeddings: bool,
-}
-
-impl Dims {
-    /// D, the width of one head: C / H.
-    pub fn head_dim(&self) -> usize {
-        self.n_embd / self.n_head
-    }
-
-    /// What the scores of block `layer` are multiplied by before the softmax.
-    pub fn attn_scale(&self, layer: usize) -> f32 {
-        let by_width = if self.scale_attn_weights { libm::sqrtf(self.head_dim() as f32) } else { 1.0 };
-        let by_layer = if self.scale_attn_by_inverse_layer_idx { (layer + 1) as f32 } else { 1.0 };
-        1.0 / (by_width * by_layer)
-    }
-}
 
 /// A matrix W of R rows (outputs) and K columns (inputs): y = W x + bias. The ranges are bytes of the image.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,7 +110,7 @@ impl Layout {
         let wpe = end.floats(dims.n_positions, c);
         let mut blocks = Vec::new();
         for _ in 0..dims.n_layer {
-            end.0?; // before there are many of them
+            end.0?; // a hostile `n_layer` ends here and not in a long list of blocks
             blocks.push(Block {
                 ln_1: end.norm(c),
                 c_attn: end.matrix(dtype, 3 * c, c, true),

@@ -4,31 +4,47 @@
 //! checkpoint tensors -pack-> image (layout, format) -forward-> logits
 //! ```
 //!
-//! In reading order: [`layout`] (where each tensor lies), [`format`](mod@format) (what its bytes mean), [`pack`] (how they get there),
-//! [`activations`] and [`product`] (y = W x), [`norm`], [`cache`] (keys and values), [`scratch`] and [`forward`] (one pass),
-//! [`team`] (several threads), [`model`] (all of it for a caller), [`noise`] (weights for benches), `module` (the same as a WebAssembly module).
+//! In reading order, in which each file uses only files before it:
+//!
+//! - the ground: `limits` (sizes that several files share), [`simd`] (vectors);
+//! - what a model is: [`activation`], `dims`;
+//! - its weights: [`format`](mod@format) (what the bytes mean), [`layout`] (where each tensor lies), [`pack`] (how they get
+//!   there);
+//! - the kernels: [`inputs`] and [`product`] (y = W x), [`norm`], [`softmax`], [`cache`] (keys and values);
+//! - a pass: [`scratch`] (its memory), [`model`] (the weights in memory), `op` (its parts), [`team`] (several threads),
+//!   [`forward`] (ids in, logits out);
+//! - around it: [`noise`] (random weights for benches) and `module` (all of it as a WebAssembly module).
 
 #![no_std]
 
 extern crate alloc;
 
-pub mod activations;
+pub mod activation;
 pub mod cache;
+mod dims;
 pub mod format;
 pub mod forward;
+pub mod inputs;
 pub mod layout;
+mod limits;
 pub mod model;
 #[cfg(all(target_arch = "wasm32", feature = "module"))]
 mod module;
 pub mod noise;
 pub mod norm;
+mod op;
 pub mod pack;
 pub mod product;
 pub mod scratch;
 pub mod simd;
+pub mod softmax;
 pub mod team;
 
+pub use activation::Activation;
+pub use dims::Dims;
 pub use format::Dtype;
-pub use forward::{MAX_TOKENS, Op, Rows};
-pub use layout::{Activation, Dims, LAYOUT_VERSION, Layout};
-pub use model::{Forward, Model, Output};
+pub use forward::{Forward, Output, Rows};
+pub use layout::{LAYOUT_VERSION, Layout};
+pub use limits::MAX_TOKENS;
+pub use model::PackedModel;
+pub use op::Op;

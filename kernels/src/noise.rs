@@ -1,4 +1,4 @@
-//! Weights of no model, valid in every format, for benches: how long a pass takes does not depend on them.
+//! Random weights for benches, valid in every format: how long a pass takes does not depend on what the weights are.
 
 use core::ops::Range;
 
@@ -6,11 +6,11 @@ use bytemuck::cast_slice_mut;
 
 use crate::format::Dtype;
 use crate::layout::{Matrix, Norm};
-use crate::model::Model;
+use crate::model::PackedModel;
 
-/// Fills the image with weights of about ±0.02 (what GPT-2's are), biases of the same size, and norms that change nothing.
-/// No number is subnormal, which would be slow, and no sum overflows.
-pub fn fill(model: &mut Model, seed: u64) {
+/// Fills the image with weights of about ±0.02, as large as GPT-2's, biases of the same size, and LayerNorms of weight
+/// 1 and bias 0. No number is subnormal, because those are slow to compute with, and no sum overflows.
+pub fn fill(model: &mut PackedModel, seed: u64) {
     let layout = model.layout().clone();
     let image = model.image_mut();
     let mut words = Words(seed | 1);
@@ -52,13 +52,13 @@ fn matrix(image: &mut [u8], matrix: &Matrix, words: &mut Words) {
         _ => 1.0,
     };
     cast_slice_mut(&mut image[matrix.row_scales.clone()]).fill(row_scale);
-    /// A block's quants reach to ±8.
-    const HALF_OF_2_POW_MINUS_8: u16 = (15 - 8) << 10;
-    cast_slice_mut(&mut image[matrix.block_scales.clone()]).fill(HALF_OF_2_POW_MINUS_8);
+    /// The scale of every block, whose quants reach ±8: 2⁻⁸ as the bits of a half.
+    const BLOCK_SCALE: u16 = (15 - 8) << 10;
+    cast_slice_mut(&mut image[matrix.block_scales.clone()]).fill(BLOCK_SCALE);
     floats(image, &matrix.bias, words);
 }
 
-/// Bits that repeat for a seed (xorshift64).
+/// Random bits, the same for the same seed (xorshift64; Marsaglia 2003).
 struct Words(u64);
 
 impl Words {
@@ -69,12 +69,12 @@ impl Words {
         self.0
     }
 
-    /// ±2⁻⁶ to ±2⁻⁵, any mantissa.
+    /// A number of either sign and a magnitude of 2⁻⁶ to 2⁻⁵.
     fn f32(&mut self) -> f32 {
         f32::from_bits((self.next() >> 32) as u32 & 0x807f_ffff | (127 - 6) << 23)
     }
 
-    /// The same as bits of a half.
+    /// Such a number as the bits of a half.
     fn f16(&mut self) -> u16 {
         (self.next() >> 48) as u16 & 0x83ff | (15 - 6) << 10
     }

@@ -1,5 +1,5 @@
-//! From a checkpoint's tensors to the image, as they arrive: rows of an embedding four at a time, everything else one
-//! tensor at a time.
+//! From a checkpoint's tensors to the image, as they arrive. An embedding is packed four rows at a time, a Conv1D once
+//! all of it is there; other tensors are stored as they are.
 
 use alloc::collections::TryReserveError;
 use alloc::vec;
@@ -9,44 +9,39 @@ use core::ops::Range;
 use bytemuck::cast_slice;
 
 use crate::format::{Dtype, pack_row};
-use crate::layout::{BLOCK, Block, GROUP, Layout, Matrix, Norm};
+use crate::layout::{Block, Layout, Matrix, Norm};
+use crate::limits::{BLOCK, GROUP};
 use crate::simd::Chunk;
 
 /// Takes tensors under their checkpoint names, row-major f32 in pieces of any length, and writes the image's bytes.
 #[derive(Debug)]
 pub struct Packer {
     layout: Layout,
-    state: State,
-    /// Values that cannot be packed yet. The same memory for all tensors: pieces of it, each a little larger than the one
-    /// before, would leave holes that nothing fills.
+    destination: Option<Destination>,
+    /// Values that cannot be packed yet. It is allocated once, with room for the largest tensor: if it grew step by
+    /// step, each step would leave a hole in WebAssembly's memory that no later step fits.
     held: Vec<f32>,
 }
 
+/// Where the values of the current tensor go.
 #[derive(Debug)]
-enum State {
-    Idle,
+enum Destination {
     /// Values that are stored as they are, from this offset on.
-    Plain {
-        offset: usize,
-    },
-    /// A matrix whose rows arrive one after the other; a group that is not whole is held.
-    Rows {
-        matrix: Matrix,
-        group: usize,
-    },
-    /// A Conv1D, stored [K, R]: its rows are the columns that arrive, so all of it is held.
-    Columns {
-        matrix: Matrix,
-    },
+    Plain { offset: usize },
+    /// An embedding or a head, which arrives row by row. The rows of a group are held until all four are there.
+    Rows { matrix: Matrix, group: usize },
+    /// A Conv1D, which arrives as [K, R], that is column by column. All of it is held, since a row is whole at the end
+    /// only.
+    Columns { matrix: Matrix },
 }
 
-/// What takes the bytes: an offset in the image, a multiple of 4, and what belongs there.
+/// A function that stores bytes of the image: it is given an offset, a multiple of 4, and the bytes that belong there.
 pub type Write<'a> = &'a mut dyn FnMut(usize, &[u8]);
 
 impl Packer {
     /// A packer of a model's tensors. The image that it writes to begins as zeros.
     pub fn new(layout: Layout) -> Self {
-        Self { layout, state: State::Idle, held: Vec::new() }
+        Self { layout, destination: None, held: Vec::new() }
     }
 
     /// The image's layout.
@@ -57,27 +52,27 @@ impl Packer {
     /// Begins a tensor. → whether the model has one of that name
     ///
     /// # Errors
-    /// If it has to be held and there is no room for the largest such tensor.
+    /// The tensor is a Conv1D and there is no memory to hold the model's largest one.
     pub fn begin(&mut self, name: &str) -> Result<bool, TryReserveError> {
-        let Some(state) = find(&self.layout, name) else { return Ok(false) };
-        if matches!(state, State::Columns { .. }) {
+        let Some(destination) = find(&self.layout, name) else { return Ok(false) };
+        if matches!(destination, Destination::Columns { .. }) {
             self.held.try_reserve_exact(largest_conv1d(&self.layout))?;
         }
-        self.state = state;
+        self.destination = Some(destination);
         Ok(true)
     }
 
     /// Takes the tensor's next values.
     pub fn values(&mut self, values: &[f32], write: Write) {
         let held = &mut self.held;
-        match &mut self.state {
-            State::Idle => {}
-            State::Plain { offset } => {
+        match &mut self.destination {
+            None => {}
+            Some(Destination::Plain { offset }) => {
                 write(*offset, cast_slice(values));
                 *offset += values.len() * 4;
             }
-            State::Columns { .. } => held.extend_from_slice(values),
-            State::Rows { matrix, group } => {
+            Some(Destination::Columns { .. }) => held.extend_from_slice(values),
+            Some(Destination::Rows { matrix, group }) => {
                 let whole = GROUP * matrix.n_cols;
                 let mut values = values;
                 while held.len() + values.len() >= whole {
@@ -95,15 +90,15 @@ impl Packer {
 
     /// Ends the tensor.
     pub fn end(&mut self, write: Write) {
-        match core::mem::replace(&mut self.state, State::Idle) {
-            State::Idle | State::Plain { .. } => {}
-            State::Rows { matrix, group } => {
+        match self.destination.take() {
+            None | Some(Destination::Plain { .. }) => {}
+            Some(Destination::Rows { matrix, group }) => {
                 if !self.held.is_empty() {
-                    self.held.resize(GROUP * matrix.n_cols, 0.0); // rows beyond the last are zero
+                    self.held.resize(GROUP * matrix.n_cols, 0.0); // rows behind the last one are zero
                     pack_groups(&matrix, group, &self.held, write);
                 }
             }
-            State::Columns { matrix } => pack_columns(&matrix, &self.held, write),
+            Some(Destination::Columns { matrix }) => pack_columns(&matrix, &self.held, write),
         }
         self.held.clear();
     }
@@ -114,7 +109,7 @@ fn pack_groups(matrix: &Matrix, first: usize, rows: &[f32], write: Write) {
     let (dtype, k) = (matrix.dtype, matrix.n_cols);
     let n_groups = rows.len() / (GROUP * k);
     let (group_chunks, n_blocks) = (matrix.group_bytes() / 16, matrix.n_cols_padded() / BLOCK);
-    // a q4 nibble of 0 would mean -8: what is not written by a row is the middle of the range
+    // of q4 a 4-bit 0 means -8 and an 8 means 0: padding that no row writes must mean 0
     let mut quants = vec![[if dtype == Dtype::Q4 { 0x88 } else { 0_u8 }; 16]; n_groups * group_chunks];
     let mut block_scales = vec![[0_u16; GROUP]; if dtype == Dtype::Q4 { n_groups * n_blocks } else { 0 }];
     let mut row_scales = vec![0.0_f32; n_groups * GROUP];
@@ -135,7 +130,7 @@ fn pack_groups(matrix: &Matrix, first: usize, rows: &[f32], write: Write) {
 
 /// Packs a Conv1D. columns: [K, R]
 fn pack_columns(matrix: &Matrix, columns: &[f32], write: Write) {
-    /// Groups that are transposed together: 64 bytes of each row of the tensor, a cache line.
+    /// So many groups are transposed together: they take 64 bytes, a cache line, of each row of the tensor.
     const N: usize = 4;
     let (k, r) = (matrix.n_cols, matrix.n_rows);
     let mut rows = vec![0.0; N * GROUP * k];
@@ -159,9 +154,9 @@ fn largest_conv1d(layout: &Layout) -> usize {
 }
 
 /// Where the tensor of that checkpoint name goes.
-fn find(layout: &Layout, name: &str) -> Option<State> {
-    let plain = |range: &Range<usize>| State::Plain { offset: range.start };
-    let rows = |matrix: &Matrix| State::Rows { matrix: matrix.clone(), group: 0 };
+fn find(layout: &Layout, name: &str) -> Option<Destination> {
+    let plain = |range: &Range<usize>| Destination::Plain { offset: range.start };
+    let rows = |matrix: &Matrix| Destination::Rows { matrix: matrix.clone(), group: 0 };
     match name {
         "wpe.weight" => return Some(plain(&layout.wpe)),
         "wte.weight" => return Some(rows(&layout.wte)),
@@ -175,7 +170,7 @@ fn find(layout: &Layout, name: &str) -> Option<State> {
         _ => None,
     };
     let conv1d = |matrix: &Matrix| match part {
-        "weight" => Some(State::Columns { matrix: matrix.clone() }),
+        "weight" => Some(Destination::Columns { matrix: matrix.clone() }),
         "bias" => Some(plain(&matrix.bias)),
         _ => None,
     };
@@ -195,7 +190,7 @@ fn find(layout: &Layout, name: &str) -> Option<State> {
     }
 }
 
-/// The image in memory of our own, for tests and for engines that hold it so.
+/// A [`Write`] to an image in memory, for tests and for engines that hold the image so.
 pub fn write_into(image: &mut [u8]) -> impl FnMut(usize, &[u8]) + '_ {
     move |offset, bytes| image[offset..offset + bytes.len()].copy_from_slice(bytes)
 }

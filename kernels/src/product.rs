@@ -1,33 +1,36 @@
 //! y = W x + bias for one token or many, from packed weights. This is where the time goes.
 //!
-//! One token reads every weight once, straight from the packed stream: memory is the limit. Many tokens widen each group
-//! of four rows once into a scratch that fits the first-level cache, and then run down the tokens: arithmetic is the
-//! limit. fp32 and fp16 are multiplied as f32; q8 and q4 as integers, with the activations as i16 (see
-//! [`Activations`]), so that all of the error is the weights'.
+//! For one token, every weight is read once, straight from the packed image; the memory's speed is the limit. For many
+//! tokens, each group of four rows is widened once into memory that fits the first-level cache, and multiplied with all
+//! tokens; arithmetic is the limit. fp32 and fp16 are multiplied as f32. q8 and q4 are multiplied as integers, with x
+//! as i16 (see [`Inputs`]), so precise that nearly all of the error comes from the weights' format.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use bytemuck::cast_slice;
 
-use crate::activations::{Activations, TILE};
 use crate::format::Dtype;
-use crate::layout::{BLOCK, GROUP, Matrix};
+use crate::inputs::{Inputs, TILE};
+use crate::layout::Matrix;
+use crate::limits::{BLOCK, GROUP};
 use crate::simd::{
     Chunk, F16_SCALE, F32x4, I16x8, I32x4, dot_nibbles, widen_f16, widen_halves, widen_i8, widen_nibbles,
 };
 
-/// A matrix of the image.
+/// A matrix of the image, ready to be multiplied. R' and K' are R and K padded to whole groups and blocks.
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
     dtype: Dtype,
     /// Chunks of one group.
     group_chunks: usize,
-    /// [R'/4] of [K'/n][4] chunks
+    /// `[R'/4][K'/n][4]` chunks of n values
     quants: &'a [Chunk],
-    /// [R'/4][K'/32][4] halves
+    /// `[R'/4][K'/32][4]` halves; empty but for q4
     block_scales: &'a [[u16; GROUP]],
-    /// [R'/4]
+    /// [R'/4]; empty for fp32
     row_scales: &'a [[f32; GROUP]],
+    /// [R'/4]; empty if the matrix has none
     bias: &'a [[f32; GROUP]],
 }
 
@@ -57,11 +60,11 @@ impl<'a> Weights<'a> {
         F32x4::load(&self.row_scales[group])
     }
 
-    /// What a sum of each row is multiplied by, but for the activations' scale.
+    /// The factor of each row's sum, without the scale of x.
     fn scale(&self, group: usize) -> F32x4 {
         match self.dtype {
             Dtype::Fp32 => F32x4::splat(1.0),
-            // of halves, the kernels only move the bits
+            // widened halves are too small by this factor
             Dtype::Fp16 | Dtype::Q4 => self.row_scale(group) * F32x4::splat(F16_SCALE),
             Dtype::Q8 => self.row_scale(group),
         }
@@ -76,17 +79,20 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// Room for one group of rows, widened: `[K'/4][4]` f32x4 or `[K'/8][4]` i16x8.
+/// Memory for one group of rows, widened to f32 or i16.
 #[derive(Default)]
 pub struct Widened {
-    f32s: alloc::vec::Vec<[[f32; 4]; GROUP]>,
-    i16s: alloc::vec::Vec<[[i16; 8]; GROUP]>,
+    /// [K'/4], for fp16
+    f32s: Vec<[[f32; 4]; GROUP]>,
+    /// [K'/8], for q8 and q4
+    i16s: Vec<[[i16; 8]; GROUP]>,
 }
 
-/// Computes the rows of `groups` for every token of `x` and hands four rows of one token at a time to `put(group, token, y)`.
+/// Computes the rows of `groups` for every token of `x`. It calls `put(group, token, y)` with the four rows of a group
+/// for one token.
 pub fn product(
     w: &Weights,
-    x: &Activations,
+    x: &Inputs,
     widened: &mut Widened,
     groups: Range<usize>,
     mut put: impl FnMut(usize, usize, F32x4),
@@ -117,10 +123,11 @@ pub fn product(
 
 /// A group of rows times the only token.
 ///
-/// This and [`dot_tile`] are functions of their own, and too large for browsers to inline, because these allot registers
-/// function by function: in the midst of a whole pass too few are left, and the sums would live in memory.
+/// This and [`dot_tile`] must stay functions of their own. A browser assigns registers function by function; if these
+/// were inlined into a whole pass, too few registers would be left and the sums would be kept in memory. They are also
+/// too large for a browser to inline.
 #[inline(never)]
-fn dot_one(w: &Weights, x: &Activations, g: usize) -> F32x4 {
+fn dot_one(w: &Weights, x: &Inputs, g: usize) -> F32x4 {
     match w.dtype {
         Dtype::Fp32 => dot_f32(w.group(g), x.f32s()),
         Dtype::Fp16 => dot_f16(w.group(g), x.f32s()),
@@ -131,7 +138,7 @@ fn dot_one(w: &Weights, x: &Activations, g: usize) -> F32x4 {
 
 /// A group of rows, widened where it is not stored as f32, times a tile of tokens.
 #[inline(never)]
-fn dot_tile(w: &Weights, widened: &Widened, x: &Activations, g: usize, tile: usize) -> Tile {
+fn dot_tile(w: &Weights, widened: &Widened, x: &Inputs, g: usize, tile: usize) -> Tile {
     match w.dtype {
         Dtype::Fp32 => dot_f32s(cast_slice(w.group(g)), x.f32_tile(tile)),
         Dtype::Fp16 => dot_f32s(&widened.f32s, x.f32_tile(tile)),
@@ -143,7 +150,7 @@ fn dot_tile(w: &Weights, widened: &Widened, x: &Activations, g: usize, tile: usi
 /// Sums of four rows, one in each lane, for each token of a tile.
 type Tile = [F32x4; TILE];
 
-// ---- one token, from the packed stream
+// ---- one token, from the packed image
 
 #[inline(always)]
 fn dot_f32(rows: &[[Chunk; GROUP]], x: &[[f32; 4]]) -> F32x4 {
@@ -248,7 +255,7 @@ fn dot_i16_blocks(rows: &[[[i16; 8]; GROUP]], scales: &[[u16; GROUP]], x: &[[[i1
 
 // ---- widening
 
-fn widen_f16s(rows: &[[Chunk; GROUP]], into: &mut alloc::vec::Vec<[[f32; 4]; GROUP]>) {
+fn widen_f16s(rows: &[[Chunk; GROUP]], into: &mut Vec<[[f32; 4]; GROUP]>) {
     into.resize(rows.len() * 2, [[0.0; 4]; GROUP]);
     for (chunks, into) in rows.iter().zip(into.as_chunks_mut::<2>().0) {
         for (i, chunk) in chunks.iter().enumerate() {
@@ -259,7 +266,7 @@ fn widen_f16s(rows: &[[Chunk; GROUP]], into: &mut alloc::vec::Vec<[[f32; 4]; GRO
     }
 }
 
-fn widen_i8s(rows: &[[Chunk; GROUP]], into: &mut alloc::vec::Vec<[[i16; 8]; GROUP]>) {
+fn widen_i8s(rows: &[[Chunk; GROUP]], into: &mut Vec<[[i16; 8]; GROUP]>) {
     into.resize(rows.len() * 2, [[0; 8]; GROUP]);
     for (chunks, into) in rows.iter().zip(into.as_chunks_mut::<2>().0) {
         for (i, chunk) in chunks.iter().enumerate() {
@@ -270,7 +277,7 @@ fn widen_i8s(rows: &[[Chunk; GROUP]], into: &mut alloc::vec::Vec<[[i16; 8]; GROU
     }
 }
 
-fn widen_i4s(rows: &[[Chunk; GROUP]], into: &mut alloc::vec::Vec<[[i16; 8]; GROUP]>) {
+fn widen_i4s(rows: &[[Chunk; GROUP]], into: &mut Vec<[[i16; 8]; GROUP]>) {
     into.resize(rows.len() * 4, [[0; 8]; GROUP]);
     for (chunks, into) in rows.iter().zip(into.as_chunks_mut::<4>().0) {
         for (i, chunk) in chunks.iter().enumerate() {

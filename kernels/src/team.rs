@@ -1,14 +1,14 @@
-//! Several threads on one token: all run the same function over the same memory and meet at a barrier wherever one needs
-//! what another has written.
+//! Several threads on one pass: all run the same function over the same memory, and wait for one another at a barrier
+//! before one reads what another has written.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-use crate::forward::Op;
+use crate::op::Op;
 
-/// The part of `0..n` that member `member` of `n_members` does.
+/// Member `member`'s part of `0..n`, if `n_members` share it out evenly.
 pub fn share(n: usize, member: usize, n_members: usize) -> Range<usize> {
     n * member / n_members..n * (member + 1) / n_members
 }
@@ -20,7 +20,7 @@ pub struct Shared<'a, T> {
     marker: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: whoever reads or writes promises, at `get` and `get_mut`, that nobody else writes the same part meanwhile
+// SAFETY: the callers of `get` and `get_mut` promise that nobody else writes the same part at the same time
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 // SAFETY: as above
 unsafe impl<T: Send> Send for Shared<'_, T> {}
@@ -33,11 +33,13 @@ impl<'a, T> Shared<'a, T> {
         Self { cells, marker: PhantomData }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
 
+    /// A part, to read.
+    ///
     /// # Safety
     /// Until the next barrier, no member writes this part.
     pub unsafe fn get(&self, range: Range<usize>) -> &'a [T] {
@@ -46,31 +48,33 @@ impl<'a, T> Shared<'a, T> {
         unsafe { &*(core::ptr::from_ref(cells) as *const [T]) }
     }
 
+    /// A part, to write.
+    ///
     /// # Safety
-    /// Until the next barrier, no other member reads or writes this part, nor this one through another call.
-    #[allow(clippy::mut_from_ref)] // that is its purpose
+    /// Until the next barrier, no other member reads or writes this part, and this member only through this one call.
+    #[allow(clippy::mut_from_ref)] // members share the slice and write different parts of it
     pub unsafe fn get_mut(&self, range: Range<usize>) -> &'a mut [T] {
         let cells = &self.cells[range];
-        // SAFETY: `UnsafeCell<T>` has the layout of `T`; nobody else has it, as the caller promises
+        // SAFETY: `UnsafeCell<T>` has the layout of `T`; nobody else uses this part, as the caller promises
         unsafe { core::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), cells.len()) }
     }
 }
 
-/// What a team asks of its platform: how threads sleep and wake, and whether they are to pause.
+/// What a team needs of the platform that it runs on: how threads sleep and wake, and whether they should pause.
 pub trait Platform {
-    /// Sleeps until woken, unless `word` is not `expected` any more.
+    /// Sleeps until woken; returns at once if `word` is not `expected`.
     fn sleep(word: &AtomicU32, expected: u32);
-    /// Wakes all that sleep on `word`.
+    /// Wakes all threads that sleep on `word`.
     fn wake(word: &AtomicU32);
-    /// Hears from member 0 that the whole team is done with an op, for those who measure; nothing by default.
+    /// Member 0 calls it when the whole team is done with an op, so that a profile can take the time.
     fn done(_: Op) {}
-    /// Asked by member 0 after each stage: whether the thread is wanted for something else meanwhile.
+    /// Member 0 calls it after each stage: whether its thread has other work to do first.
     fn should_pause() -> bool {
         false
     }
 }
 
-/// Where the members of a team wait for one another.
+/// The place where the members of a team wait for one another.
 #[derive(Default)]
 pub struct Barrier {
     arrived: AtomicU32,
@@ -78,7 +82,8 @@ pub struct Barrier {
     sleeping: AtomicU32,
 }
 
-/// How often a member looks before it sleeps: some tens of microseconds, longer than the others take within a token.
+/// How often a member looks before it sleeps: some tens of microseconds. Within a token the other members arrive
+/// sooner.
 const SPINS: u32 = 20_000;
 
 impl Barrier {
@@ -100,7 +105,8 @@ impl Barrier {
     }
 }
 
-/// Looks for a while, then sleeps, until `word` is not `value` any more.
+/// Returns once `word` is no longer `value`: looks again and again for a while, and then sleeps. `sleeping` counts the
+/// threads that sleep.
 pub fn wait_while<F: Platform>(word: &AtomicU32, value: u32, sleeping: &AtomicU32) {
     for _ in 0..SPINS {
         if word.load(SeqCst) != value {

@@ -1,11 +1,11 @@
-//! What the benches stand on: weights of no model that are valid in every format, and passes that tell their ops in order.
+//! What the benches rely on: random weights that are valid in every format, and passes that report their ops in order.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
 use gpt2_kernels::noise::fill;
 use gpt2_kernels::team::Platform;
-use gpt2_kernels::{Activation, Dims, Dtype, Forward, Model, Op, Rows};
+use gpt2_kernels::{Activation, Dims, Dtype, Forward, Op, PackedModel, Rows};
 
 const DIMS: Dims = Dims {
     vocab_size: 101,
@@ -23,7 +23,7 @@ const DIMS: Dims = Dims {
 
 static OPS: Mutex<Vec<Op>> = Mutex::new(Vec::new());
 
-/// One thread, which notes what it hears.
+/// One thread, which writes down each op that is done.
 enum Noting {}
 
 impl Platform for Noting {
@@ -37,7 +37,7 @@ impl Platform for Noting {
 #[test]
 fn noise_is_valid_in_every_format_and_a_pass_tells_its_ops() {
     for dtype in Dtype::ALL {
-        let mut model = Model::new(DIMS, dtype).expect("memory");
+        let mut model = PackedModel::new(DIMS, dtype).expect("memory");
         fill(&mut model, 1);
         let (mut scratch, mut cache) = (model.scratch(1), model.new_cache());
         OPS.lock().expect("no panic").clear();

@@ -1,4 +1,4 @@
-//! Several threads compute what one does, to the bit.
+//! Several threads compute the same as one, to the bit.
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::sync::atomic::AtomicU32;
@@ -7,9 +7,9 @@ use std::thread;
 use gpt2_kernels::forward::Pass;
 use gpt2_kernels::pack::{Packer, write_into};
 use gpt2_kernels::team::Platform;
-use gpt2_kernels::{Activation, Dims, Dtype, Forward, Model, Output, Rows};
+use gpt2_kernels::{Activation, Dims, Dtype, Forward, Output, PackedModel, Rows};
 
-/// Sleeps by giving way.
+/// A thread that should sleep lets others run instead.
 enum Yielding {}
 
 impl Platform for Yielding {
@@ -20,7 +20,7 @@ impl Platform for Yielding {
 }
 
 /// A model of this dtype with weights that look random.
-fn model(dtype: Dtype) -> Model {
+fn model(dtype: Dtype) -> PackedModel {
     let dims = Dims {
         vocab_size: 103,
         n_positions: 150,
@@ -34,7 +34,7 @@ fn model(dtype: Dtype) -> Model {
         scale_attn_by_inverse_layer_idx: true,
         tie_word_embeddings: true,
     };
-    let mut model = Model::new(dims, dtype).expect("a model");
+    let mut model = PackedModel::new(dims, dtype).expect("a model");
     let mut packer = Packer::new(model.layout().clone());
     let mut names = vec![("wte.weight".to_string(), 103 * 40), ("wpe.weight".to_string(), 150 * 40)];
     for i in 0..2 {
@@ -58,7 +58,7 @@ fn model(dtype: Dtype) -> Model {
     model
 }
 
-/// Pauses wherever it may.
+/// Pauses after every stage.
 enum Pausing {}
 
 impl Platform for Pausing {
@@ -72,7 +72,7 @@ impl Platform for Pausing {
 }
 
 /// Three texts, one after the other in one cache. → their outputs, and how often the team paused
-fn run<P: Platform>(model: &Model, n_members: usize) -> (Vec<Output>, usize) {
+fn run<P: Platform>(model: &PackedModel, n_members: usize) -> (Vec<Output>, usize) {
     let ids: Vec<u32> = (0..100).map(|i| i * 37 % 103).collect(); // more than one pass
     let (mut scratch, mut cache) = (model.scratch(n_members), model.new_cache());
     let mut n_pauses = 0;
@@ -113,7 +113,8 @@ fn pauses_change_nothing() {
         let (whole, _) = run::<Yielding>(&model, 1);
         for n_members in [1, 3] {
             let (parts, n_pauses) = run::<Pausing>(&model, n_members);
-            // embedding and five stages of two blocks in each of four passes, and eight tokens of the head at a time but for the last
+            // each of four passes pauses after its embedding and after five stages of two blocks; the head is done
+            // eight tokens at a time, and there is no pause after the last stage of a pass
             assert_eq!(n_pauses, 4 * 11 + (8 - 1) + (4 - 1) + (2 - 1), "{}", dtype.name());
             assert_eq!(parts, whole, "{} with {n_members} threads", dtype.name());
         }

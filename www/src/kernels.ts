@@ -32,7 +32,7 @@ interface Exports {
   epoch(): number;
 }
 
-/** The parts of a pass (kernels/src/forward.rs: `Op`); each has its LayerNorm and the packing of its input with it. */
+/** The parts of a pass, in the order of `Op` in kernels/src/op.rs. */
 export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
 
 /**

@@ -1,15 +1,16 @@
-//! One thread.
+//! A team of one thread, for modules without shared memory.
 
 use core::sync::atomic::AtomicU32;
 
-use super::{Pass, clock, profile};
-use crate::forward::Op;
+use super::{clock, profile};
+use crate::forward::Pass;
+use crate::op::Op;
 use crate::team::Platform;
 
-/// Nobody to wait for.
-enum Alone {}
+/// The browser as a platform for one thread, which waits for nobody.
+enum Browser {}
 
-impl Platform for Alone {
+impl Platform for Browser {
     fn sleep(_: &AtomicU32, _: u32) {}
     fn wake(_: &AtomicU32) {}
     fn done(op: Op) {
@@ -20,7 +21,8 @@ impl Platform for Alone {
     }
 }
 
+/// Runs the pass.
 pub fn run(pass: &Pass) {
     profile::begin();
-    pass.run::<Alone>(0);
+    pass.run::<Browser>(0);
 }

@@ -1,15 +1,15 @@
-//! Where the leader's time goes, when somebody asks: one look at a flag after each op otherwise.
+//! How long each part of a pass takes. While no profile is taken, it costs a look at a flag after each part.
 
 use core::cell::UnsafeCell;
 
-use super::LeaderOnly;
 use super::clock::now;
-use crate::forward::Op;
+use super::leader_only::LeaderOnly;
+use crate::op::Op;
 
 struct Profile {
     is_on: bool,
     last_ms: f64,
-    /// By [`Op`].
+    /// Milliseconds of each [`Op`].
     op_ms: [f64; Op::ALL.len()],
 }
 
@@ -17,11 +17,11 @@ static PROFILE: LeaderOnly<Profile> =
     LeaderOnly(UnsafeCell::new(Profile { is_on: false, last_ms: 0.0, op_ms: [0.0; Op::ALL.len()] }));
 
 fn profile() -> &'static mut Profile {
-    // SAFETY: the leader alone calls what follows, and none of it calls another part of it meanwhile
+    // SAFETY: only the leader calls the functions below, and none of them calls another
     unsafe { &mut *PROFILE.0.get() }
 }
 
-/// A pass begins.
+/// A pass begins: from now on, time belongs to its first part.
 pub fn begin() {
     let profile = profile();
     if profile.is_on {
@@ -29,7 +29,7 @@ pub fn begin() {
     }
 }
 
-/// The time since the op before belongs to this one.
+/// An op is done: the time since the previous one belongs to it.
 pub fn done(op: Op) {
     let profile = profile();
     if profile.is_on {
@@ -39,7 +39,7 @@ pub fn done(op: Op) {
     }
 }
 
-/// Begins a profile, or ends it.
+/// Starts a new profile, or stops it.
 #[unsafe(no_mangle)]
 extern "C" fn set_profile(is_on: u32) {
     let profile = profile();
@@ -49,7 +49,7 @@ extern "C" fn set_profile(is_on: u32) {
     }
 }
 
-/// Where the milliseconds of each op lie, summed over layers and passes: f64, in the order of [`Op`].
+/// Where the milliseconds of each op lie, summed over layers and passes: f64, in the order of [`Op::ALL`].
 #[unsafe(no_mangle)]
 extern "C" fn op_ms() -> *const f64 {
     profile().op_ms.as_ptr()

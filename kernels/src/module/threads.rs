@@ -1,12 +1,15 @@
-//! Several threads: a leader, and members that each spend their life in [`member`].
+//! A team of several threads, for modules with shared memory: a leader, and members that each spend their life in
+//! [`member`].
 
+use alloc::boxed::Box;
+use alloc::vec;
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::{AtomicPtr, AtomicU32};
 
-use alloc::boxed::Box;
-
-use super::{Pass, clock, profile, state, vec};
-use crate::forward::Op;
+use super::state::state;
+use super::{clock, profile};
+use crate::forward::Pass;
+use crate::op::Op;
 use crate::team::{Platform, wait_while};
 
 #[link(wasm_import_module = "env")]
@@ -17,7 +20,8 @@ unsafe extern "C" {
     fn wake(word: *const u32);
 }
 
-struct Browser;
+/// The browser as a platform for several threads.
+enum Browser {}
 
 impl Platform for Browser {
     fn sleep(word: &AtomicU32, expected: u32) {
@@ -36,16 +40,18 @@ impl Platform for Browser {
     }
 }
 
-/// Counts the passes; a member that sees it change finds its work in [`PASS`].
+/// Counts the passes. A member that sees it change finds its work in [`PASS`].
 static EPOCH: AtomicU32 = AtomicU32::new(0);
+/// Members that sleep until the next pass.
 static SLEEPING: AtomicU32 = AtomicU32::new(0);
+/// The current pass.
 static PASS: AtomicPtr<Pass> = AtomicPtr::new(core::ptr::null_mut());
-/// Members of the team in the pass under way.
+/// Members of the team in the current pass.
 static N_MEMBERS: AtomicU32 = AtomicU32::new(1);
-/// Members that are done with the pass and will not look at it again.
+/// Members that are done with the current pass and will not look at it again. The leader is not counted.
 static N_DONE: AtomicU32 = AtomicU32::new(0);
 
-/// Has every member run the pass, the leader being number 0.
+/// Has every member run the pass. The leader, which calls this, is number 0.
 pub fn run(pass: &Pass) {
     profile::begin();
     let n_members = pass.n_members() as u32;
@@ -62,7 +68,8 @@ pub fn run(pass: &Pass) {
     }
 }
 
-/// The life of member `index`, from 1 on: it never returns. `epoch`: what [`epoch`] said when it was made.
+/// The life of member number `index`, from 1 on; it never returns. `epoch`: what the function [`epoch`] returned when
+/// the member was made.
 #[unsafe(no_mangle)]
 extern "C" fn member(index: usize, epoch: u32) {
     let mut seen = epoch;
@@ -83,17 +90,17 @@ extern "C" fn epoch() -> u32 {
     EPOCH.load(SeqCst)
 }
 
-/// From the next pass on, a team of this size.
+/// Sets the size of the team, from the next pass on.
 #[unsafe(no_mangle)]
 extern "C" fn set_members(n_members: usize) {
     let state = state();
     state.scratch = state.model.as_ref().map(|m| m.scratch(n_members));
 }
 
-/// Bytes of a member's stack: what a pass needs is some kilobytes.
+/// Bytes of a member's stack. A pass needs some kilobytes.
 const STACK_BYTES: usize = 128 << 10;
 
-/// A new member's stack, for as long as the module lives. → its top
+/// Allocates the stack of a new member, which lasts as long as the module. → its top
 #[unsafe(no_mangle)]
 extern "C" fn member_stack() -> *mut u8 {
     let stack = Box::leak(vec![0_u64; STACK_BYTES / 8].into_boxed_slice());

@@ -1,13 +1,15 @@
 //! The few vector operations that the kernels are written in: 128 bits wide, as WebAssembly has them.
 //!
-//! On WebAssembly each is one or two instructions; elsewhere plain arrays, which the compiler makes vectors of, so
-//! that tests and benches run the same kernels natively.
+//! On WebAssembly each is one or two instructions. Elsewhere they are loops over plain arrays, of which the compiler
+//! makes vector instructions, so that tests and benches run the same kernels natively.
 
+mod chunk;
 #[cfg(not(target_arch = "wasm32"))]
 mod portable;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
+pub use chunk::Chunk;
 #[cfg(not(target_arch = "wasm32"))]
 pub use portable::{
     F32x4, I16x8, I32x4, arrange_for_nibbles, dot_nibbles, sweep, widen_f16, widen_halves, widen_i8, widen_nibbles,
@@ -17,14 +19,12 @@ pub use wasm::{
     F32x4, I16x8, I32x4, arrange_for_nibbles, dot_nibbles, sweep, widen_f16, widen_halves, widen_i8, widen_nibbles,
 };
 
-/// What [`widen_f16`] leaves to be multiplied with: it moves the exponent's bits without changing its bias.
+/// The factor by which the results of [`widen_f16`] and [`widen_halves`] are too small: they shift a half's exponent to
+/// where an f32 has it and leave its bias, 15, as it is, where an f32 has 127.
 pub const F16_SCALE: f32 = f32::from_bits((127 + 112) << 23); // 2^112
 
-/// One row's 16 bytes of packed weights.
-pub type Chunk = [u8; 16];
-
 impl F32x4 {
-    /// eˣ of each lane, to about 2 units in the last place; x is held within ±87 (Cephes' `expf`).
+    /// eˣ of each lane, to about 2 units in the last place; x is limited to ±87 (Cephes' `expf`).
     #[inline(always)]
     pub fn exp(self) -> Self {
         const POLYNOMIAL: [f32; 5] = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
@@ -38,25 +38,25 @@ impl F32x4 {
         p * n_i32.power_of_two()
     }
 
-    /// The whole number nearest to self · scale, where that is below 2²² in magnitude; anything elsewhere, also for NaN.
+    /// The whole number nearest to self · scale. Beyond a magnitude of 2²², and for NaN, the result has no meaning.
     #[inline(always)]
     pub fn nearest_i32(self, scale: Self) -> I32x4 {
-        // added to 1.5 · 2²³, a number loses its fraction, and the lowest bits count
+        // a sum with 1.5 · 2²³ has no room for a fraction: it is rounded, and its lowest bits are the whole number
         const SHIFT: f32 = 12_582_912.0;
         self.madd(scale, Self::splat(SHIFT)).bits() - Self::splat(SHIFT).bits()
     }
 }
 
-/// The largest magnitude among finite numbers, and Σ 0 · x: NaN where one is not finite, else 0.
+/// The largest magnitude of finite numbers, and Σ 0 · x: 0, or NaN if some number is not finite.
 pub fn magnitude(x: &[f32]) -> (f32, f32) {
-    let (mut largest, mut nothing) = ([F32x4::splat(0.0); 2], [F32x4::splat(0.0); 2]);
+    let (mut largest, mut nan_or_zero) = ([F32x4::splat(0.0); 2], [F32x4::splat(0.0); 2]);
     let mut take = |i: usize, x: F32x4| {
         largest[i] = largest[i].max(x.abs());
-        nothing[i] = nothing[i] + x * F32x4::splat(0.0);
+        nan_or_zero[i] = nan_or_zero[i] + x * F32x4::splat(0.0);
     };
     let (pairs, rest) = x.as_chunks::<8>();
     for pair in pairs {
-        // two chains, as each has to wait for its last sum
+        // two independent chains, because in each an operation waits for the one before
         for (i, x) in pair.as_chunks().0.iter().enumerate() {
             take(i, F32x4::load(x));
         }
@@ -65,17 +65,17 @@ pub fn magnitude(x: &[f32]) -> (f32, f32) {
         take(0, F32x4::splat(x));
     }
     let largest = largest[0].max(largest[1]).lanes().into_iter().fold(0.0, f32::max);
-    (largest, (nothing[0] + nothing[1]).lanes().into_iter().sum())
+    (largest, (nan_or_zero[0] + nan_or_zero[1]).lanes().into_iter().sum())
 }
 
-/// round(x · scale) of eight numbers, held within what an i16 can say; anything for NaN.
+/// round(x · scale) of eight numbers, limited to the range of an i16; without meaning for NaN.
 #[inline(always)]
 pub fn nearest_i16(x: &[f32; 8], scale: F32x4) -> I16x8 {
     let [low, high] = [[x[0], x[1], x[2], x[3]], [x[4], x[5], x[6], x[7]]];
     F32x4::load(&low).nearest_i32(scale).narrow(F32x4::load(&high).nearest_i32(scale))
 }
 
-/// Hands the nearest whole number of each x · scale to `put(index, number)`; NaN gives 0.
+/// Calls `put(index, number)` with the whole number nearest to each x · scale; for NaN it is 0.
 #[inline(always)]
 pub fn each_nearest(x: &[f32], scale: f32, mut put: impl FnMut(usize, i32)) {
     let (lanes, rest) = x.as_chunks::<4>();

@@ -1,9 +1,10 @@
-//! The same operations on plain arrays, but for the one that compilers do not find by themselves.
+//! The vector operations on plain arrays. One of them, `I16x8::dot`, is written for x86-64 by hand, because compilers
+//! do not find its instruction by themselves.
 
 use core::array;
 use core::ops::{Add, Div, Mul, Sub};
 
-use super::Chunk;
+use super::chunk::Chunk;
 
 /// Four f32.
 #[derive(Clone, Copy)]
@@ -40,13 +41,13 @@ impl F32x4 {
         Self([x; 4])
     }
 
-    /// From memory.
+    /// Loads from memory.
     #[inline(always)]
     pub fn load(x: &[f32; 4]) -> Self {
         Self(*x)
     }
 
-    /// To memory.
+    /// Stores to memory.
     #[inline(always)]
     pub fn store(self, x: &mut [f32; 4]) {
         *x = self.0;
@@ -96,13 +97,13 @@ impl F32x4 {
         Self(self.0.map(libm::rintf))
     }
 
-    /// Its bits.
+    /// The bits of each lane.
     #[inline(always)]
     pub fn bits(self) -> I32x4 {
         I32x4(self.0.map(|x| x.to_bits() as i32))
     }
 
-    /// Each lane in all of four.
+    /// Four vectors, the i-th of which holds lane i in every lane.
     #[inline(always)]
     pub fn spread(self) -> [Self; 4] {
         self.0.map(Self::splat)
@@ -116,7 +117,7 @@ impl F32x4 {
 }
 
 impl I32x4 {
-    /// Zeros.
+    /// Four zeros.
     #[inline(always)]
     pub fn zero() -> Self {
         Self([0; 4])
@@ -128,7 +129,7 @@ impl I32x4 {
         Self([x, 0, 0, 0])
     }
 
-    /// As f32.
+    /// The same numbers as f32.
     #[inline(always)]
     pub fn to_f32(self) -> F32x4 {
         F32x4(self.0.map(|x| x as f32))
@@ -140,22 +141,22 @@ impl I32x4 {
         F32x4(self.0.map(|n| f32::from_bits((n.wrapping_add(127) as u32) << 23)))
     }
 
-    /// Two times four as eight i16, out-of-range values held at its ends.
+    /// Two times four as eight i16; values beyond an i16 become its smallest or largest.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I16x8 {
-        let held = |x: i32| x.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
-        I16x8(array::from_fn(|i| held(if i < 4 { self.0[i] } else { high.0[i - 4] })))
+        let limit = |x: i32| x.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+        I16x8(array::from_fn(|i| limit(if i < 4 { self.0[i] } else { high.0[i - 4] })))
     }
 }
 
 impl I16x8 {
-    /// From memory.
+    /// Loads from memory.
     #[inline(always)]
     pub fn load(x: &[i16; 8]) -> Self {
         Self(*x)
     }
 
-    /// To memory.
+    /// Stores to memory.
     #[inline(always)]
     pub fn store(self, x: &mut [i16; 8]) {
         *x = self.0;
@@ -172,7 +173,7 @@ impl I16x8 {
     #[inline(always)]
     pub fn dot(self, other: Self) -> I32x4 {
         use core::arch::x86_64::{__m128i, _mm_madd_epi16};
-        // compilers do not find this one by themselves, and it is what integer weights stand on
+        // the speed of q8 and q4 depends on this instruction
         let (a, b): (__m128i, __m128i) = (bytemuck::cast(self.0), bytemuck::cast(other.0));
         // SAFETY: SSE2 is a part of x86-64
         I32x4(bytemuck::cast(unsafe { _mm_madd_epi16(a, b) }))
@@ -206,12 +207,13 @@ pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
     ]
 }
 
-/// What [`dot_nibbles`] multiplies a block with: the numbers themselves.
+/// Brings a block's 32 numbers into the order that [`dot_nibbles`] reads, which here is their own order.
 pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     x
 }
 
-/// Lanes whose sum is Σ (q + 8) · x over the 32 columns of a block, q + 8 being what is stored.
+/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is
+/// stored.
 #[inline(always)]
 pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
     let eight = |of: &dyn Fn(usize) -> u8| I16x8(array::from_fn(|i| i16::from(of(i))));
@@ -220,20 +222,21 @@ pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
     low + high
 }
 
-/// Eight halves, divided by [`super::F16_SCALE`].
+/// Eight halves, each divided by [`super::F16_SCALE`]; right for zero and normal halves only.
 #[inline(always)]
 pub fn widen_f16(chunk: &Chunk) -> [F32x4; 2] {
     let half = |i: usize| u16::from_le_bytes([chunk[2 * i], chunk[2 * i + 1]]);
     [widen_halves(&array::from_fn(half)), widen_halves(&array::from_fn(|i| half(4 + i)))]
 }
 
-/// Four halves, divided by [`super::F16_SCALE`].
+/// Four halves, each divided by [`super::F16_SCALE`]; right for zero and normal halves only.
 #[inline(always)]
 pub fn widen_halves(halves: &[u16; 4]) -> F32x4 {
     F32x4(halves.map(|half| f32::from_bits((i32::from(half as i16) << 13) as u32 & 0x8fff_e000)))
 }
 
-/// Reads everything and does nothing else. → something, lest it be left out
+/// Reads all chunks and does nothing else, to measure the memory's speed. → all of them combined by xor, since the
+/// compiler would remove reads whose result is not used
 pub fn sweep(chunks: &[Chunk]) -> i32 {
     let mut sums = [0_u128; 8];
     for chunks in chunks.as_chunks::<8>().0 {

@@ -1,9 +1,10 @@
-//! WebAssembly's own vectors, with relaxed multiply-add where the module is built for it.
+//! The vector operations as WebAssembly's instructions. A module that is built with `relaxed-simd` uses the relaxed
+//! multiply-add and the relaxed product of bytes.
 
 use core::arch::wasm32::*;
 use core::ops::{Add, Div, Mul, Sub};
 
-use super::Chunk;
+use super::chunk::Chunk;
 
 /// Four f32.
 #[derive(Clone, Copy)]
@@ -40,14 +41,14 @@ impl F32x4 {
         Self(f32x4_splat(x))
     }
 
-    /// From memory.
+    /// Loads from memory.
     #[inline(always)]
     pub fn load(x: &[f32; 4]) -> Self {
         // SAFETY: `x` is 16 readable bytes, and the instruction takes any alignment
         Self(unsafe { v128_load(x.as_ptr().cast()) })
     }
 
-    /// To memory.
+    /// Stores to memory.
     #[inline(always)]
     pub fn store(self, x: &mut [f32; 4]) {
         // SAFETY: `x` is 16 writable bytes, and the instruction takes any alignment
@@ -101,13 +102,13 @@ impl F32x4 {
         Self(f32x4_nearest(self.0))
     }
 
-    /// Its bits.
+    /// The bits of each lane.
     #[inline(always)]
     pub fn bits(self) -> I32x4 {
         I32x4(self.0)
     }
 
-    /// Each lane in all of four.
+    /// Four vectors, the i-th of which holds lane i in every lane.
     #[inline(always)]
     pub fn spread(self) -> [Self; 4] {
         let x = self.0;
@@ -132,7 +133,7 @@ impl F32x4 {
 }
 
 impl I32x4 {
-    /// Zeros.
+    /// Four zeros.
     #[inline(always)]
     pub fn zero() -> Self {
         Self(i32x4_splat(0))
@@ -144,7 +145,7 @@ impl I32x4 {
         Self(i32x4(x, 0, 0, 0))
     }
 
-    /// As f32.
+    /// The same numbers as f32.
     #[inline(always)]
     pub fn to_f32(self) -> F32x4 {
         F32x4(f32x4_convert_i32x4(self.0))
@@ -156,7 +157,7 @@ impl I32x4 {
         F32x4(i32x4_shl(i32x4_add(self.0, i32x4_splat(127)), 23))
     }
 
-    /// Two times four as eight i16, out-of-range values held at its ends.
+    /// Two times four as eight i16; values beyond an i16 become its smallest or largest.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I16x8 {
         I16x8(i16x8_narrow_i32x4(self.0, high.0))
@@ -164,14 +165,14 @@ impl I32x4 {
 }
 
 impl I16x8 {
-    /// From memory.
+    /// Loads from memory.
     #[inline(always)]
     pub fn load(x: &[i16; 8]) -> Self {
         // SAFETY: `x` is 16 readable bytes, and the instruction takes any alignment
         Self(unsafe { v128_load(x.as_ptr().cast()) })
     }
 
-    /// To memory.
+    /// Stores to memory.
     #[inline(always)]
     pub fn store(self, x: &mut [i16; 8]) {
         // SAFETY: `x` is 16 writable bytes, and the instruction takes any alignment
@@ -201,7 +202,7 @@ fn load(chunk: &Chunk) -> v128 {
 #[inline(always)]
 pub fn widen_i8(chunk: &Chunk) -> [I16x8; 2] {
     let at = chunk.as_ptr().cast::<i8>();
-    // SAFETY: `chunk` is 16 readable bytes; to load each half on its own takes fewer instructions than to part them
+    // SAFETY: `chunk` is 16 readable bytes, of which each load reads 8; one load of all 16 would take more instructions
     unsafe { [I16x8(i16x8_load_extend_i8x8(at)), I16x8(i16x8_load_extend_i8x8(at.add(8)))] }
 }
 
@@ -220,9 +221,10 @@ pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
     ]
 }
 
-/// What [`dot_nibbles`] multiplies a block with, from 32 numbers within ±32639.
+/// Brings a block's 32 numbers, within ±32639, into the order that [`dot_nibbles`] reads.
 ///
-/// With relaxed SIMD they are parted into x = 256 h + l, both i8: the instruction that multiplies bytes is the quickest.
+/// With relaxed SIMD each is split into x = 256 h + l with i8 h and l, because the instruction that multiplies bytes is
+/// the fastest.
 #[cfg(target_feature = "relaxed-simd")]
 pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     let parts = |x: &[i16; 8], y: &[i16; 8]| {
@@ -239,20 +241,22 @@ pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     })
 }
 
-/// What [`dot_nibbles`] multiplies a block with: the numbers themselves.
+/// Brings a block's 32 numbers into the order that [`dot_nibbles`] reads, which without relaxed SIMD is their own
+/// order.
 #[cfg(not(target_feature = "relaxed-simd"))]
 pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
     x
 }
 
-/// Lanes whose sum is Σ (q + 8) · x over the 32 columns of a block, q + 8 being what is stored.
+/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is
+/// stored.
 #[inline(always)]
 pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
     let bytes = load(chunk);
     let (low, high) = (v128_and(bytes, u8x16_splat(15)), u8x16_shr(bytes, 4));
     #[cfg(target_feature = "relaxed-simd")]
     {
-        // at most 4 · 15 · 128 in a lane
+        // a lane is at most 4 · 15 · 128 in magnitude, which fits an i16
         let dot = |low_x: I16x8, high_x: I16x8| {
             let (a, b) = (i16x8_relaxed_dot_i8x16_i7x16(low_x.0, low), i16x8_relaxed_dot_i8x16_i7x16(high_x.0, high));
             I16x8(i16x8_add(a, b))
@@ -273,7 +277,7 @@ fn place_halves(wide: v128) -> F32x4 {
     F32x4(v128_and(i32x4_shl(wide, 13), i32x4_splat(0x8fff_e000_u32 as i32)))
 }
 
-/// Eight halves, divided by [`super::F16_SCALE`].
+/// Eight halves, each divided by [`super::F16_SCALE`]; right for zero and normal halves only.
 #[inline(always)]
 pub fn widen_f16(chunk: &Chunk) -> [F32x4; 2] {
     let at = chunk.as_ptr().cast::<i16>();
@@ -281,14 +285,15 @@ pub fn widen_f16(chunk: &Chunk) -> [F32x4; 2] {
     unsafe { [place_halves(i32x4_load_extend_i16x4(at)), place_halves(i32x4_load_extend_i16x4(at.add(4)))] }
 }
 
-/// Four halves, divided by [`super::F16_SCALE`].
+/// Four halves, each divided by [`super::F16_SCALE`]; right for zero and normal halves only.
 #[inline(always)]
 pub fn widen_halves(halves: &[u16; 4]) -> F32x4 {
-    // SAFETY: 8 readable bytes
+    // SAFETY: `halves` is 8 readable bytes
     place_halves(unsafe { i32x4_load_extend_i16x4(halves.as_ptr().cast()) })
 }
 
-/// Reads everything and does nothing else. → something, lest it be left out
+/// Reads all chunks and does nothing else, to measure the memory's speed. → all of them combined by xor, since the
+/// compiler would remove reads whose result is not used
 pub fn sweep(chunks: &[Chunk]) -> i32 {
     let mut sums = [i32x4_splat(0); 8];
     for chunks in chunks.as_chunks::<8>().0 {

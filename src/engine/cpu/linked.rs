@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::scratch::Scratch;
-use gpt2_kernels::{Dtype, Model};
+use gpt2_kernels::{Dtype, PackedModel};
 
 use super::engine::CpuEngine;
 use super::kernels::Kernels;
@@ -18,7 +18,7 @@ use crate::token::TokenId;
 
 /// The kernels and a model in this process's memory.
 pub struct Linked {
-    model: Model,
+    model: PackedModel,
     scratch: RefCell<Scratch>,
     /// The caches by their number; `None` where one was freed.
     caches: RefCell<Vec<Option<Cache>>>,
@@ -36,7 +36,7 @@ impl CpuEngine<Linked> {
         dtype: Dtype,
         read: impl FnOnce(&mut CheckpointReader<Box<dyn TensorSink + '_>>) -> Result<()>,
     ) -> Result<Self> {
-        let mut model = Model::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
+        let mut model = PackedModel::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
         let image = model.image_mut();
         let packed = PackingSink::new(layout(&config, dtype)?, |offset, bytes| {
             image[offset..offset + bytes.len()].copy_from_slice(bytes);

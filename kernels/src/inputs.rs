@@ -1,24 +1,25 @@
-//! What a product multiplies the weights with: a few tokens' vectors, as f32 and, for integer weights, as i16.
+//! x of y = W x: the vectors of a few tokens, as f32 or, for integer weights, as i16.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::format::Dtype;
-use crate::layout::BLOCK;
+use crate::limits::BLOCK;
 use crate::simd::{F32x4, arrange_for_nibbles, magnitude, nearest_i16};
 
-/// Tokens that are multiplied together: eight sums, four rows and the rest fit sixteen registers.
+/// Tokens that are multiplied together: with two, the eight sums, the four rows and what else is needed fit the sixteen
+/// vector registers of x86-64.
 pub const TILE: usize = 2;
 
-/// T vectors of K numbers, padded to K' with zeros, laid out as the products read them: one token alone, or tiles of
-/// [`TILE`] tokens, whose vectors take turns along k.
+/// T vectors of K numbers, padded to K' with zeros. One token lies alone; several lie in tiles of [`TILE`] tokens,
+/// whose vectors take turns along k, as the products read them.
 ///
-/// For q8 and q4 each vector x is held as round(x / s) with s = max|x| / q_max. No sum of a lane may leave an i32: a
-/// lane of the product adds K'/4 terms of at most 127 · q_max, so q_max = min(127 · 257, (2³¹ - 1) / (127 · K'/4)), which is
-/// 22016 or more up to K = 3072: the error of the activations is a hundredth of that of 8-bit weights. (127 · 257 is the
-/// largest number that two signed bytes can say.)
+/// For q8 and q4 a vector x is held as round(x / s) with s = max|x| / q_max. A lane of the product adds K'/4 terms of
+/// at most 127 · q_max, and that sum must fit an i32; hence q_max = min(127 · 257, (2³¹ - 1) / (127 · K'/4)). Up to K =
+/// 3072 it is 22016 or more, so that rounding x costs a hundredth of what rounding the weights to 8 bits costs. (127 ·
+/// 257 is the largest number that two signed bytes can hold, which `simd::arrange_for_nibbles` relies on.)
 #[derive(Default)]
-pub struct Activations {
+pub struct Inputs {
     n_tokens: usize,
     /// [T, K'/4], in tiles
     f32s: Vec<[f32; 4]>,
@@ -32,7 +33,7 @@ pub struct Activations {
     vector: Vec<[f32; 8]>,
 }
 
-impl Activations {
+impl Inputs {
     /// Room for T vectors of K numbers.
     pub fn new(n_tokens: usize, n_cols: usize) -> Self {
         let width = n_cols.next_multiple_of(BLOCK);
@@ -52,7 +53,7 @@ impl Activations {
         self.n_tokens
     }
 
-    /// Makes it T vectors, within the room that there is.
+    /// Changes T, to at most what [`Self::new`] was given.
     pub fn set_n_tokens(&mut self, n_tokens: usize) {
         debug_assert!(n_tokens <= self.scales.len());
         self.n_tokens = n_tokens;
@@ -63,12 +64,13 @@ impl Activations {
         &self.f32s[..2 * self.vector.len()]
     }
 
-    /// The only vector, in units of [`Self::scale`]; for q4 as [`crate::simd::dot_nibbles`] wants it: [K'/8]
+    /// The only vector, in units of [`Self::scale`]; for q4 in the order that [`crate::simd::dot_nibbles`] reads:
+    /// [K'/8]
     pub fn i16s(&self) -> &[[i16; 8]] {
         &self.i16s[..self.vector.len()]
     }
 
-    /// What [`crate::simd::dot_nibbles`] has too much for each block: [K'/32]
+    /// What to add to each block's sum of [`crate::simd::dot_nibbles`], which multiplies q + 8 instead of q: [K'/32]
     pub fn block_offsets(&self) -> &[i32] {
         &self.block_offsets
     }
@@ -79,7 +81,8 @@ impl Activations {
         &self.f32s.as_chunks().0[i * n..][..n]
     }
 
-    /// Tile `i`, in units of [`Self::scale`]: [K'/8, TILE]. Behind an odd last token it holds what was there before.
+    /// Tile `i`, in units of [`Self::scale`]: [K'/8, TILE]. If the last token is alone in its tile, the other half of
+    /// the tile holds old numbers, and the caller ignores the sums that come of them.
     pub fn i16_tile(&self, i: usize) -> &[[[i16; 8]; TILE]] {
         let n = self.vector.len();
         &self.i16s.as_chunks().0[i * n..][..n]
@@ -90,8 +93,7 @@ impl Activations {
         self.scales[t]
     }
 
-    /// Sets vector `t`, which `write` writes, for weights of this format. What `write` gets is [K'], of which it may change
-    /// the first K.
+    /// Sets vector `t`, for weights of this format. `write` is given a slice of K' numbers and writes the first K.
     pub fn set(&mut self, t: usize, dtype: Dtype, write: impl FnOnce(&mut [f32])) {
         write(self.vector.as_flattened_mut());
         let tile = if self.n_tokens == 1 { 1 } else { TILE };
@@ -113,7 +115,7 @@ impl Activations {
         }
     }
 
-    /// Makes the only vector what [`crate::simd::dot_nibbles`] wants.
+    /// Brings the only vector into the order that [`crate::simd::dot_nibbles`] reads.
     fn arrange(&mut self) {
         let n = self.vector.len();
         for (block, offset) in self.i16s[..n].as_chunks_mut::<4>().0.iter_mut().zip(&mut self.block_offsets) {
@@ -123,14 +125,14 @@ impl Activations {
     }
 }
 
-/// Writes round(x / s). x: [K'/8] → s
+/// Writes round(x / s) of each number to `into`. x: [K'/8] → s, NaN if x is not finite
 fn quantise<'a>(x: &[[f32; 8]], into: impl Iterator<Item = &'a mut [i16; 8]>) -> f32 {
-    let (largest, nothing) = magnitude(x.as_flattened());
+    let (largest, nan_or_zero) = magnitude(x.as_flattened());
     let q_max = (i32::MAX as usize / (127 * x.len() * 2)).min(127 * 257) as f32;
     let inverse = F32x4::splat(if largest > 0.0 { q_max / largest } else { 0.0 });
     for (into, x) in into.zip(x) {
         nearest_i16(x, inverse).store(into);
     }
-    // where x is not finite, neither are the scale and the logits, which says it
-    largest / q_max + nothing
+    // if x is not finite, the scale becomes NaN and so do the logits: the caller sees that something is wrong
+    largest / q_max + nan_or_zero
 }

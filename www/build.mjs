@@ -7,21 +7,21 @@ import { build } from "esbuild";
 
 process.chdir(path.dirname(fileURLToPath(import.meta.url)));
 const { version } = JSON.parse(readFileSync("package.json", "utf8"));
-const source = readFileSync("src/source.ts", "utf8");
-if (!source.includes(`VERSION = "${version}"`)) throw new Error(`VERSION in src/source.ts is not package.json's ${version}`);
+const source = readFileSync("src/files/source.ts", "utf8");
+if (!source.includes(`VERSION = "${version}"`)) throw new Error(`VERSION in src/files/source.ts is not package.json's ${version}`);
 
 rmSync("dist", { recursive: true, force: true });
 mkdirSync("dist/demo", { recursive: true });
 
 const common = { bundle: true, format: "esm", target: "es2022", minify: true, keepNames: true, sourcemap: true, legalComments: "none", logLevel: "warning" };
-await build({ ...common, entryPoints: ["src/index.ts", "src/elements.ts", "src/page.ts"], outdir: "dist", splitting: true, chunkNames: "chunk-[hash]" });
-await build({ ...common, entryPoints: ["src/worker.ts", "src/kernel-thread.ts"], outdir: "dist" });
+await build({ ...common, entryPoints: { index: "src/api/index.ts", elements: "src/elements/index.ts", page: "src/page/index.ts" }, outdir: "dist", splitting: true, chunkNames: "chunk-[hash]" });
+await build({ ...common, entryPoints: { worker: "src/worker/worker.ts", "kernel-thread": "src/engine/kernel-thread.ts" }, outdir: "dist" });
 // the page's bench: nothing of it is in the npm package, as of no file named page*
-await build({ ...common, entryPoints: ["src/page-bench.ts", "src/page-bench-worker.ts"], outdir: "dist" });
+await build({ ...common, entryPoints: { "page-bench": "src/page/bench.ts", "page-bench-worker": "src/page/bench-worker.ts" }, outdir: "dist" });
 // for package users whose host cannot send headers; a classic script, to be copied beside their index.html
-await build({ ...common, entryPoints: ["src/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
+await build({ ...common, entryPoints: ["src/isolation/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
 // a service worker's scope is its folder, so it lies beside index.html; it is a classic script
-await build({ ...common, entryPoints: ["src/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
+await build({ ...common, entryPoints: ["src/page/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
 for (const file of readdirSync("wasm").filter((name) => name.endsWith(".wasm"))) cpSync(`wasm/${file}`, `dist/${file}`);
 const model_files = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];

@@ -1,5 +1,5 @@
 /** From HTML attributes to options. */
-import type { Device, DType, GenerateOptions } from "../index.js";
+import type { Device, DType, GenerateOptions } from "../api/index.js";
 import type { Choice } from "./shared.js";
 
 /** Attributes that say what to load: a change of one loads anew. */

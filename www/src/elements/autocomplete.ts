@@ -1,5 +1,5 @@
 /** `<gpt2-autocomplete>`. */
-import type { GenerateOptions, GenerationStream, Generator } from "../index.js";
+import type { GenerateOptions, GenerationStream, Generator } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { continuation, promptBefore } from "./continuation.js";
 import { explain, isAbort, isDeviceLost } from "./explain.js";

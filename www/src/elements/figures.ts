@@ -1,5 +1,5 @@
 /** Numbers as people read them. Used by the page and by the elements. */
-import type { ProgressEvent, PromptProgress } from "../index.js";
+import type { ProgressEvent, PromptProgress } from "../api/index.js";
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 

@@ -1,5 +1,5 @@
 /** `<gpt2-generator>`. */
-import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../index.js";
+import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { explain, isAbort, isDeviceLost } from "./explain.js";
 import { countText, progressText, promptText, rateText } from "./figures.js";

@@ -1,6 +1,6 @@
 /** Choosing, loading and replacing the model. */
-import { createGenerator, isCached } from "../index.js";
-import type { CreateGeneratorOptions, Device, DType, Generator, GeneratorInfo, ModelSource, ProgressEvent } from "../index.js";
+import { createGenerator, isCached } from "../api/index.js";
+import type { CreateGeneratorOptions, Device, DType, Generator, GeneratorInfo, ModelSource, ProgressEvent } from "../api/index.js";
 import { bytesText, countText, parametersText, progressText } from "../elements/figures.js";
 import { isAbort } from "../elements/explain.js";
 import { hideAlert, retry, showError } from "./alert.js";

@@ -3,7 +3,7 @@
  * so that the CPU engine may use threads.
  */
 import { note } from "./dom.js";
-import type { ToServiceWorker } from "../sw.js";
+import type { ToServiceWorker } from "./sw.js";
 
 /** Files of this page's folder that are already here, which the worker may have come too late to see. */
 function ownFiles(): string[] {

@@ -1,6 +1,6 @@
 /** What is kept on this machine: models with their sizes, a way to delete each, and how full the storage is. */
-import { deleteModel, listModels, storageEstimate } from "../index.js";
-import type { CachedModel } from "../index.js";
+import { deleteModel, listModels, storageEstimate } from "../api/index.js";
+import type { CachedModel } from "../api/index.js";
 import { bytesText, countText } from "../elements/figures.js";
 import { retry, showError } from "./alert.js";
 import { announce, byId } from "./dom.js";

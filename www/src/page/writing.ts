@@ -1,5 +1,5 @@
 /** Prompt in, text out: generate, stop, continue, copy, clear. */
-import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../index.js";
+import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../api/index.js";
 import { countText, durationText, promptText, rateText } from "../elements/figures.js";
 import { GrowingText } from "../elements/growing-text.js";
 import { isDeviceLost } from "../elements/explain.js";

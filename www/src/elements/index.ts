@@ -3,12 +3,12 @@
  *
  * Elements that ask for the same model share one generator, which goes with the last of them.
  */
-import type { Chunk, GenerationResult, GeneratorInfo } from "./index.js";
-import { Gpt2AutocompleteElement } from "./elements/autocomplete.js";
-import { Gpt2GeneratorElement } from "./elements/generator.js";
+import type { Chunk, GenerationResult, GeneratorInfo } from "../api/index.js";
+import { Gpt2AutocompleteElement } from "./autocomplete.js";
+import { Gpt2GeneratorElement } from "./generator.js";
 
-export { Gpt2AutocompleteElement, type AutocompleteState } from "./elements/autocomplete.js";
-export { Gpt2GeneratorElement, type GeneratorState } from "./elements/generator.js";
+export { Gpt2AutocompleteElement, type AutocompleteState } from "./autocomplete.js";
+export { Gpt2GeneratorElement, type GeneratorState } from "./generator.js";
 
 declare global {
   interface HTMLElementTagNameMap {

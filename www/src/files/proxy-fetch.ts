@@ -1,8 +1,8 @@
 /** `fetch` for the worker by a function that lives in the page's thread, since functions cannot be posted. */
 
-import { abortError } from "./errors.js";
+import { abortError } from "../api/errors.js";
 import type { Fetch, FetchInit } from "./http.js";
-import type { FromWorker, ToWorker } from "./messages.js";
+import type { FromWorker, ToWorker } from "../api/messages.js";
 
 type Answer = Extract<ToWorker, { kind: "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
 

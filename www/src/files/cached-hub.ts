@@ -1,11 +1,11 @@
 /** The files of a checkpoint through the cache: from there, or from the network into it. Runs in the worker. */
 
 import { Arrival, after } from "./arrival.js";
-import { abortError, makeError } from "./errors.js";
+import { abortError, makeError } from "../api/errors.js";
 import { FileWriter } from "./file-writer.js";
 import { isSame, openRemote, verified, versionOf, type Remote, type Version } from "./http.js";
 import type { Hub, HubOptions, OpenFile } from "./hub.js";
-import type { WireModel } from "./messages.js";
+import type { WireModel } from "../api/messages.js";
 import { keepPacked } from "./packed.js";
 import { cacheKey } from "./source.js";
 import * as store from "./store.js";

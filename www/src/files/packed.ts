@@ -1,6 +1,6 @@
 /** Keeping packed weights, in place of the files that they were made from. */
 
-import { abortError } from "./errors.js";
+import { abortError } from "../api/errors.js";
 import { FileWriter } from "./file-writer.js";
 import * as store from "./store.js";
 

@@ -1,17 +1,17 @@
 /** From a model's files to a model in memory, each byte passing through once. Runs in the worker. */
 
-import { abortError, makeError } from "./errors.js";
-import { askForFeatures, giveUpFeatures } from "./gpu-features.js";
-import { openHub, readBytes, readText, type Hub, type OpenFile } from "./hub.js";
-import type { Fetch } from "./http.js";
-import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
+import { abortError, makeError } from "../api/errors.js";
+import { askForFeatures, giveUpFeatures } from "../engine/gpu-features.js";
+import { openHub, readBytes, readText, type Hub, type OpenFile } from "../files/hub.js";
+import type { Fetch } from "../files/http.js";
+import type { Answers, WireLoadOptions, WireModel } from "../api/messages.js";
 import { Progress } from "./progress.js";
-import { release } from "./release.js";
-import { cacheKey } from "./source.js";
-import { findTuning, keepTuning } from "./store.js";
-import type { ProgressEvent } from "./types.js";
-import { Kernels } from "./kernels.js";
-import init, { destroyGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../wasm/gpt2_web.js";
+import { release } from "../files/release.js";
+import { cacheKey } from "../files/source.js";
+import { findTuning, keepTuning } from "../files/store.js";
+import type { ProgressEvent } from "../api/types.js";
+import { Kernels } from "../engine/kernels.js";
+import init, { destroyGpu, Loader, packedName, shardNames, type Compiling, type Model } from "../../wasm/gpt2_web.js";
 
 /** A model that is ready. */
 export interface Loaded {

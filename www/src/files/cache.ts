@@ -2,7 +2,7 @@
 
 import { cacheKey, resolve } from "./source.js";
 import * as store from "./store.js";
-import type { CachedModel, CreateGeneratorOptions, ModelSource } from "./types.js";
+import type { CachedModel, CreateGeneratorOptions, ModelSource } from "../api/types.js";
 
 /** The same options as for loading; only those that say where a model is, and `dtype`, matter here. */
 type Options = CreateGeneratorOptions;

@@ -1,15 +1,15 @@
 /** The worker: owns the WebAssembly module and the model, answers one request after the other. */
 
-import { abortError, makeError, toWire } from "./errors.js";
+import { abortError, makeError, toWire } from "../api/errors.js";
 import { generate, isLost, score, type Pace } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { load, reload, type Loaded } from "./load.js";
-import type { Fetch } from "./http.js";
-import type { Answers, FromWorker, ToWorker } from "./messages.js";
+import type { Fetch } from "../files/http.js";
+import type { Answers, FromWorker, ToWorker } from "../api/messages.js";
 import { Latencies, type Counters } from "./latencies.js";
-import { ProxyFetch } from "./proxy-fetch.js";
-import type { PromptProgress } from "./types.js";
-import { destroyGpu, type Session } from "../wasm/gpt2_web.js";
+import { ProxyFetch } from "../files/proxy-fetch.js";
+import type { PromptProgress } from "../api/types.js";
+import { destroyGpu, type Session } from "../../wasm/gpt2_web.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
 interface WorkerScope {

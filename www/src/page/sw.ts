@@ -7,7 +7,7 @@
  * model). Other models are not: they are kept in IndexedDB by the library.
  */
 
-import { isolated } from "./isolate.js";
+import { isolated } from "../isolation/isolate.js";
 
 /** What the page says to this worker. */
 export type ToServiceWorker = { kind: "keep"; urls: string[] };

@@ -1,6 +1,6 @@
 /** What `stats()` tells: how long tokens take, and what each asks of the GPU. */
 
-import type { GeneratorStats } from "./types.js";
+import type { GeneratorStats } from "../api/types.js";
 
 /** Tokens that percentiles are taken over: the most recent ones. */
 const WINDOW = 1024;

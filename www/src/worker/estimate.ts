@@ -1,12 +1,12 @@
 /** What loading a model would take, from its small files and the sizes of its large ones. Runs in the worker. */
 
-import { storageEstimate } from "./cache.js";
+import { storageEstimate } from "../files/cache.js";
 import { describeAdapter, missing, startWasm } from "./load.js";
-import { openHub, readText } from "./hub.js";
-import type { Fetch } from "./http.js";
-import type { WireLoadOptions, WireModel } from "./messages.js";
-import type { Estimate } from "./types.js";
-import { Loader, packedName, shardNames } from "../wasm/gpt2_web.js";
+import { openHub, readText } from "../files/hub.js";
+import type { Fetch } from "../files/http.js";
+import type { WireLoadOptions, WireModel } from "../api/messages.js";
+import type { Estimate } from "../api/types.js";
+import { Loader, packedName, shardNames } from "../../wasm/gpt2_web.js";
 
 interface Sizes {
   bytes: number;

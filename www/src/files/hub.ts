@@ -1,9 +1,9 @@
 /** The files of a checkpoint, from the network, the cache or disk, as streams of bytes. Runs in the worker. */
 
 import { CachedHub } from "./cached-hub.js";
-import { makeError } from "./errors.js";
+import { makeError } from "../api/errors.js";
 import { openRemote, verified, versionOf, type HttpOptions } from "./http.js";
-import type { WireModel } from "./messages.js";
+import type { WireModel } from "../api/messages.js";
 import { readStream } from "./read-stream.js";
 
 /** An open file. */

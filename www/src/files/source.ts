@@ -1,8 +1,8 @@
 /** Which checkpoint: from what a caller names to where its files are. Runs in the page's thread. */
 
-import { invalidOption } from "./errors.js";
-import type { WireModel } from "./messages.js";
-import type { CreateGeneratorOptions, ModelSource } from "./types.js";
+import { invalidOption } from "../api/errors.js";
+import type { WireModel } from "../api/messages.js";
+import type { CreateGeneratorOptions, ModelSource } from "../api/types.js";
 
 /** Version of this package. */
 export const VERSION = "0.1.0";

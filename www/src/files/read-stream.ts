@@ -1,6 +1,6 @@
 /** Reading a stream of bytes in little memory. */
 
-import { abortError } from "./errors.js";
+import { abortError } from "../api/errors.js";
 import { release } from "./release.js";
 
 /** Bytes of the memory that is read into, again and again. */

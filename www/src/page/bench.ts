@@ -1,11 +1,11 @@
 /**
- * The CPU bench: bench.html. Its worker measures (page-bench-worker.ts), this shows.
+ * The CPU bench: bench.html. Its worker measures (bench-worker.ts), this shows.
  *
  * What the form does not have can be in the address: `?n_layer=2&n_embd=64&n_head=4&vocab_size=512`, `dtype`, `threads`.
  */
-import { announce, byId, note, setState, swapFocus } from "./page/dom.js";
-import { startOffline } from "./page/offline.js";
-import type { BenchDtype, FromBench, Profile, Setup, Speed } from "./page-bench-worker.js";
+import { announce, byId, note, setState, swapFocus } from "./dom.js";
+import { startOffline } from "./offline.js";
+import type { BenchDtype, FromBench, Profile, Setup, Speed } from "./bench-worker.js";
 
 const form = byId("setup", HTMLFormElement);
 const dtype = byId("dtype", HTMLSelectElement);

@@ -3,7 +3,7 @@
 import { Client, type Listeners } from "./client.js";
 import { abortError, invalidOption, makeError } from "./errors.js";
 import { Session } from "./session.js";
-import { resolve } from "./source.js";
+import { resolve } from "../files/source.js";
 import { GenerationStream } from "./stream.js";
 import { checkCreateOptions, checkCallback, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
 import type { Answers, WireLoadOptions, WireModel } from "./messages.js";

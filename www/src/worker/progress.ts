@@ -1,6 +1,6 @@
 /** Progress events of one load: per file and in all, thinned out so that they never cost more than they tell. */
 
-import type { ProgressEvent, ProgressPhase } from "./types.js";
+import type { ProgressEvent, ProgressPhase } from "../api/types.js";
 
 /** At most one event of a kind in this time; both ends always. */
 const INTERVAL_MS = 50;

@@ -10,8 +10,8 @@
 export { createGenerator, estimate, Generator, type GeneratorTokenizer } from "./generator.js";
 export { GenerationStream } from "./stream.js";
 export { Session } from "./session.js";
-export { deleteModel, isCached, listModels, storageEstimate } from "./cache.js";
-export { VERSION } from "./source.js";
+export { deleteModel, isCached, listModels, storageEstimate } from "../files/cache.js";
+export { VERSION } from "../files/source.js";
 export {
   CheckpointError,
   ContextWindowError,

@@ -10,7 +10,7 @@
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { readStream } from "./read-stream.js";
 import { release } from "./release.js";
-import type { CachedModel } from "./types.js";
+import type { CachedModel } from "../api/types.js";
 
 /** What is kept of a file. */
 export interface FileEntry {

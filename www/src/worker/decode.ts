@@ -1,11 +1,11 @@
 /** The worker's loop: pulls token after token from a session, and lets messages in between any two. */
 
-import { breathe } from "./breathe.js";
-import { abortError } from "./errors.js";
-import type { Answers } from "./messages.js";
+import { breathe } from "../engine/breathe.js";
+import { abortError } from "../api/errors.js";
+import type { Answers } from "../api/messages.js";
 import type { Latencies } from "./latencies.js";
-import type { Chunk, PromptProgress, Score } from "./types.js";
-import type { Scorer, Session } from "../wasm/gpt2_web.js";
+import type { Chunk, PromptProgress, Score } from "../api/types.js";
+import type { Scorer, Session } from "../../wasm/gpt2_web.js";
 
 /** Tokens of a prompt in one step, of which the page is told: what a pass takes. The CPU's pauses in the midst of them. */
 const PROMPT_TOKENS = { wasm: 64, webgpu: 256 };

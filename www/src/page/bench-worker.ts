@@ -1,6 +1,6 @@
 /** Measures the CPU kernels, away from the page so that it stays alive. Cancelled by being terminated. */
 
-import { Kernels, OPS } from "./kernels.js";
+import { Kernels, OPS } from "../engine/kernels.js";
 
 export const DTYPES = ["fp32", "fp16", "q8", "q4"] as const;
 export type BenchDtype = (typeof DTYPES)[number];

@@ -2,7 +2,7 @@
 
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
-import { abortError, isAbort, makeError } from "./errors.js";
+import { abortError, isAbort, makeError } from "../api/errors.js";
 import { readStream } from "./read-stream.js";
 
 /** `fetch`, or what stands in for it. */

@@ -1,18 +1,18 @@
 /**
  * The page: a model, a prompt, the text it writes, and how.
  *
- * Reading order: `page/model.ts` (choose and load), `page/writing.ts` (prompt to text), `page/sampling.ts` (options),
- * then `page/storage.ts`, `page/settings.ts`, `page/files.ts`, `page/alert.ts`, `page/offline.ts`.
+ * Reading order: `model.ts` (choose and load), `writing.ts` (prompt to text), `sampling.ts` (options),
+ * then `storage.ts`, `settings.ts`, `files.ts`, `alert.ts`, `offline.ts`.
  */
-import { isAbort } from "./elements/explain.js";
-import { showError } from "./page/alert.js";
-import { note } from "./page/dom.js";
-import { loadFirst, startModel } from "./page/model.js";
-import { startOffline } from "./page/offline.js";
-import { startSampling } from "./page/sampling.js";
-import { startSettings } from "./page/settings.js";
-import { showStorage, startStorage } from "./page/storage.js";
-import { attach, detach, startWriting } from "./page/writing.js";
+import { isAbort } from "../elements/explain.js";
+import { showError } from "./alert.js";
+import { note } from "./dom.js";
+import { loadFirst, startModel } from "./model.js";
+import { startOffline } from "./offline.js";
+import { startSampling } from "./sampling.js";
+import { startSettings } from "./settings.js";
+import { showStorage, startStorage } from "./storage.js";
+import { attach, detach, startWriting } from "./writing.js";
 
 // What nobody caught is shown as well: an error that is only in the console is an error nobody sees.
 addEventListener("unhandledrejection", (event) => {

@@ -1,9 +1,9 @@
 /** The page's end of the worker: requests, answers, events. */
 
 import { abortError, fromWire, makeError } from "./errors.js";
-import type { Fetch } from "./http.js";
+import type { Fetch } from "../files/http.js";
 import type { FromWorker, ToWorker } from "./messages.js";
-import { Pulls, serveFetch } from "./proxy-fetch.js";
+import { Pulls, serveFetch } from "../files/proxy-fetch.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
 
 /** How long a worker may go on after an abort: what it has fetched and not stored yet takes some 50 ms. */

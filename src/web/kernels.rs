@@ -1,4 +1,4 @@
-//! The kernels in a WebAssembly module of their own, through the object of www/src/kernels.ts that runs it.
+//! The kernels in a WebAssembly module of their own, through the object of www/src/engine/kernels.ts that runs it.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ use crate::tokenizer::TokenId;
 
 #[wasm_bindgen]
 extern "C" {
-    /// www/src/kernels.ts: `Kernels`
+    /// www/src/engine/kernels.ts: `Kernels`
     pub type KernelModule;
 
     /// Makes room for a model. → bytes of its image; 0 if there is not so much memory
@@ -24,13 +24,13 @@ extern "C" {
     /// A copy of a part of the image.
     #[wasm_bindgen(method)]
     pub fn read(this: &KernelModule, offset: usize, n_bytes: usize) -> Uint8Array;
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheNew)]
     fn cache_new(this: &KernelModule) -> usize;
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheClone)]
     fn cache_clone(this: &KernelModule, cache: usize) -> isize;
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheTruncate)]
     fn cache_truncate(this: &KernelModule, cache: usize, n_tokens: usize);
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheFree)]
     fn cache_free(this: &KernelModule, cache: usize);
     /// Begins a pass. → whether there is enough memory
     #[wasm_bindgen(method)]

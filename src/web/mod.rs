@@ -1,4 +1,4 @@
-//! The surface for JavaScript: translates, and nothing else. JavaScript pulls; Rust never calls back into the page.
+//! The surface for JavaScript: translates, and nothing else. JavaScript pulls; Rust calls back only to tell of a panic.
 
 mod kernels;
 mod loader;
@@ -6,10 +6,11 @@ mod model;
 mod pipelines;
 mod session;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
-use js_sys::Reflect;
+use js_sys::{Function, Reflect};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
@@ -33,8 +34,30 @@ pub fn start() {
         // SAFETY: the linker makes this function, and `ONCE` sees to it that it runs once. Unless it is called here,
         // wasm-ld wraps every export in a call of it, which made each call 100 times slower.
         unsafe { __wasm_call_ctors() };
-        console_error_panic_hook::set_once();
+        panic::set_hook(Box::new(tell_panic));
     });
+}
+
+thread_local! {
+    /// Who is told of a panic, besides the console.
+    static PANIC_LISTENER: RefCell<Option<Function>> = const { RefCell::new(None) };
+}
+
+/// Calls `callback` with the message of each panic, in place of the callback of an earlier call.
+///
+/// A panic leaves the module unusable and the promise that it happened in pending for ever, so that JavaScript hears of
+/// it in no other way.
+#[wasm_bindgen(js_name = onPanic)]
+pub fn on_panic(#[wasm_bindgen(unchecked_param_type = "(message: string) => void")] callback: Function) {
+    PANIC_LISTENER.set(Some(callback));
+}
+
+fn tell_panic(info: &PanicHookInfo<'_>) {
+    console_error_panic_hook::hook(info);
+    if let Some(listener) = PANIC_LISTENER.with_borrow(Option::clone) {
+        // The console has the message already, and nothing can be done about a listener that throws.
+        let _ = listener.call1(&JsValue::NULL, &info.to_string().into());
+    }
 }
 
 type JsResult<T> = std::result::Result<T, JsValue>;

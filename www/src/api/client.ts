@@ -1,16 +1,16 @@
 /** The page's end of the worker: requests, answers, events. */
 
-import { abortError, fromWire, makeError } from "./errors.js";
 import type { Fetch } from "../files/http.js";
-import type { FromWorker, ToWorker } from "./messages.js";
 import { Pulls, serveFetch } from "../files/proxy-fetch.js";
+import { abortError, fromWire, makeError } from "./errors.js";
+import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
 
 /** How long a worker may go on after an abort: what it has fetched and not stored yet takes some 50 ms. */
 const MAX_LINGER_MS = 2000;
 
-/** A request without its number. */
-type Ask<K extends ToWorker["kind"]> = Omit<Extract<ToWorker, { kind: K }>, "id">;
+/** How long a worker has to return its GPU's memory: a busy driver makes it wait, and one that hangs never answers. */
+const DISPOSE_MS = 10_000;
 
 /** What a request may tell before it is answered. */
 export interface Listeners {
@@ -26,19 +26,34 @@ export interface Pending<T> {
 }
 
 interface Entry extends Listeners {
-  resolve(value: unknown): void;
   reject(error: Error): void;
+  /** Called when the request is settled, either way. */
+  done(): void;
 }
 
-/** How long a worker has to return its GPU's memory: a driver that is busy makes it wait, one that hangs for ever. */
-const DISPOSE_MS = 10_000;
+/** What takes the answers to requests under way: by the request's name, then by its number. */
+type Resolvers = { [N in RequestName]: Map<number, (value: Answer<N>) => void> };
 
 export class Client {
   #worker: Worker;
+  /** Requests under way, by their numbers. */
   #entries = new Map<number, Entry>();
+  #resolvers: Resolvers = {
+    load: new Map(),
+    estimate: new Map(),
+    generate: new Map(),
+    score: new Map(),
+    encode: new Map(),
+    decode: new Map(),
+    stats: new Map(),
+    "session-open": new Map(),
+    "session-append": new Map(),
+    "session-rewind": new Map(),
+    "session-close": new Map(),
+  };
   #fetches = new Map<number, { controller: AbortController; pulls: Pulls }>();
   #fetch: NonNullable<CreateGeneratorOptions["fetch"]> | undefined;
-  #next_id = 1;
+  #nextId = 1;
   /** Why nothing more can be asked. */
   #closed: Error | undefined;
   /** Requests that were aborted with everything else, and that the worker has not ended yet. */
@@ -56,33 +71,42 @@ export class Client {
       this.#letGo();
       this.close(makeError("internal", `the worker failed: ${event.message || "its script could not be loaded"}`));
     });
-    worker.addEventListener("messageerror", () => this.close(makeError("internal", "a message of the worker could not be read")));
+    worker.addEventListener("messageerror", () =>
+      this.close(makeError("internal", "a message of the worker could not be read")),
+    );
   }
 
   /** Sends a request. `signal` cancels it: the answer rejects at once, and the worker stops at its next step. */
-  ask<K extends ToWorker["kind"], T>(request: Ask<K>, signal?: AbortSignal, listeners: Listeners = {}): Pending<T> {
-    const id = this.#next_id++;
-    const answer = new Promise<T>((resolve, reject) => {
+  ask<N extends RequestName>(
+    name: N,
+    body: Body<N>,
+    signal?: AbortSignal,
+    listeners: Listeners = {},
+  ): Pending<Answer<N>> {
+    const id = this.#nextId++;
+    const answer = new Promise<Answer<N>>((resolve, reject) => {
       if (this.#closed) return reject(this.#closed);
       if (signal?.aborted) return reject(abortError());
+      const resolvers = this.#resolvers[name];
       const cancel = () => {
         this.#post({ kind: "cancel", id });
-        this.#settle(id)?.reject(abortError());
+        this.#fail(id, abortError());
       };
       signal?.addEventListener("abort", cancel, { once: true });
-      const done = () => signal?.removeEventListener("abort", cancel);
-      this.#entries.set(id, {
-        ...listeners,
-        resolve: (value) => (done(), resolve(value as T)),
-        reject: (error) => (done(), reject(error)),
-      });
-      this.#post({ ...request, id } as unknown as ToWorker);
+      const done = () => {
+        signal?.removeEventListener("abort", cancel);
+        this.#entries.delete(id);
+        resolvers.delete(id);
+      };
+      this.#entries.set(id, { ...listeners, reject, done });
+      resolvers.set(id, resolve);
+      this.#post({ kind: "request", id, name, body });
     });
     return { id, answer };
   }
 
   /** Whether the worker has ended. */
-  get is_closed(): boolean {
+  get isClosed(): boolean {
     return this.#closed !== undefined;
   }
 
@@ -104,14 +128,16 @@ export class Client {
       this.#post({ kind: "cancel", id });
     }
     this.#refuse(reason);
-    // a worker in the middle of a long step does not hear of a cancel
+    // A worker in the middle of a long step does not hear of a cancel.
     setTimeout(() => this.#stop(), MAX_LINGER_MS);
   }
 
-  /** As {@link close}, but the worker first returns the GPU's memory, which a browser would do for it when it finds the time. */
+  /** As {@link close}, but the worker first returns the GPU's memory, which a browser does only when it finds the time. */
   async dispose(reason: Error): Promise<void> {
     if (!this.#refuse(reason)) return this.#disposal;
-    const answered = new Promise<void>((resolve) => (this.#letGo = resolve));
+    const answered = new Promise<void>((resolve) => {
+      this.#letGo = resolve;
+    });
     const late = setTimeout(this.#letGo, DISPOSE_MS);
     this.#post({ kind: "dispose" });
     this.#disposal = answered.then(() => {
@@ -121,11 +147,11 @@ export class Client {
     return this.#disposal;
   }
 
-  /** Takes no more requests, and rejects those under way. → whether it did so for the first time */
+  /** Takes no more requests, and rejects those under way. Returns whether it did so for the first time. */
   #refuse(reason: Error): boolean {
     if (this.#closed) return false;
     this.#closed = reason;
-    for (const id of [...this.#entries.keys()]) this.#settle(id)?.reject(reason);
+    for (const id of [...this.#entries.keys()]) this.#fail(id, reason);
     return true;
   }
 
@@ -138,38 +164,59 @@ export class Client {
     this.#worker.postMessage(message, transfer);
   }
 
-  #settle(id: number): Entry | undefined {
+  /** Settles a request with its answer, unless it is settled. */
+  #resolve<N extends RequestName>({ id, name, value }: Result<N>): void {
+    const resolve = this.#resolvers[name].get(id);
+    this.#entries.get(id)?.done();
+    resolve?.(value);
+  }
+
+  /** Settles a request with an error, unless it is settled. */
+  #fail(id: number, error: Error): void {
     const entry = this.#entries.get(id);
-    this.#entries.delete(id);
-    return entry;
+    entry?.done();
+    entry?.reject(error);
   }
 
   #receive(message: FromWorker): void {
     switch (message.kind) {
       case "result":
-        this.#settle(message.id)?.resolve(message.value);
-        return this.#end(message.id);
+        this.#resolve(message);
+        this.#end(message.id);
+        break;
       case "error":
-        this.#settle(message.id)?.reject(fromWire(message.error));
-        return this.#end(message.id);
+        this.#fail(message.id, fromWire(message.error));
+        this.#end(message.id);
+        break;
       case "progress":
-        return this.#entries.get(message.id)?.progress?.(message.event);
+        this.#entries.get(message.id)?.progress?.(message.event);
+        break;
       case "chunk":
-        return this.#entries.get(message.id)?.chunk?.(message.chunk);
+        this.#entries.get(message.id)?.chunk?.(message.chunk);
+        break;
       case "prompt":
-        return this.#entries.get(message.id)?.prompt?.(message.event);
+        this.#entries.get(message.id)?.prompt?.(message.event);
+        break;
       case "crashed":
-        if (!this.#closed) return this.close(fromWire(message.error));
-        this.#letGo();
-        return this.#stop();
+        if (!this.#closed) {
+          this.close(fromWire(message.error));
+        } else {
+          this.#letGo();
+          this.#stop();
+        }
+        break;
       case "disposed":
-        return this.#letGo();
+        this.#letGo();
+        break;
       case "fetch":
-        return void (this.#closed ?? this.#serve(message));
+        if (!this.#closed) void this.#serve(message);
+        break;
       case "fetch-pull":
-        return this.#fetches.get(message.id)?.pulls.add();
+        this.#fetches.get(message.id)?.pulls.add();
+        break;
       case "fetch-cancel":
-        return this.#fetches.get(message.id)?.controller.abort();
+        this.#fetches.get(message.id)?.controller.abort();
+        break;
       default:
         throw makeError("internal", `unknown message of the worker: ${JSON.stringify(message satisfies never)}`);
     }
@@ -185,7 +232,7 @@ export class Client {
     this.#fetches.set(id, { controller, pulls });
     const fetch: Fetch = this.#fetch ?? ((url, init) => globalThis.fetch(url, init));
     const init = { signal: controller.signal, method, headers };
-    await serveFetch(id, url, init, fetch, pulls, (message, transfer) => this.#post(message, transfer));
+    await serveFetch({ id, url, init, fetch, pulls, post: (message, transfer) => this.#post(message, transfer) });
     this.#fetches.delete(id);
   }
 }

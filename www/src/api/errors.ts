@@ -67,7 +67,11 @@ export function makeError(code: string, message: string, details: Record<string,
 /** An option that is unknown or out of range. */
 export function invalidOption(option: string, expected: string, found: unknown): Gpt2Error {
   const shown = typeof found === "string" ? JSON.stringify(found) : String(found);
-  return makeError("invalid_option", `option \`${option}\`: expected ${expected}, found ${shown}`, { option, expected, found: shown });
+  return makeError("invalid_option", `option \`${option}\`: expected ${expected}, found ${shown}`, {
+    option,
+    expected,
+    found: shown,
+  });
 }
 
 /** What `signal.throwIfAborted` throws, also where the caller gave a reason of another kind. */

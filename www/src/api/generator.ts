@@ -1,13 +1,23 @@
 /** `createGenerator` and what it makes. */
 
+import { resolve } from "../files/source.js";
 import { Client, type Listeners } from "./client.js";
 import { abortError, invalidOption, makeError } from "./errors.js";
+import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
-import { resolve } from "../files/source.js";
 import { GenerationStream } from "./stream.js";
-import { checkCreateOptions, checkCallback, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
-import type { Answers, WireLoadOptions, WireModel } from "./messages.js";
-import type { CreateGeneratorOptions, Estimate, GenerateOptions, GenerationResult, GeneratorInfo, GeneratorStats, ModelSource, Recipe, Score } from "./types.js";
+import type {
+  CreateGeneratorOptions,
+  Estimate,
+  GenerateOptions,
+  GenerationResult,
+  GeneratorInfo,
+  GeneratorStats,
+  ModelSource,
+  Recipe,
+  Score,
+} from "./types.js";
+import { checkCallback, checkCreateOptions, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
 
 /**
  * Loads a model and starts a worker for it.
@@ -15,11 +25,15 @@ import type { CreateGeneratorOptions, Estimate, GenerateOptions, GenerationResul
  * @throws {@link UnsupportedModelError}, {@link CheckpointError}, {@link IntegrityError}, {@link NetworkError},
  * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, or the platform's `AbortError`.
  */
-export async function createGenerator(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Generator> {
-  const listeners = options.progress_callback ? { progress: options.progress_callback } : {};
-  const { client, source, answer } = ask<"load", Answers["load"]>("load", model, options, listeners);
+export async function createGenerator(
+  model: ModelSource = "demo",
+  options: CreateGeneratorOptions = {},
+): Promise<Generator> {
+  const { client, body, untilAborted } = contact("load", model, options);
+  const listeners: Listeners = options.progress_callback ? { progress: options.progress_callback } : {};
   try {
-    return new Generator(client, source, await answer);
+    const info = await untilAborted(client.ask("load", body, undefined, listeners).answer);
+    return new Generator(client, body.model, info);
   } catch (error) {
     client.close(error as Error);
     throw error;
@@ -33,49 +47,63 @@ export async function createGenerator(model: ModelSource = "demo", options: Crea
  * @throws {@link InvalidOptionError}, or the platform's `AbortError`.
  */
 export async function estimate(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Estimate> {
-  const { client, answer } = ask<"estimate", Estimate>("estimate", model, options);
+  const { client, body, untilAborted } = contact("estimate", model, options);
   try {
-    return await answer;
+    return await untilAborted(client.ask("estimate", body).answer);
   } finally {
     client.close(makeError("disposed", "the estimate is made"));
   }
 }
 
-/** Starts a worker and asks it about a model. An abort ends it. */
-function ask<K extends "load" | "estimate", T>(kind: K, model: ModelSource, options: CreateGeneratorOptions, listeners: Listeners = {}) {
+/** A worker that is about to be asked about a model. */
+interface Contact {
+  client: Client;
+  body: Body<"load">;
+  /** Passes the answer on, and makes an abort end the worker until it is there. */
+  untilAborted<T>(answer: Promise<T>): Promise<T>;
+}
+
+/** Checks what the caller passed, and starts a worker or takes over the caller's. */
+function contact(what: "load" | "estimate", model: ModelSource, options: CreateGeneratorOptions): Contact {
   checkCreateOptions(options);
+  const { signal, wasm_url } = options;
   const source = resolve(model, options);
-  if (options.signal?.aborted) throw abortError();
-  const { wasm_url } = options;
-  const page_url = globalThis.location?.href;
-  if (wasm_url !== undefined && !URL.canParse(String(wasm_url), page_url)) throw invalidOption("wasm_url", "a URL", String(wasm_url));
-  // an estimate has a worker of its own, which ends with it
-  const worker = kind === "load" && options.worker instanceof Worker ? options.worker : startWorker();
+  if (signal?.aborted) throw abortError();
+  const pageUrl = globalThis.location?.href;
+  if (wasm_url !== undefined && !URL.canParse(String(wasm_url), pageUrl)) {
+    throw invalidOption("wasm_url", "a URL", String(wasm_url));
+  }
+  // An estimate has a worker of its own, which ends with it.
+  const worker = what === "load" && options.worker instanceof Worker ? options.worker : startWorker();
   const client = new Client(worker, options.fetch);
   const cancel = () => client.abort(abortError());
-  options.signal?.addEventListener("abort", cancel, { once: true });
+  signal?.addEventListener("abort", cancel, { once: true });
   const wire: WireLoadOptions = {
     device: options.device ?? "auto",
     cache: options.cache ?? true,
     verify: options.verify ?? true,
     dtype: options.dtype ?? "auto",
     threads: options.threads ?? "auto",
-    wasm_url: wasm_url === undefined ? null : new URL(wasm_url, page_url).href,
+    wasm_url: wasm_url === undefined ? null : new URL(wasm_url, pageUrl).href,
     custom_fetch: options.fetch !== undefined,
   };
-  const request = { kind, model: source, options: wire } as unknown as Parameters<typeof client.ask<K, T>>[0];
-  const answer = client.ask<K, T>(request, undefined, listeners).answer;
-  return { client, source, answer: answer.finally(() => options.signal?.removeEventListener("abort", cancel)) };
+  return {
+    client,
+    body: { model: source, options: wire },
+    untilAborted: (answer) => answer.finally(() => signal?.removeEventListener("abort", cancel)),
+  };
 }
 
 /** A worker from the package's own file, also where the package is served from another origin (a CDN). */
 function startWorker(): Worker {
   const url = new URL("./worker.js", import.meta.url);
-  if (url.origin === globalThis.location?.origin) return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  if (url.origin === globalThis.location?.origin) {
+    return new Worker(new URL("./worker.js", import.meta.url), { type: "module" }); // as bundlers look for it
+  }
   const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
-  const blob_url = URL.createObjectURL(script);
-  const worker = new Worker(blob_url, { type: "module" });
-  worker.addEventListener("message", () => URL.revokeObjectURL(blob_url), { once: true });
+  const blobUrl = URL.createObjectURL(script);
+  const worker = new Worker(blobUrl, { type: "module" });
+  worker.addEventListener("message", () => URL.revokeObjectURL(blobUrl), { once: true });
   return worker;
 }
 
@@ -96,12 +124,12 @@ export class Generator {
   #client: Client;
 
   /** @internal */
-  constructor(client: Client, source: WireModel, info: Answers["load"]) {
+  constructor(client: Client, source: WireModel, info: WireInfo) {
     this.#client = client;
     this.info = { model: source.name, revision: source.kind === "url" ? source.revision : "", ...info };
     this.tokenizer = {
-      encode: async (text) => client.ask<"encode", number[]>({ kind: "encode", text: string("text", text) }).answer,
-      decode: async (ids) => client.ask<"decode", string>({ kind: "decode", ids: idsOf("ids", ids) }).answer,
+      encode: async (text) => client.ask("encode", { text: string("text", text) }).answer,
+      decode: async (ids) => client.ask("decode", { ids: idsOf("ids", ids) }).answer,
       count: async (text) => (await this.tokenizer.encode(text)).length,
     };
   }
@@ -134,7 +162,7 @@ export class Generator {
   async score(text: string, options: { signal?: AbortSignal } = {}): Promise<Score> {
     const { signal, ...rest } = options;
     for (const name of Object.keys(rest)) throw invalidOption(name, "signal", "an unknown option");
-    return this.#client.ask<"score", Score>({ kind: "score", text: string("text", text) }, checkSignal(signal)).answer;
+    return this.#client.ask("score", { text: string("text", text) }, checkSignal(signal)).answer;
   }
 
   /** An empty text with a KV cache of its own, which grows by prompts and what is generated from them. */
@@ -144,7 +172,7 @@ export class Generator {
 
   /** What has been measured since loading. */
   async stats(): Promise<GeneratorStats> {
-    return this.#client.ask<"stats", GeneratorStats>({ kind: "stats" }).answer;
+    return this.#client.ask("stats", {}).answer;
   }
 
   /** Frees the worker and all its memory, the GPU's too. Whatever is still asked rejects. */
@@ -156,22 +184,34 @@ export class Generator {
     await this.dispose();
   }
 
-  #stream(session: Promise<number> | null, prompt: string | readonly number[], options: GenerateOptions, done?: (answer: Answers["generate"]) => void): GenerationStream {
+  #stream(
+    session: Promise<number> | null,
+    prompt: string | readonly number[],
+    options: GenerateOptions,
+    done?: (answer: WireResult) => void,
+  ): GenerationStream {
     const controller = new AbortController();
     const { signal, progress_callback, ...rest } = options;
     let id: number | undefined;
-    let is_interrupted = false;
+    let isInterrupted = false;
     return new GenerationStream((push) => {
       const run = async (): Promise<GenerationResult> => {
-        const given = promptOf(prompt); // as it is now, whatever the caller does with it later
+        const given = promptOf(prompt); // a copy, since the caller may change the list later
         if (checkSignal(signal)?.aborted) throw abortError();
         const forward = () => controller.abort();
         signal?.addEventListener("abort", forward, { once: true });
         try {
-          const request = { kind: "generate" as const, session: session && (await session), prompt: given, options: generateOptionsJson(rest) };
-          const pending = this.#client.ask<"generate", Answers["generate"]>(request, controller.signal, { chunk: push, prompt: checkCallback(progress_callback) });
+          const body = {
+            session: session && (await session),
+            prompt: given,
+            options: generateOptionsJson(rest),
+          };
+          const pending = this.#client.ask("generate", body, controller.signal, {
+            chunk: push,
+            prompt: checkCallback(progress_callback),
+          });
           id = pending.id;
-          if (is_interrupted) this.#client.interrupt(id);
+          if (isInterrupted) this.#client.interrupt(id);
           const answer = await pending.answer;
           done?.(answer);
           return this.#result(answer, given);
@@ -182,7 +222,7 @@ export class Generator {
       return {
         result: run(),
         interrupt: () => {
-          is_interrupted = true;
+          isInterrupted = true;
           if (id !== undefined) this.#client.interrupt(id);
         },
         cancel: () => controller.abort(),
@@ -190,7 +230,10 @@ export class Generator {
     });
   }
 
-  #result({ options, context_usage: _, prompt: whole, info, ...answer }: Answers["generate"], given: string | number[]): GenerationResult {
+  #result(
+    { options, context_usage: _, prompt: whole, info, ...answer }: WireResult,
+    given: string | number[],
+  ): GenerationResult {
     Object.assign(this.info, info); // where a device was lost on the way, something else runs the model now
     const { model, revision, device, dtype } = this.info;
     const recipe = { model, revision, device, dtype, prompt: whole ?? given, ...options };
@@ -202,4 +245,3 @@ function string(name: string, value: unknown): string {
   if (typeof value !== "string") throw invalidOption(name, "a string", value);
   return value;
 }
-

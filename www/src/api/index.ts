@@ -7,11 +7,7 @@
  * ```
  */
 
-export { createGenerator, estimate, Generator, type GeneratorTokenizer } from "./generator.js";
-export { GenerationStream } from "./stream.js";
-export { Session } from "./session.js";
 export { deleteModel, isCached, listModels, storageEstimate } from "../files/cache.js";
-export { VERSION } from "../files/source.js";
 export {
   CheckpointError,
   ContextWindowError,
@@ -24,4 +20,8 @@ export {
   UnsupportedModelError,
   WebGPUNotAvailableError,
 } from "./errors.js";
+export { createGenerator, estimate, Generator, type GeneratorTokenizer } from "./generator.js";
+export { Session } from "./session.js";
+export { GenerationStream } from "./stream.js";
 export type * from "./types.js";
+export { VERSION } from "./version.js";

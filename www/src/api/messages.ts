@@ -1,7 +1,20 @@
-/** What the page's thread and the worker say to each other: two closed unions. An unknown message is an error. */
+/**
+ * What the page's thread and the worker say to each other: two closed unions. An unknown message is an error.
+ *
+ * Fields of messages have the names of the public options where they mean the same, and snake_case like those.
+ */
 
 import type { WireError } from "./errors.js";
-import type { Chunk, GenerationResult, GeneratorInfo, ProgressEvent, PromptProgress } from "./types.js";
+import type {
+  Chunk,
+  Estimate,
+  GenerationResult,
+  GeneratorInfo,
+  GeneratorStats,
+  ProgressEvent,
+  PromptProgress,
+  Score,
+} from "./types.js";
 
 /** A model as the worker gets it. */
 export type WireModel =
@@ -20,31 +33,84 @@ export interface WireLoadOptions {
   custom_fetch: boolean;
 }
 
+/** What is known of a loaded model in the worker; the page's thread knows its name and revision. */
+export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
+
+/** A finished generation. */
+export interface WireResult extends Omit<GenerationResult, "recipe"> {
+  /** Every option that was in force. */
+  options: Record<string, unknown>;
+  /** Tokens that the text has now. */
+  context_usage: number;
+  /** The whole text before the new one, if it began with more than the prompt. */
+  prompt?: number[];
+  /** What runs the model now, if its device was lost on the way. */
+  info?: WireInfo;
+}
+
+/**
+ * Every request that the worker answers: what it carries, and what its answer is. The page's thread and the worker are
+ * both checked against this table.
+ */
+interface Requests {
+  load: { body: { model: WireModel; options: WireLoadOptions }; answer: WireInfo };
+  estimate: { body: { model: WireModel; options: WireLoadOptions }; answer: Estimate };
+  generate: { body: { session: number | null; prompt: string | number[]; options: string }; answer: WireResult };
+  score: { body: { text: string }; answer: Score };
+  encode: { body: { text: string }; answer: number[] };
+  decode: { body: { ids: number[] }; answer: string };
+  stats: { body: object; answer: GeneratorStats };
+  /** Answered with the number of the new session. */
+  "session-open": { body: { clone_of: number | null }; answer: { session: number; context_usage: number } };
+  /** Answered with the context usage afterwards, in tokens. */
+  "session-append": { body: { session: number; text: string | number[] }; answer: number };
+  /** Answered with the context usage afterwards, in tokens. */
+  "session-rewind": { body: { session: number; n_tokens: number }; answer: number };
+  /** Answered with whether there was such a session. */
+  "session-close": { body: { session: number }; answer: boolean };
+}
+
+export type RequestName = keyof Requests;
+
+export type Body<N extends RequestName> = Requests[N]["body"];
+
+export type Answer<N extends RequestName> = Requests[N]["answer"];
+
+/** A request as it is posted. */
+export interface Request<N extends RequestName> {
+  kind: "request";
+  id: number;
+  name: N;
+  body: Body<N>;
+}
+
+/** The answer to a request, with the request's name and number. */
+export interface Result<N extends RequestName> {
+  kind: "result";
+  id: number;
+  name: N;
+  value: Answer<N>;
+}
+
+/** Parts of a response to a `fetch` of the worker. */
+export type FetchAnswer =
+  | { kind: "fetch-head"; id: number; status: number; headers: [string, string][] }
+  | { kind: "fetch-chunk"; id: number; bytes: Uint8Array<ArrayBuffer> }
+  | { kind: "fetch-end"; id: number }
+  | { kind: "fetch-error"; id: number; message: string };
+
 export type ToWorker =
-  | { kind: "load"; id: number; model: WireModel; options: WireLoadOptions }
-  | { kind: "estimate"; id: number; model: WireModel; options: WireLoadOptions }
-  | { kind: "generate"; id: number; session: number | null; prompt: string | number[]; options: string }
-  | { kind: "score"; id: number; text: string }
-  | { kind: "encode"; id: number; text: string }
-  | { kind: "decode"; id: number; ids: number[] }
-  | { kind: "stats"; id: number }
-  | { kind: "session-open"; id: number; clone_of: number | null }
-  | { kind: "session-append"; id: number; session: number; text: string | number[] }
-  | { kind: "session-rewind"; id: number; session: number; n_tokens: number }
-  | { kind: "session-close"; id: number; session: number }
+  | Request<RequestName>
   /** Ends a generation softly. */
   | { kind: "interrupt"; id: number }
   /** Ends any request; it is answered with an abort. */
   | { kind: "cancel"; id: number }
   /** The last message: return the GPU's memory, and say so. */
   | { kind: "dispose" }
-  | { kind: "fetch-head"; id: number; status: number; headers: [string, string][] }
-  | { kind: "fetch-chunk"; id: number; bytes: Uint8Array<ArrayBuffer> }
-  | { kind: "fetch-end"; id: number }
-  | { kind: "fetch-error"; id: number; message: string };
+  | FetchAnswer;
 
 export type FromWorker =
-  | { kind: "result"; id: number; value: unknown }
+  | Result<RequestName>
   | { kind: "error"; id: number; error: WireError }
   | { kind: "progress"; id: number; event: ProgressEvent }
   | { kind: "chunk"; id: number; chunk: Chunk }
@@ -56,15 +122,3 @@ export type FromWorker =
   /** Room for one more chunk. */
   | { kind: "fetch-pull"; id: number }
   | { kind: "fetch-cancel"; id: number };
-
-/** Answers, by request. */
-export interface Answers {
-  load: Omit<GeneratorInfo, "model" | "revision">;
-  /** `info`: what runs the model now, if its device was lost on the way. */
-  generate: Omit<GenerationResult, "recipe"> & { options: Record<string, unknown>; context_usage: number; prompt?: number[]; info?: Answers["load"] };
-  /** Number of the new session. */
-  "session-open": { session: number; context_usage: number };
-  /** Context usage afterwards, tokens. */
-  "session-append": number;
-  "session-rewind": number;
-}

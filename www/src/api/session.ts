@@ -2,16 +2,16 @@
 
 import type { Client } from "./client.js";
 import { invalidOption } from "./errors.js";
-import { promptOf } from "./validate.js";
-import type { Answers } from "./messages.js";
+import type { WireResult } from "./messages.js";
 import type { GenerationStream } from "./stream.js";
 import type { GenerateOptions } from "./types.js";
+import { promptOf } from "./validate.js";
 
 type Stream = (
   session: Promise<number>,
   prompt: string | readonly number[],
   options: GenerateOptions,
-  done: (answer: Answers["generate"]) => void,
+  done: (answer: WireResult) => void,
 ) => GenerationStream;
 
 /** A text with a KV cache of its own. */
@@ -24,12 +24,12 @@ export class Session {
   #usage = 0;
 
   /** @internal */
-  constructor(client: Client, context_window: number, stream: Stream, clone_of: Promise<number> | null) {
+  constructor(client: Client, contextWindow: number, stream: Stream, cloneOf: Promise<number> | null) {
     this.#client = client;
-    this.context_window = context_window;
+    this.context_window = contextWindow;
     this.#stream = stream;
-    this.#number = this.#open(clone_of);
-    // told to whoever uses the session next
+    this.#number = this.#open(cloneOf);
+    // A failure is told to whoever uses the session next.
     this.#number.catch(() => undefined);
   }
 
@@ -40,23 +40,28 @@ export class Session {
 
   /** Appends the prompt and what the model writes after it. */
   generate(prompt: string | readonly number[] = "", options: GenerateOptions = {}): GenerationStream {
-    const stream = this.#stream(this.#number, prompt, options, ({ context_usage }) => (this.#usage = context_usage));
-    // what is broken off stays in the text: ask how much that is. A worker that is gone has no answer to that.
+    const stream = this.#stream(this.#number, prompt, options, ({ context_usage }) => {
+      this.#usage = context_usage;
+    });
+    // What a failed generation wrote stays in the text, so the worker is asked how long that is now. One that is gone
+    // has no answer.
     stream.result.catch(() => this.append([]).catch(() => undefined));
     return stream;
   }
 
   /** Appends text, or token ids, without generating. */
   async append(text: string | readonly number[]): Promise<void> {
-    const ask = { kind: "session-append" as const, session: await this.#number, text: promptOf(text) };
-    this.#usage = await this.#client.ask<"session-append", number>(ask).answer;
+    const body = { session: await this.#number, text: promptOf(text) };
+    this.#usage = await this.#client.ask("session-append", body).answer;
   }
 
-  /** Takes the last `n_tokens` back, to branch from there. */
-  async rewind(n_tokens: number): Promise<void> {
-    if (!Number.isInteger(n_tokens) || n_tokens < 0) throw invalidOption("n_tokens", "a whole number of at least 0", n_tokens);
-    const ask = { kind: "session-rewind" as const, session: await this.#number, n_tokens };
-    this.#usage = await this.#client.ask<"session-rewind", number>(ask).answer;
+  /** Takes the last `nTokens` tokens back, to branch from there. */
+  async rewind(nTokens: number): Promise<void> {
+    if (!Number.isInteger(nTokens) || nTokens < 0) {
+      throw invalidOption("n_tokens", "a whole number of at least 0", nTokens);
+    }
+    const body = { session: await this.#number, n_tokens: nTokens };
+    this.#usage = await this.#client.ask("session-rewind", body).answer;
   }
 
   /** Another session with the same text so far; neither computes it again. */
@@ -66,17 +71,17 @@ export class Session {
 
   /** Frees the cache. */
   async dispose(): Promise<void> {
-    if (this.#client.is_closed) return; // it went with its generator
-    await this.#client.ask<"session-close", boolean>({ kind: "session-close", session: await this.#number }).answer;
+    if (this.#client.isClosed) return; // it went with its generator
+    await this.#client.ask("session-close", { session: await this.#number }).answer;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
 
-  async #open(clone_of: Promise<number> | null): Promise<number> {
-    const ask = { kind: "session-open" as const, clone_of: clone_of && (await clone_of) };
-    const { session, context_usage } = await this.#client.ask<"session-open", Answers["session-open"]>(ask).answer;
+  async #open(cloneOf: Promise<number> | null): Promise<number> {
+    const body = { clone_of: cloneOf && (await cloneOf) };
+    const { session, context_usage } = await this.#client.ask("session-open", body).answer;
     this.#usage = context_usage;
     return session;
   }

@@ -24,7 +24,7 @@ export class GenerationStream implements AsyncIterable<Chunk> {
   #error: unknown;
   /** Wakes a reader that waits. */
   #wake: (() => void) | undefined;
-  #is_read = false;
+  #isRead = false;
 
   /** @internal */
   constructor(start: (push: (chunk: Chunk) => void) => StreamSource) {
@@ -38,7 +38,10 @@ export class GenerationStream implements AsyncIterable<Chunk> {
       this.#wake?.();
     };
     // also keeps a rejection that nobody awaits from being reported as unhandled: the loop throws it as well
-    this.result.then(() => end(), (error: unknown) => end(error ?? abortError()));
+    this.result.then(
+      () => end(),
+      (error: unknown) => end(error ?? abortError()),
+    );
   }
 
   /** Ends the generation softly: the text so far is kept, `finish_reason` is `"interrupt"`. */
@@ -47,8 +50,8 @@ export class GenerationStream implements AsyncIterable<Chunk> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Chunk, void, undefined> {
-    if (this.#is_read) throw new Error("a stream can be read once");
-    this.#is_read = true;
+    if (this.#isRead) throw new Error("a stream can be read once");
+    this.#isRead = true;
     let done = false;
     try {
       for (;;) {

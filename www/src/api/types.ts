@@ -50,7 +50,10 @@ export interface CreateGeneratorOptions {
   /** Default `"{model}/resolve/{revision}/"`. */
   remote_path_template?: string;
   /** Used instead of the platform's `fetch`: private repositories, mirrors, tests. */
-  fetch?: (url: string, init: { signal: AbortSignal; method?: "GET" | "HEAD"; headers?: Record<string, string> }) => Promise<Response>;
+  fetch?: (
+    url: string,
+    init: { signal: AbortSignal; method?: "GET" | "HEAD"; headers?: Record<string, string> },
+  ) => Promise<Response>;
   /** Whether to keep downloads in IndexedDB. Default `true`. */
   cache?: boolean;
   /** Whether to check that files arrive whole: sizes and, where the server tells one, SHA-256. Default `true`. */

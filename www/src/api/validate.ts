@@ -13,7 +13,10 @@ const is = {
 /** What each loading option takes: a check, and its words. */
 const CREATE: Record<keyof CreateGeneratorOptions, [(value: unknown) => boolean, string]> = {
   device: [(v) => v === "auto" || v === "webgpu" || v === "wasm", '"auto", "webgpu" or "wasm"'],
-  dtype: [(v) => v === "auto" || v === "fp32" || v === "fp16" || v === "q8" || v === "q4", '"auto", "fp32", "fp16", "q8" or "q4"'],
+  dtype: [
+    (v) => v === "auto" || v === "fp32" || v === "fp16" || v === "q8" || v === "q4",
+    '"auto", "fp32", "fp16", "q8" or "q4"',
+  ],
   threads: [(v) => v === "auto" || (Number.isInteger(v) && (v as number) >= 1), '"auto" or a whole number from 1 on'],
   revision: [(v) => is.string(v) && v !== "", "a branch, tag or commit"],
   remote_host: [is.url, "a URL"],
@@ -43,7 +46,8 @@ export function promptOf(prompt: unknown): string | number[] {
 
 /** Token ids that can be posted. */
 export function idsOf(name: string, value: unknown, expected = "a list of token ids"): number[] {
-  const ids: unknown[] | undefined = Array.isArray(value) || value instanceof Uint32Array || value instanceof Int32Array ? [...value] : undefined;
+  const ids: unknown[] | undefined =
+    Array.isArray(value) || value instanceof Uint32Array || value instanceof Int32Array ? [...value] : undefined;
   if (!ids) throw invalidOption(name, expected, value);
   const wrong = ids.findIndex((id) => !Number.isInteger(id) || (id as number) < 0 || (id as number) > 0xffff_ffff);
   if (wrong >= 0) throw invalidOption(name, expected, ids[wrong]);

@@ -6,8 +6,15 @@ import type { Choice } from "./shared.js";
 export const LOAD_ATTRIBUTES = ["model", "device", "dtype", "revision"] as const;
 
 const NUMBERS = [
-  "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-  "frequency_penalty", "no_repeat_ngram_size",
+  "max_new_tokens",
+  "temperature",
+  "top_k",
+  "top_p",
+  "min_p",
+  "repetition_penalty",
+  "presence_penalty",
+  "frequency_penalty",
+  "no_repeat_ngram_size",
 ] as const;
 
 /** The model and how to load it: `model` (the demo), `device`, `dtype`, `revision`. */

@@ -1,10 +1,12 @@
 /** `<gpt2-autocomplete>`. */
+
+import { isAbort } from "../api/errors.js";
 import type { GenerateOptions, GenerationStream, Generator } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { continuation, promptBefore } from "./continuation.js";
-import { explain, isAbort, isDeviceLost } from "./explain.js";
+import { explain, isDeviceLost } from "./explain.js";
 import { progressText } from "./figures.js";
-import { Ghost, GHOST_STYLE } from "./ghost.js";
+import { GHOST_STYLE, Ghost } from "./ghost.js";
 import { acquire, discard, Lease, release } from "./shared.js";
 
 const DELAY_MS = 300;
@@ -248,7 +250,12 @@ export class Gpt2AutocompleteElement extends HTMLElement {
     }
   }
 
-  async #follow(stream: GenerationStream, area: HTMLTextAreaElement, spaces: boolean, signal: AbortSignal): Promise<void> {
+  async #follow(
+    stream: GenerationStream,
+    area: HTMLTextAreaElement,
+    spaces: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
     let generated = "";
     let whole = false;
     for await (const chunk of stream) {

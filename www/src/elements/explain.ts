@@ -76,8 +76,3 @@ export function explain(error: unknown): Explanation {
 export function isDeviceLost(error: unknown): boolean {
   return codeOf(error) === "device_lost";
 }
-
-/** Whether `error` is the platform's way of saying that somebody cancelled: nothing to report. */
-export function isAbort(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "AbortError";
-}

@@ -1,7 +1,9 @@
 /** `<gpt2-generator>`. */
+
+import { isAbort } from "../api/errors.js";
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
-import { explain, isAbort, isDeviceLost } from "./explain.js";
+import { explain, isDeviceLost } from "./explain.js";
 import { countText, progressText, promptText, rateText } from "./figures.js";
 import { buildView } from "./generator-view.js";
 import { GrowingText } from "./growing-text.js";
@@ -234,7 +236,9 @@ export class Gpt2GeneratorElement extends HTMLElement {
     view.generate.hidden = busy;
     // The button that had the focus may be gone: the one in its place takes it.
     if (inside instanceof HTMLButtonElement) {
-      (state === "loading" ? view.cancel : state === "generating" ? view.stop : view.generate).focus({ preventScroll: true });
+      (state === "loading" ? view.cancel : state === "generating" ? view.stop : view.generate).focus({
+        preventScroll: true,
+      });
     }
     view.announcer.textContent = said;
   }

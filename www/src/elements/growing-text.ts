@@ -25,10 +25,10 @@ export class GrowingText {
     this.#frame = 0;
     if (this.#pending === "") return;
     const box = this.#box;
-    const is_at_end = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
+    const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
     this.#text.appendData(this.#pending);
     this.#pending = "";
-    if (is_at_end) box.scrollTop = box.scrollHeight;
+    if (isAtEnd) box.scrollTop = box.scrollHeight;
     this.#onShown();
   }
 }

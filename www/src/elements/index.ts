@@ -7,8 +7,8 @@ import type { Chunk, GenerationResult, GeneratorInfo } from "../api/index.js";
 import { Gpt2AutocompleteElement } from "./autocomplete.js";
 import { Gpt2GeneratorElement } from "./generator.js";
 
-export { Gpt2AutocompleteElement, type AutocompleteState } from "./autocomplete.js";
-export { Gpt2GeneratorElement, type GeneratorState } from "./generator.js";
+export { type AutocompleteState, Gpt2AutocompleteElement } from "./autocomplete.js";
+export { type GeneratorState, Gpt2GeneratorElement } from "./generator.js";
 
 declare global {
   interface HTMLElementTagNameMap {

@@ -1,6 +1,7 @@
 /** One generator for all the elements of a page that ask for the same model; it goes with the last of them. */
-import { createGenerator } from "../api/index.js";
+
 import type { CreateGeneratorOptions, Generator, ProgressEvent } from "../api/index.js";
+import { createGenerator } from "../api/index.js";
 
 /** What an element's attributes say about loading. Elements whose choices are equal share a generator. */
 export interface Choice {

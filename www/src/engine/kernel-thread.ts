@@ -1,25 +1,17 @@
-/** One more thread of the kernels: waits for passes and does its part of each. Started by kernels.ts, ended with its worker. */
+/** One more thread of the kernels: does its part of each pass. Started by kernels.ts, and ended with that worker. */
 
-import { imports } from "./kernels.js";
-
-/** The only message. */
-export interface ToThread {
-  module: WebAssembly.Module;
-  memory: WebAssembly.Memory;
-  /** From 1 on. */
-  index: number;
-  /** Top of this thread's stack. */
-  stack: number;
-  /** Passes that there have been so far. */
-  epoch: number;
-}
+import { imports, type ToThread } from "./kernel-module.js";
 
 interface Exports {
+  // biome-ignore lint/style/useNamingConvention: the linker gives this name
   __stack_pointer: WebAssembly.Global;
   member(index: number, epoch: number): never;
 }
 
-const scope = globalThis as unknown as { onmessage: (event: MessageEvent<ToThread>) => void; postMessage(message: unknown): void };
+const scope = globalThis as unknown as {
+  onmessage: (event: MessageEvent<ToThread>) => void;
+  postMessage(message: unknown): void;
+};
 
 scope.onmessage = async ({ data: { module, memory, index, stack, epoch } }) => {
   const instance = await WebAssembly.instantiate(module, imports(memory));

@@ -5,7 +5,7 @@
 
 import { relaxedSimd } from "wasm-feature-detect";
 import { breathe } from "./breathe.js";
-import type { ToThread } from "./kernel-thread.js";
+import { imports, type ToThread } from "./kernel-module.js";
 
 /** What the module exports (kernels/src/module). */
 interface Exports {
@@ -14,35 +14,44 @@ interface Exports {
   ids(): number;
   cache_new(): number;
   cache_clone(cache: number): number;
-  cache_truncate(cache: number, n_tokens: number): void;
+  cache_truncate(cache: number, nTokens: number): void;
   cache_free(cache: number): void;
-  forward(cache: number, n_ids: number, rows: number, with_attentions: number): number;
-  advance(budget_ms: number): number;
+  forward(cache: number, nIds: number, rows: number, withAttentions: number): number;
+  advance(budgetMs: number): number;
   logits(): number;
   n_logits(): number;
   attentions(layer: number): number;
   n_attentions(layer: number): number;
   sweep(): number;
   fill(seed: number): void;
-  set_profile(is_on: number): void;
+  set_profile(isOn: number): void;
   op_ms(): number;
-  // only of the modules with shared memory
-  set_members(n_members: number): void;
+  // These three only the modules with shared memory have.
+  set_members(nMembers: number): void;
   member_stack(): number;
   epoch(): number;
 }
 
-/** The parts of a pass (kernels/src/forward.rs: `Op`); each has its LayerNorm and the packing of its input with it. */
+/** A module that is running. */
+interface Started {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  exports: Exports;
+  /** Whether the memory can be shared with other threads. */
+  isShared: boolean;
+}
+
+/** The parts of a pass, as `Op` in the kernels' sources; each includes its LayerNorm and the packing of its input. */
 export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
 
 /**
- * How long a pass runs before messages are let in: with the part that is under way when the time is up, a cancel is
- * heard within 50 ms.
+ * How long a pass runs before it lets messages in. It stops after the part that is under way when the time is up, so that
+ * a cancel is heard within 50 ms.
  */
 const BUDGET_MS = 30;
-/** All that 32 bits can address. */
+/** 4 GiB, all that 32 bits can address. */
 const MAX_PAGES = 65536;
-/** More threads than this share the same memory bandwidth and only wait for one another. */
+/** With more threads than this, they only wait for the same memory. */
 const MAX_THREADS = 8;
 
 /** The kernels, with at most one model. */
@@ -53,33 +62,33 @@ export class Kernels {
   #exports: Exports;
   #module: WebAssembly.Module;
   #workers: Worker[] = [];
-  #is_shared: boolean;
+  #isShared: boolean;
   #isWanted: () => boolean;
 
-  private constructor(module: WebAssembly.Module, memory: WebAssembly.Memory, exports: Exports, is_shared: boolean, isWanted: () => boolean) {
+  private constructor({ module, memory, exports, isShared }: Started, isWanted: () => boolean) {
     this.#module = module;
     this.memory = memory;
     this.#exports = exports;
-    this.#is_shared = is_shared;
+    this.#isShared = isShared;
     this.#isWanted = isWanted;
   }
 
   /**
-   * Compiles and starts the module that this browser can run best; they lie in the folder `base`. `isWanted` is asked in
-   * the midst of each pass that takes long: whether to go on with it.
+   * Compiles and starts the module that this browser runs best, of those in the folder `base`. During each long pass
+   * `isWanted` is asked whether to go on with it.
    */
   static async start(base: URL, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
-    const is_shared = globalThis.crossOriginIsolated === true;
-    const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${is_shared ? "-threads" : ""}.wasm`;
+    const isShared = globalThis.crossOriginIsolated === true;
+    const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${isShared ? "-threads" : ""}.wasm`;
     const response = await fetch(new URL(name, base), { signal });
     if (!response.ok) throw new Error(`${name}: the server says ${response.status} ${response.statusText}`);
     const module = await WebAssembly.compile(await response.arrayBuffer());
-    const memory = new WebAssembly.Memory({ initial: 32, maximum: MAX_PAGES, shared: is_shared });
+    const memory = new WebAssembly.Memory({ initial: 32, maximum: MAX_PAGES, shared: isShared });
     const { exports } = await WebAssembly.instantiate(module, imports(memory));
-    return new Kernels(module, memory, exports as unknown as Exports, is_shared, isWanted);
+    return new Kernels({ module, memory, exports: exports as unknown as Exports, isShared }, isWanted);
   }
 
-  /** Makes room for a model. → bytes of its image; 0 if there is not so much memory */
+  /** Makes room for a model. Returns the bytes of its image, 0 if there is not so much memory. */
   create(dims: Float64Array, dtype: number): number {
     return this.#exports.create(...dims, dtype) >>> 0;
   }
@@ -90,80 +99,93 @@ export class Kernels {
   }
 
   /** A copy of a part of the image. */
-  read(offset: number, n_bytes: number): Uint8Array<ArrayBuffer> {
-    const part = new Uint8Array(n_bytes);
-    part.set(new Uint8Array(this.memory.buffer, (this.#exports.image() >>> 0) + offset, n_bytes));
+  read(offset: number, nBytes: number): Uint8Array<ArrayBuffer> {
+    const part = new Uint8Array(nBytes);
+    part.set(new Uint8Array(this.memory.buffer, (this.#exports.image() >>> 0) + offset, nBytes));
     return part;
   }
 
-  cache_new(): number {
+  cacheNew(): number {
     return this.#exports.cache_new();
   }
 
-  cache_clone(cache: number): number {
+  cacheClone(cache: number): number {
     return this.#exports.cache_clone(cache);
   }
 
-  cache_truncate(cache: number, n_tokens: number): void {
-    this.#exports.cache_truncate(cache, n_tokens);
+  cacheTruncate(cache: number, nTokens: number): void {
+    this.#exports.cache_truncate(cache, nTokens);
   }
 
-  cache_free(cache: number): void {
+  cacheFree(cache: number): void {
     this.#exports.cache_free(cache);
   }
 
-  /** Begins a pass over `ids`; rows: 0 none, 1 last, 2 all. → whether there is enough memory */
-  forward(cache: number, ids: Uint32Array, rows: number, with_attentions: boolean): boolean {
+  /** Begins a pass over `ids`, with logits of `rows`: 0 none, 1 the last, 2 all. Returns whether there is enough memory. */
+  forward(cache: number, ids: Uint32Array, rows: number, withAttentions: boolean): boolean {
     new Uint32Array(this.memory.buffer, this.#exports.ids() >>> 0, ids.length).set(ids);
-    return this.#exports.forward(cache, ids.length, rows, Number(with_attentions)) === 0;
+    return this.#exports.forward(cache, ids.length, rows, Number(withAttentions)) === 0;
   }
 
-  /** Goes on with the pass, for some milliseconds if nothing else is said. → whether it is done */
-  advance(budget_ms = BUDGET_MS): boolean {
-    return this.#exports.advance(budget_ms) === 1;
+  /** Goes on with the pass for `budgetMs`. Returns whether it is done. */
+  advance(budgetMs = BUDGET_MS): boolean {
+    return this.#exports.advance(budgetMs) === 1;
   }
 
-  /** Lets messages in while a pass is under way. → whether anybody still wants it */
+  /** Lets messages in while a pass is under way. Returns whether the pass is still wanted. */
   async pause(): Promise<boolean> {
     await breathe();
     return this.#isWanted();
   }
 
-  /** → logits of the last pass */
+  /** The logits of the last pass [rows, vocabulary]: a view that the next call ends. */
   logits(): Float32Array {
     return new Float32Array(this.memory.buffer, this.#exports.logits() >>> 0, this.#exports.n_logits());
   }
 
-  /** → attention weights of a block in the last pass */
+  /** The attention weights of a block in the last pass [n_head, tokens, tokens so far]: a view that the next call ends. */
   attentions(layer: number): Float32Array {
-    return new Float32Array(this.memory.buffer, this.#exports.attentions(layer) >>> 0, this.#exports.n_attentions(layer));
+    return new Float32Array(
+      this.memory.buffer,
+      this.#exports.attentions(layer) >>> 0,
+      this.#exports.n_attentions(layer),
+    );
   }
 
-  /** Milliseconds that reading the whole image once takes: the floor of a token on one thread. */
+  /** Milliseconds that reading the whole image once takes. A token on one thread cannot take less. */
   sweep(): number {
-    const start_ms = performance.now();
+    const startMs = performance.now();
     this.#exports.sweep();
-    return performance.now() - start_ms;
+    return performance.now() - startMs;
   }
 
-  /** Fills the image with weights of no model, to measure with. */
+  /** Fills the image with made-up weights, for measurements. */
   fill(seed: number): void {
     this.#exports.fill(seed);
   }
 
-  /** Milliseconds that each of {@link OPS} takes in the passes that `run` makes, on this thread, waiting for the others included. */
-  profile(run: () => void): number[] {
+  /**
+   * Milliseconds that each of {@link OPS} takes in the passes that `run` makes. They are measured on this thread and
+   * include its waiting for the others.
+   */
+  profile(run: () => void): Record<string, number> {
     this.#exports.set_profile(1);
     run();
     this.#exports.set_profile(0);
-    return [...new Float64Array(this.memory.buffer, this.#exports.op_ms() >>> 0, OPS.length)];
+    const opMs = new Float64Array(this.memory.buffer, this.#exports.op_ms() >>> 0, OPS.length);
+    return Object.fromEntries(OPS.map((op, i) => [op, opMs[i] ?? 0]));
   }
 
-  /** Uses so many threads from now on; `"auto"`: as many as make a token fastest, measured. → why it is fewer, if so */
+  /**
+   * Uses so many threads from now on; for `"auto"`, measures how many make a token fastest. Returns why there are fewer
+   * than asked for, `null` if there are not.
+   */
   async useThreads(threads: number | "auto"): Promise<string | null> {
     if (threads === 1) return null;
-    if (!this.#is_shared) {
-      return threads === "auto" ? null : `threads: 1 instead of ${threads}, since this page is not cross-origin isolated`;
+    if (!this.#isShared) {
+      return threads === "auto"
+        ? null
+        : `threads: 1 instead of ${threads}, since this page is not cross-origin isolated`;
     }
     try {
       if (threads === "auto") await this.#findThreads();
@@ -171,7 +193,9 @@ export class Kernels {
     } catch (error) {
       return `threads: ${this.threads}, since no more could be started (${(error as Error).message})`;
     }
-    return this.threads === threads || threads === "auto" ? null : `threads: ${this.threads} instead of ${threads}, the most that help`;
+    return this.threads === threads || threads === "auto"
+      ? null
+      : `threads: ${this.threads} instead of ${threads}, the most that help`;
   }
 
   async #findThreads(): Promise<void> {
@@ -180,33 +204,42 @@ export class Kernels {
     for (let n = 2; n <= most; n *= 2) {
       await this.#setThreads(n);
       const ms = this.#tokenMs();
-      // another thread has to be worth another core
+      // More threads must be a clear gain, since they take cores from the rest of the machine.
       if (ms > 0.9 * best.ms) break;
       best = { threads: n, ms };
     }
     await this.#setThreads(best.threads);
   }
 
-  /** How long a token takes: the best of a few, the first of which warm up. */
+  /** How long a token takes: the best of several, since the first are slower. */
   #tokenMs(): number {
-    const cache = this.cache_new();
-    let best_ms = Infinity;
+    const cache = this.cacheNew();
+    let bestMs = Infinity;
     for (let i = 0; i < 6; i++) {
-      const start_ms = performance.now();
+      const startMs = performance.now();
       this.forward(cache, Uint32Array.of(0), 1, false);
       this.advance(Infinity);
-      best_ms = Math.min(best_ms, performance.now() - start_ms);
-      this.cache_truncate(cache, 0);
+      bestMs = Math.min(bestMs, performance.now() - startMs);
+      this.cacheTruncate(cache, 0);
     }
-    this.cache_free(cache);
-    return best_ms;
+    this.cacheFree(cache);
+    return bestMs;
   }
 
   async #setThreads(threads: number): Promise<void> {
     while (this.#workers.length < threads - 1) {
-      const worker = new Worker(new URL("./kernel-thread.js", import.meta.url), { type: "module", name: "gpt2-web kernels" });
+      const worker = new Worker(new URL("./kernel-thread.js", import.meta.url), {
+        type: "module",
+        name: "gpt2-web kernels",
+      });
       const index = this.#workers.push(worker);
-      const message: ToThread = { module: this.#module, memory: this.memory, index, stack: this.#exports.member_stack() >>> 0, epoch: this.#exports.epoch() };
+      const message: ToThread = {
+        module: this.#module,
+        memory: this.memory,
+        index,
+        stack: this.#exports.member_stack() >>> 0,
+        epoch: this.#exports.epoch(),
+      };
       await new Promise<void>((resolve, reject) => {
         worker.onmessage = () => resolve();
         worker.onerror = (event) => reject(new Error(`kernel thread ${index}: ${event.message}`));
@@ -216,17 +249,4 @@ export class Kernels {
     this.#exports.set_members(threads);
     this.threads = threads;
   }
-}
-
-/** What a module needs from here. */
-export function imports(memory: WebAssembly.Memory): WebAssembly.Imports {
-  const words = () => new Int32Array(memory.buffer);
-  return {
-    env: {
-      memory,
-      sleep: (word: number, expected: number) => void Atomics.wait(words(), word >>> 2, expected | 0),
-      now: () => performance.now(),
-      wake: (word: number) => void Atomics.notify(words(), word >>> 2),
-    },
-  };
 }

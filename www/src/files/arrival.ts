@@ -1,4 +1,4 @@
-/** A file that is stored as it arrives, and read meanwhile. */
+/** A file that is stored as it arrives, and read from the cache at the same time. */
 
 import type { FileWriter } from "./file-writer.js";
 import type { Remote } from "./http.js";
@@ -14,11 +14,11 @@ export type Guard = (action: () => Promise<void>) => Promise<void>;
 export class Arrival {
   readonly writer: FileWriter;
   readonly remote: Remote;
-  /** Settled when it is over, well or not; never rejected. */
+  /** Resolves when the download is over, whether it succeeded or not. */
   readonly end: Promise<void>;
-  /** Why it ended early. */
+  /** Why the download ended early, if it did. */
   failure: unknown;
-  #is_over = false;
+  #isOver = false;
   /** Wakes the reader. */
   #wake = () => {};
 
@@ -35,32 +35,38 @@ export class Arrival {
           this.#wake();
         }
       } finally {
-        // also when it breaks off: the next visit goes on from here
+        // Also when the download breaks off, since the next visit goes on from what is stored.
         await guard(() => this.writer.flush());
       }
     } catch (error) {
       this.failure = error;
     }
-    this.#is_over = true;
+    this.#isOver = true;
     this.#wake();
   }
 
   /** The file's chunks in order, each as soon as it is stored; fails as the download did, after what it had stored. */
   async *chunks(signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    const { model, file } = this.writer.entry;
     for (let i = 0; ; i++) {
-      while (i >= this.writer.entry.n_chunks && !this.#is_over) await new Promise<void>((resolve) => (this.#wake = resolve));
+      while (i >= this.writer.entry.n_chunks && !this.#isOver) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
       if (i < this.writer.entry.n_chunks) {
-        yield* readChunks(model, file, i, i + 1, signal);
-      } else if (this.failure === undefined) return;
-      else throw this.failure;
+        yield* readChunks(this.writer.entry, [i, i + 1], signal);
+      } else if (this.failure === undefined) {
+        return;
+      } else {
+        throw this.failure;
+      }
     }
   }
 }
 
-/** A version's chunks without the first `n_bytes` of them. */
-export async function* after(n_bytes: number, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let skip = n_bytes;
+/** The bytes of `chunks` without the first `nBytes` of them. */
+export async function* after(nBytes: number, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let skip = nBytes;
   for await (const chunk of chunks) {
     if (skip < chunk.byteLength) yield chunk.subarray(skip);
     skip = Math.max(0, skip - chunk.byteLength);

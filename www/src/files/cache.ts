@@ -1,8 +1,8 @@
 /** The cached models, for the page's thread. */
 
+import type { CachedModel, CreateGeneratorOptions, ModelSource } from "../api/types.js";
 import { cacheKey, resolve } from "./source.js";
 import * as store from "./store.js";
-import type { CachedModel, CreateGeneratorOptions, ModelSource } from "../api/types.js";
 
 /** The same options as for loading; only those that say where a model is, and `dtype`, matter here. */
 type Options = CreateGeneratorOptions;
@@ -23,10 +23,10 @@ export async function isCached(model: ModelSource, options: Options = {}): Promi
 export async function deleteModel(model: ModelSource, options: Options = {}): Promise<void> {
   const source = resolve(model, options);
   if (source.kind === "files") return;
-  const is_wanted = (revision: string) => options.revision === undefined || revision === options.revision;
-  const named = (await store.list()).filter((m) => m.name === source.name && is_wanted(m.revision));
+  const isWanted = (revision: string) => options.revision === undefined || revision === options.revision;
+  const named = (await store.list()).filter((m) => m.name === source.name && isWanted(m.revision));
   const keys = new Set(named.map((m) => m.model));
-  if (is_wanted(source.revision)) keys.add(cacheKey(source)); // also where nothing of its weights is there yet
+  if (isWanted(source.revision)) keys.add(cacheKey(source)); // also where nothing of its weights is there yet
   for (const key of keys) await store.deleteAll(key);
 }
 

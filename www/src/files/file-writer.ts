@@ -12,7 +12,7 @@ const BLOB_CHUNKS = 8;
 /** How to write. */
 interface Options {
   /** Whether to store blobs of many chunks, where the browser keeps blobs: for a file that is not gone on with. */
-  as_blobs?: boolean;
+  asBlobs?: boolean;
   /** Called when the storage is full; says whether it is worth another try. */
   makeRoom?: () => Promise<boolean>;
 }
@@ -20,23 +20,23 @@ interface Options {
 /** Writes one file from its beginning, or from where an earlier visit left it. */
 export class FileWriter {
   #entry: store.FileEntry;
-  /** The next chunk, filled up to `#n_filled`. */
+  /** The next chunk, filled up to `#nFilled`. */
   #chunk = new Uint8Array(0);
-  #n_filled = 0;
+  #nFilled = 0;
   /** What went wrong: bytes were lost by it, so nothing can follow. */
   #failure: unknown;
 
   /** Of the next blob, where blobs are stored. */
   #parts: Blob[] = [];
-  #as_blobs: boolean;
+  #asBlobs: boolean;
   #makeRoom: () => Promise<boolean>;
 
   constructor(
     entry: Omit<store.FileEntry, "n_bytes" | "n_chunks" | "whole">,
     kept: store.FileEntry | undefined,
-    { as_blobs = false, makeRoom = async () => false }: Options = {},
+    { asBlobs = false, makeRoom = async () => false }: Options = {},
   ) {
-    this.#as_blobs = as_blobs;
+    this.#asBlobs = asBlobs;
     this.#makeRoom = makeRoom;
     this.#entry = { ...entry, n_bytes: kept?.n_bytes ?? 0, n_chunks: kept?.n_chunks ?? 0, whole: false };
   }
@@ -50,21 +50,21 @@ export class FileWriter {
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#chunk.byteLength === 0) this.#chunk = new Uint8Array(CHUNK_BYTES);
     for (let at = 0; at < bytes.byteLength; ) {
-      const piece = bytes.subarray(at, at + CHUNK_BYTES - this.#n_filled);
-      this.#chunk.set(piece, this.#n_filled);
-      this.#n_filled += piece.byteLength;
+      const piece = bytes.subarray(at, at + CHUNK_BYTES - this.#nFilled);
+      this.#chunk.set(piece, this.#nFilled);
+      this.#nFilled += piece.byteLength;
       at += piece.byteLength;
-      if (this.#n_filled < CHUNK_BYTES) continue;
+      if (this.#nFilled < CHUNK_BYTES) continue;
       await this.#addPart();
-      if (this.#n_filled > 0 || this.#parts.length === BLOB_CHUNKS) await this.flush();
+      if (this.#nFilled > 0 || this.#parts.length === BLOB_CHUNKS) await this.flush();
     }
   }
 
   /** Moves what has come so far into the next blob, if blobs are stored. */
   async #addPart(): Promise<void> {
-    if (!this.#as_blobs || this.#n_filled === 0 || !(await store.keepsBlobs())) return;
-    this.#parts.push(new Blob([this.#chunk.subarray(0, this.#n_filled)]));
-    this.#n_filled = 0;
+    if (!this.#asBlobs || this.#nFilled === 0 || !(await store.keepsBlobs())) return;
+    this.#parts.push(new Blob([this.#chunk.subarray(0, this.#nFilled)]));
+    this.#nFilled = 0;
   }
 
   /** Stores what has come so far. */
@@ -73,10 +73,10 @@ export class FileWriter {
     if (this.#parts.length > 0) {
       await this.#store(new Blob(this.#parts));
       this.#parts = [];
-    } else if (this.#n_filled > 0) {
+    } else if (this.#nFilled > 0) {
       // a view would be stored with all of the memory behind it
-      await this.#store(this.#n_filled === CHUNK_BYTES ? this.#chunk : this.#chunk.slice(0, this.#n_filled));
-      this.#n_filled = 0;
+      await this.#store(this.#nFilled === CHUNK_BYTES ? this.#chunk : this.#chunk.slice(0, this.#nFilled));
+      this.#nFilled = 0;
     }
   }
 
@@ -91,7 +91,9 @@ export class FileWriter {
   async finish(replaces: string[] = []): Promise<void> {
     await this.flush();
     const { model } = this.#entry;
-    await this.#put({ ...this.#entry, whole: true }, (tx) => Promise.all(replaces.map((file) => store.forget(tx, model, file))));
+    await this.#put({ ...this.#entry, whole: true }, (tx) =>
+      Promise.all(replaces.map((file) => store.forget(tx, model, file))),
+    );
     release(this.#chunk);
     this.#chunk = new Uint8Array(0);
   }
@@ -114,7 +116,10 @@ export class FileWriter {
     const tx = await store.change();
     tx.done.catch(() => undefined); // a failure comes out of `settle`, also where that is not reached
     const { model, file, n_chunks, n_bytes } = this.#entry;
-    const [now, known] = await Promise.all([tx.objectStore("files").get([model, file]), tx.objectStore("models").getKey(model)]);
+    const [now, known] = await Promise.all([
+      tx.objectStore("files").get([model, file]),
+      tx.objectStore("models").getKey(model),
+    ]);
     if (known === undefined || (now?.n_chunks ?? 0) !== n_chunks || (now?.n_bytes ?? 0) !== n_bytes) {
       tx.abort();
       throw new Error(`${file} was deleted, or is written by another tab`);

@@ -51,33 +51,37 @@ const MAX_WAIT_MS = 60_000;
  * @returns `null` if the server does not have it.
  * @throws NetworkError, or the platform's `AbortError`.
  */
-export async function openRemote(url: string, kept: (Version & { n: number }) | null, options: HttpOptions): Promise<Remote | null> {
+export async function openRemote(
+  url: string,
+  kept: (Version & { n: number }) | null,
+  options: HttpOptions,
+): Promise<Remote | null> {
   let response = await request(url, kept?.n ?? 0, options);
   let from = 0;
   if (kept && response?.status === 206) {
     const { start, version } = describe(response);
     if (start === kept.n && isSame(version, kept)) from = kept.n;
     else {
-      await response.body?.cancel(); // a piece of another version is of no use
+      await response.body?.cancel(); // a part of another version is of no use
       response = await request(url, 0, options);
     }
   }
   if (!response) return null;
   const { version, digest } = describe(response);
   const sha256 = digest ?? (options.verify ? await digestOfPointer(url, options) : null);
-  return { ...version, from, sha256, chunks: read(url, response, from, version, options) };
+  return { ...version, from, sha256, chunks: read({ url, response, from, version, options }) };
 }
 
-/** Asks which version of a file is served, without its bytes. → `null` if the server does not have it */
+/** Asks which version of a file is served, without its bytes; `null` if the server does not have it. */
 export async function versionOf(url: string, options: HttpOptions): Promise<Version | null> {
   const response = await request(url, 0, options, "HEAD");
-  await response?.body?.cancel(); // a caller's fetch may have ignored the method
+  await response?.body?.cancel(); // a caller's fetch may have ignored the method and sent the bytes
   return response && describe(response).version;
 }
 
 /**
  * The SHA-256 of a large file on a Hugging Face hub. Its answers carry it on a redirect, which a page does not get to
- * see; the Git LFS pointer, which the hub serves under `raw`, has it as well. A host that knows no such thing is fine.
+ * see; the Git LFS pointer, which the hub serves under `raw`, has it as well. Other hosts have neither, which is no error.
  */
 async function digestOfPointer(url: string, { fetch, signal }: HttpOptions): Promise<string | null> {
   if (!url.includes("/resolve/") || !url.endsWith(".safetensors")) return null;
@@ -88,21 +92,34 @@ async function digestOfPointer(url: string, { fetch, signal }: HttpOptions): Pro
       const decoder = new TextDecoder();
       for await (const chunk of readStream(response.body, signal)) {
         text += decoder.decode(chunk, { stream: true });
-        if (text.length > MAX_POINTER_CHARS) break; // no pointer but a file
+        if (text.length > MAX_POINTER_CHARS) break; // this is a file and not a pointer
       }
     } else await drop(response);
   } catch (error) {
     if (signal.aborted || isAbort(error)) throw abortError();
-    return null; // the file itself will tell if the network is the trouble
+    return null; // if the network is the trouble, the request for the file itself fails with a better message
   }
-  return /^version https:\/\/git-lfs[^]*^oid sha256:([0-9a-f]{64})$/m.exec(text.slice(0, MAX_POINTER_CHARS))?.[1] ?? null;
+  return (
+    /^version https:\/\/git-lfs[\s\S]*^oid sha256:([0-9a-f]{64})$/m.exec(text.slice(0, MAX_POINTER_CHARS))?.[1] ?? null
+  );
 }
 
 /** A pointer has three short lines. */
 const MAX_POINTER_CHARS = 1000;
 
+/** A response that is to be read. */
+interface Reading {
+  url: string;
+  response: Response;
+  /** Place in the file of the response's first byte. */
+  from: number;
+  version: Version;
+  options: HttpOptions;
+}
+
 /** The bytes of a response and, where the connection breaks, of the ones that continue it. */
-async function* read(url: string, response: Response, from: number, version: Version, options: HttpOptions): AsyncGenerator<Uint8Array> {
+async function* read({ url, response: first, from, version, options }: Reading): AsyncGenerator<Uint8Array> {
+  let response = first;
   let found = from;
   /** Bytes of an answer that began anew which have been passed on already. */
   let skip = 0;
@@ -110,7 +127,7 @@ async function* read(url: string, response: Response, from: number, version: Ver
     try {
       if (response.body) {
         for await (const chunk of readStream(response.body, options.signal)) {
-          attempt = 1; // it moves
+          attempt = 1; // the connection works again
           const rest = chunk.subarray(Math.min(skip, chunk.byteLength));
           skip -= chunk.byteLength - rest.byteLength;
           if (rest.byteLength === 0) continue;
@@ -118,53 +135,68 @@ async function* read(url: string, response: Response, from: number, version: Ver
           yield rest;
         }
       }
-      // a proxy may end a body early without an error
+      // A proxy may end a body early without an error.
       if (version.bytes === null || found >= version.bytes) break;
       throw new TypeError(`it ended ${version.bytes - found} bytes early`);
     } catch (error) {
       if (options.signal.aborted || isAbort(error)) throw abortError();
       if (attempt >= MAX_ATTEMPTS) {
-        throw makeError("network", `${url}: the connection broke after ${found} bytes (${(error as Error).message})`, { url });
+        throw makeError("network", `${url}: the connection broke after ${found} bytes (${(error as Error).message})`, {
+          url,
+        });
       }
       await wait(FIRST_WAIT_MS * 2 ** (attempt - 1), options.signal);
       attempt += 1;
       const next = await request(url, found, options);
       const described = next && describe(next);
-      const is_same = described && (found === 0 || isSame(described.version, version));
-      if (!next || !is_same || (described.start !== found && described.start !== 0)) {
+      const isSameVersion = described && (found === 0 || isSame(described.version, version));
+      if (!next || !isSameVersion || (described.start !== found && described.start !== 0)) {
         await next?.body?.cancel();
         const message = `${url}: the connection broke after ${found} bytes, and the server does not continue the file from there`;
         throw makeError("network", message, { url });
       }
-      skip = described.start === 0 ? found : 0; // a server without ranges begins anew
+      skip = described.start === 0 ? found : 0; // a server that knows no ranges begins anew
       response = next;
     }
   }
   if (options.verify && version.bytes !== null && found !== version.bytes) {
-    throw makeError("integrity", `${url}: expected ${version.bytes} bytes, found ${found}`, { url, expected: version.bytes, found });
+    throw makeError("integrity", `${url}: expected ${version.bytes} bytes, found ${found}`, {
+      url,
+      expected: version.bytes,
+      found,
+    });
   }
 }
 
-/** One request, tried again while the server is busy or cannot be reached. → `null` for a file that is not there */
-async function request(url: string, from: number, options: HttpOptions, method: "GET" | "HEAD" = "GET"): Promise<Response | null> {
+/** One request, tried again while the server is busy or cannot be reached; `null` for a file that is not there. */
+async function request(
+  url: string,
+  from: number,
+  options: HttpOptions,
+  method: "GET" | "HEAD" = "GET",
+): Promise<Response | null> {
   const { fetch, signal } = options;
   for (let attempt = 1; ; attempt++) {
     let failure: string;
     let status: number | undefined;
-    let wait_ms = FIRST_WAIT_MS * 2 ** (attempt - 1);
+    let waitMs = FIRST_WAIT_MS * 2 ** (attempt - 1);
     try {
-      const response = await fetch(url, { signal, method, ...(from > 0 ? { headers: { Range: `bytes=${from}-` } } : {}) });
+      const response = await fetch(url, {
+        signal,
+        method,
+        ...(from > 0 ? { headers: { Range: `bytes=${from}-` } } : {}),
+      });
       if (response.status === 404) return await drop(response);
-      // hosts of single-page apps answer any path with their page
+      // Hosts of single-page apps answer every path with their page.
       if (response.ok && response.headers.get("content-type")?.includes("text/html")) return await drop(response);
       if (response.ok && (response.body || method === "HEAD")) return response;
       await drop(response);
       status = response.status;
-      if (status === 416) return request(url, 0, options); // shorter than what is kept: anew
+      if (status === 416) return request(url, 0, options); // the file is shorter than what is kept, so it begins anew
       failure = `expected the file, found HTTP status ${status}`;
       if (status === 401 || status === 403) failure += ": the model is private, gated or does not exist";
       if (status !== 429 && status !== 408 && status < 500) attempt = MAX_ATTEMPTS; // asking again changes nothing
-      wait_ms = retryAfter(response) ?? wait_ms;
+      waitMs = retryAfter(response) ?? waitMs;
     } catch (error) {
       if (signal.aborted || isAbort(error)) throw abortError();
       failure = `the request failed (${(error as Error).message})`;
@@ -172,7 +204,7 @@ async function request(url: string, from: number, options: HttpOptions, method: 
     if (attempt >= MAX_ATTEMPTS) {
       throw makeError("network", `${url}: ${failure}`, status === undefined ? { url } : { url, status });
     }
-    await wait(wait_ms, signal);
+    await wait(waitMs, signal);
   }
 }
 
@@ -181,29 +213,32 @@ async function drop(response: Response): Promise<null> {
   return null;
 }
 
-/** What a response says of itself. `start`: the first byte's place in the file. */
+/** What a response says of its file. `start` is the place in the file of the response's first byte. */
 function describe(response: Response): { start: number; version: Version; digest: string | null } {
   const { headers } = response;
   const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get("content-range") ?? "");
-  // the length of a compressed body says nothing about the file's
-  // (of another origin's answer nobody sees whether it is compressed; octet streams are not)
-  const is_hidden = response.type === "cors" && !headers.get("content-type")?.includes("octet-stream");
-  const length = headers.get("content-encoding") || is_hidden ? null : headers.get("content-length");
+  // The length of a compressed body is not that of the file. Whether another origin's body is compressed cannot be seen,
+  // but octet streams are not.
+  const isHidden = response.type === "cors" && !headers.get("content-type")?.includes("octet-stream");
+  const length = headers.get("content-encoding") || isHidden ? null : headers.get("content-length");
   const bytes = response.status === 206 ? (range?.[2] ?? null) : length;
-  // the hub's tag of a large file is its SHA-256; other servers' tags may be anything
+  // The hub's tag of a large file is its SHA-256; other servers' tags may be anything.
   const linked = headers.get("x-linked-etag");
   const digest = /^(?:W\/)?"?([0-9a-f]{64})"?$/.exec(linked ?? "")?.[1] ?? null;
   const n = bytes === null || bytes === "*" ? Number(headers.get("x-linked-size") ?? NaN) : Number(bytes);
-  const version = { bytes: Number.isSafeInteger(n) ? n : null, tag: linked ?? headers.get("etag") ?? headers.get("last-modified") };
+  const version = {
+    bytes: Number.isSafeInteger(n) ? n : null,
+    tag: linked ?? headers.get("etag") ?? headers.get("last-modified"),
+  };
   return { start: response.status === 206 ? Number(range?.[1] ?? NaN) : 0, version, digest };
 }
 
-/** Whether two answers are about the same bytes. Without a tag nobody can know. */
+/** Whether two versions are surely the same; without a tag that cannot be known. */
 export function isSame(a: Version, b: Version): boolean {
   return a.tag !== null && a.tag === b.tag && a.bytes === b.bytes;
 }
 
-/** What the server says it needs, in seconds or as a date. */
+/** How long the server asks to wait (given in seconds or as a date), in milliseconds. */
 function retryAfter(response: Response): number | undefined {
   const value = response.headers.get("retry-after");
   if (value === null) return undefined;
@@ -233,10 +268,20 @@ async function* checked(chunks: AsyncIterable<Uint8Array>, expected: string, nam
     yield chunk;
   }
   const found = bytesToHex(hash.digest());
-  if (found !== expected) throw makeError("integrity", `${name}: expected SHA-256 ${expected}, found ${found}`, { file: name, expected, found });
+  if (found !== expected)
+    throw makeError("integrity", `${name}: expected SHA-256 ${expected}, found ${found}`, {
+      file: name,
+      expected,
+      found,
+    });
 }
 
-/** As `checked`, where anything is to be checked. */
-export function verified(chunks: AsyncIterable<Uint8Array>, expected: string | null, name: string, verify: boolean): AsyncIterable<Uint8Array> {
+/** As `checked`, if checks are wanted and the SHA-256 is known. */
+export function verified(
+  chunks: AsyncIterable<Uint8Array>,
+  expected: string | null,
+  name: string,
+  verify: boolean,
+): AsyncIterable<Uint8Array> {
   return verify && expected !== null ? checked(chunks, expected, name) : chunks;
 }

@@ -1,10 +1,7 @@
-/** The files of a checkpoint, from the network, the cache or disk, as streams of bytes. Runs in the worker. */
+/** What gives the files of a checkpoint as streams of bytes, wherever they come from. Runs in the worker. */
 
-import { CachedHub } from "./cached-hub.js";
 import { makeError } from "../api/errors.js";
-import { openRemote, verified, versionOf, type HttpOptions } from "./http.js";
-import type { WireModel } from "../api/messages.js";
-import { readStream } from "./read-stream.js";
+import type { HttpOptions } from "./http.js";
 
 /** An open file. */
 export interface OpenFile {
@@ -48,12 +45,6 @@ export interface HubOptions extends HttpOptions {
   warn(message: string): void;
 }
 
-/** The hub for a model. */
-export function openHub(model: WireModel, options: HubOptions): Hub {
-  if (model.kind === "files") return new DiskHub(model.files, options.signal);
-  return options.cache ? new CachedHub(model, options) : new NetworkHub(model.base, options);
-}
-
 /** Reads a small text file whole. */
 export async function readText(file: OpenFile): Promise<string> {
   return new TextDecoder().decode(await readBytes(file));
@@ -65,82 +56,24 @@ const MAX_SMALL_BYTES = 64 << 20;
 /** Reads a small file whole; one that does not end is none. */
 export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>> {
   let bytes = new Uint8Array(file.bytes === null ? 0 : Math.min(file.bytes, MAX_SMALL_BYTES));
-  let n_bytes = 0;
+  let nBytes = 0;
   for await (const chunk of file.chunks) {
-    const end = n_bytes + chunk.byteLength;
+    const end = nBytes + chunk.byteLength;
     if (end > MAX_SMALL_BYTES) {
       const [expected, found] = [`at most ${MAX_SMALL_BYTES} bytes`, "more"];
-      throw makeError("checkpoint", `${file.name}: expected ${expected}, found ${found}`, { file: file.name, expected, found });
+      throw makeError("checkpoint", `${file.name}: expected ${expected}, found ${found}`, {
+        file: file.name,
+        expected,
+        found,
+      });
     }
     if (end > bytes.byteLength) {
-      const larger = new Uint8Array(Math.max(end, 2 * n_bytes)); // the server told no size, or a wrong one
-      larger.set(bytes.subarray(0, n_bytes));
+      const larger = new Uint8Array(Math.max(end, 2 * nBytes)); // the server told no size, or a wrong one
+      larger.set(bytes.subarray(0, nBytes));
       bytes = larger;
     }
-    bytes.set(chunk, n_bytes);
-    n_bytes = end;
+    bytes.set(chunk, nBytes);
+    nBytes = end;
   }
-  return n_bytes === bytes.byteLength ? bytes : bytes.slice(0, n_bytes);
-}
-
-/** A hub that keeps nothing. */
-abstract class PlainHub implements Hub {
-  abstract open(file: string): Promise<OpenFile | null>;
-  abstract size(file: string): Promise<{ bytes: number; cached: number } | null>;
-
-  prefetch(): void {}
-
-  async openPacked(): Promise<null> {
-    return null;
-  }
-
-  async keepPacked(): Promise<void> {}
-
-  async complete(): Promise<void> {}
-
-  async drop(): Promise<void> {}
-
-  async close(): Promise<void> {}
-}
-
-class DiskHub extends PlainHub {
-  #files: Map<string, Blob>;
-  #signal: AbortSignal;
-
-  constructor(files: Map<string, Blob>, signal: AbortSignal) {
-    super();
-    this.#files = files;
-    this.#signal = signal;
-  }
-
-  async open(file: string): Promise<OpenFile | null> {
-    const blob = this.#files.get(file);
-    return blob ? { name: file, bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
-  }
-
-  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
-    const blob = this.#files.get(file);
-    return blob ? { bytes: blob.size, cached: blob.size } : null;
-  }
-}
-
-class NetworkHub extends PlainHub {
-  #base: string;
-  #options: HubOptions;
-
-  constructor(base: string, options: HubOptions) {
-    super();
-    this.#base = base;
-    this.#options = options;
-  }
-
-  async open(file: string): Promise<OpenFile | null> {
-    const remote = await openRemote(new URL(file, this.#base).href, null, this.#options);
-    return remote && { name: file, bytes: remote.bytes, chunks: verified(remote.chunks, remote.sha256, file, this.#options.verify) };
-  }
-
-  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
-    const remote = await versionOf(new URL(file, this.#base).href, this.#options);
-    return remote && { bytes: remote.bytes ?? 0, cached: 0 };
-  }
+  return nBytes === bytes.byteLength ? bytes : bytes.slice(0, nBytes);
 }

@@ -14,7 +14,7 @@ export interface Packed {
   /** What it was made from. */
   replaces: string[];
   /** Whether that has been dropped for want of room. */
-  was_full: boolean;
+  wasFull: boolean;
   checked: boolean;
   signal: AbortSignal;
 }
@@ -26,28 +26,46 @@ const [N_TRIES, WAIT_MS] = [8, 250];
  * Writes the file, marks it as whole and, in the same moment, forgets what it replaces and what has an older layout. Where
  * there is no room beside the files that it replaces, those go first. If it cannot be kept nothing of it is left behind.
  */
-export async function keepPacked({ model, name, bytes, chunks, replaces, was_full, checked, signal }: Packed): Promise<void> {
+export async function keepPacked({
+  model,
+  name,
+  bytes,
+  chunks,
+  replaces,
+  wasFull,
+  checked,
+  signal,
+}: Packed): Promise<void> {
   const own = store.packedParts(name);
   const isStale = ({ file, whole }: store.FileEntry) => {
     const other = store.packedParts(file);
-    const is_older = other?.layout === own?.layout && (other?.version ?? 0) < (own?.version ?? 0);
-    return file === name || (other !== null && (!whole || is_older));
+    const isOlder = other?.layout === own?.layout && (other?.version ?? 0) < (own?.version ?? 0);
+    return file === name || (other !== null && (!whole || isOlder));
   };
   const files = await store.filesOf(model);
   const replaced = files.filter((f) => replaces.includes(f.file));
-  const n_replaced = replaced.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
-  let n_tries = was_full || n_replaced >= bytes ? N_TRIES : 0;
+  const nReplaced = replaced.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
+  let nTries = wasFull || nReplaced >= bytes ? N_TRIES : 0;
   const makeRoom = async () => {
-    if (n_tries === 0 || signal.aborted) return false;
-    n_tries -= 1;
-    await store.deleteFiles(model, replaced.map((f) => f.file));
+    if (nTries === 0 || signal.aborted) return false;
+    nTries -= 1;
+    await store.deleteFiles(
+      model,
+      replaced.map((f) => f.file),
+    );
     await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
     return true;
   };
   try {
-    await store.deleteFiles(model, files.filter(isStale).map((f) => f.file));
+    await store.deleteFiles(
+      model,
+      files.filter(isStale).map((f) => f.file),
+    );
     // where room is short it comes back bit by bit, and Chrome refuses a blob for longer than the bytes of it
-    const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, { as_blobs: !was_full, makeRoom });
+    const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, {
+      asBlobs: !wasFull,
+      makeRoom,
+    });
     for await (const chunk of chunks) {
       if (signal.aborted) throw abortError();
       await writer.write(chunk);

@@ -1,10 +1,8 @@
 /** `fetch` for the worker by a function that lives in the page's thread, since functions cannot be posted. */
 
 import { abortError } from "../api/errors.js";
+import type { FetchAnswer, FromWorker } from "../api/messages.js";
 import type { Fetch, FetchInit } from "./http.js";
-import type { FromWorker, ToWorker } from "../api/messages.js";
-
-type Answer = Extract<ToWorker, { kind: "fetch-head" | "fetch-chunk" | "fetch-end" | "fetch-error" }>;
 
 interface Pending {
   head(status: number, headers: [string, string][]): void;
@@ -16,7 +14,7 @@ interface Pending {
 export class ProxyFetch {
   #post: (message: FromWorker) => void;
   #pending = new Map<number, Pending>();
-  #next_id = 1;
+  #nextId = 1;
 
   constructor(post: (message: FromWorker) => void) {
     this.#post = post;
@@ -25,7 +23,7 @@ export class ProxyFetch {
   /** Like the platform's `fetch`. */
   fetch: Fetch = (url, { signal, method, headers }) =>
     new Promise((resolve, reject) => {
-      const id = this.#next_id++;
+      const id = this.#nextId++;
       const end = () => {
         this.#pending.delete(id);
         signal.removeEventListener("abort", cancel);
@@ -38,17 +36,19 @@ export class ProxyFetch {
         body: undefined,
         head: (status, headers) => {
           const stream = new ReadableStream<Uint8Array>({
-            start: (controller) => void (pending.body = controller),
+            start: (controller) => {
+              pending.body = controller;
+            },
             pull: () => this.#post({ kind: "fetch-pull", id }),
             cancel,
           });
-          // a body is not allowed with these
-          const has_body = status !== 204 && status !== 205 && status !== 304;
-          resolve(new Response(has_body ? stream : null, { status, headers }));
+          // A response with one of these has no body.
+          const hasBody = status !== 204 && status !== 205 && status !== 304;
+          resolve(new Response(hasBody ? stream : null, { status, headers }));
         },
         fail: (error) => {
           end();
-          reject(error); // no effect once resolved
+          reject(error); // has no effect once the response is there
           pending.body?.error(error);
         },
       };
@@ -58,19 +58,22 @@ export class ProxyFetch {
     });
 
   /** Takes a message from the other end. One that comes after a cancel has nobody to go to. */
-  receive(message: Answer): void {
+  receive(message: FetchAnswer): void {
     const pending = this.#pending.get(message.id);
     switch (message.kind) {
       case "fetch-head":
-        return pending?.head(message.status, message.headers);
+        pending?.head(message.status, message.headers);
+        break;
       case "fetch-chunk":
-        return pending?.body?.enqueue(message.bytes);
+        pending?.body?.enqueue(message.bytes);
+        break;
       case "fetch-end":
         pending?.body?.close();
         this.#pending.delete(message.id);
-        return;
+        break;
       case "fetch-error":
-        return pending?.fail(new TypeError(message.message));
+        pending?.fail(new TypeError(message.message));
+        break;
     }
   }
 }
@@ -88,28 +91,36 @@ export class Pulls {
 
   /** Waits for the next one. */
   async take(): Promise<void> {
-    while (this.#n < 1) await new Promise<void>((resolve) => (this.#wake = resolve));
+    while (this.#n < 1) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
     this.#n -= 1;
   }
 }
 
+/** A request of the worker, and what answers it. */
+interface Served {
+  id: number;
+  url: string;
+  init: FetchInit;
+  /** The caller's function. */
+  fetch: Fetch;
+  pulls: Pulls;
+  post(message: FetchAnswer, transfer?: Transferable[]): void;
+}
+
 /** The page's end: answers one request of the worker with the caller's function. */
-export async function serveFetch(
-  id: number,
-  url: string,
-  init: FetchInit,
-  fetch: Fetch,
-  pulls: Pulls,
-  post: (message: Answer, transfer?: Transferable[]) => void,
-): Promise<void> {
+export async function serveFetch({ id, url, init, fetch, pulls, post }: Served): Promise<void> {
   try {
     const response = await fetch(url, init);
-    // the length of what may be compressed says nothing; see `describe`
-    const is_hidden = response.type === "cors" && !response.headers.get("content-type")?.includes("octet-stream");
-    const headers = [...response.headers].filter(([name]) => !(is_hidden && name === "content-length"));
+    // The length of what may be compressed says nothing about the file; see `describe` in http.ts.
+    const isHidden = response.type === "cors" && !response.headers.get("content-type")?.includes("octet-stream");
+    const headers = [...response.headers].filter(([name]) => !(isHidden && name === "content-length"));
     post({ kind: "fetch-head", id, status: response.status, headers });
     const reader = response.body?.getReader();
-    // whatever the caller's function does with the signal
+    // The caller's function may not listen to the signal, so the reading is stopped as well.
     const stop = () => {
       void reader?.cancel().catch(() => undefined);
       pulls.add(Infinity);

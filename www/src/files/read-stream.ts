@@ -17,7 +17,8 @@ export async function* readStream(stream: ReadableStream<Uint8Array>, signal: Ab
   try {
     let buffer = new ArrayBuffer(reader instanceof ReadableStreamDefaultReader ? 0 : BUFFER_BYTES);
     for (;;) {
-      const { done, value } = reader instanceof ReadableStreamDefaultReader ? await reader.read() : await reader.read(new Uint8Array(buffer));
+      const { done, value } =
+        reader instanceof ReadableStreamDefaultReader ? await reader.read() : await reader.read(new Uint8Array(buffer));
       if (signal.aborted) throw abortError();
       if (done) {
         if (value) release(value);
@@ -32,7 +33,9 @@ export async function* readStream(stream: ReadableStream<Uint8Array>, signal: Ab
   }
 }
 
-function openReader(stream: ReadableStream<Uint8Array>): ReadableStreamBYOBReader | ReadableStreamDefaultReader<Uint8Array> {
+function openReader(
+  stream: ReadableStream<Uint8Array>,
+): ReadableStreamBYOBReader | ReadableStreamDefaultReader<Uint8Array> {
   try {
     return stream.getReader({ mode: "byob" });
   } catch {

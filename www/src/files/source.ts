@@ -1,11 +1,9 @@
-/** Which checkpoint: from what a caller names to where its files are. Runs in the page's thread. */
+/** Finds out where the files of a model are from how the caller names it. Runs in the page's thread. */
 
 import { invalidOption } from "../api/errors.js";
 import type { WireModel } from "../api/messages.js";
 import type { CreateGeneratorOptions, ModelSource } from "../api/types.js";
-
-/** Version of this package. */
-export const VERSION = "0.1.0";
+import { VERSION } from "../api/version.js";
 
 const HUB = "https://huggingface.co/";
 const TEMPLATE = "{model}/resolve/{revision}/";
@@ -19,14 +17,23 @@ export function resolve(model: ModelSource, options: Location): WireModel {
   if (text === "demo") {
     return { kind: "url", name: "demo", revision: VERSION, base: new URL("./demo/", import.meta.url).href };
   }
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || text.startsWith("/") || text.startsWith("./") || text.startsWith("../")) {
+  if (
+    /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ||
+    text.startsWith("/") ||
+    text.startsWith("./") ||
+    text.startsWith("../")
+  ) {
     const base = new URL(text, globalThis.location?.href);
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     return { kind: "url", name: text, revision: options.revision ?? "main", base: base.href };
   }
-  // the hub's own rule: at most one slash, letters, digits, and - _ . inside
+  // The hub's own rule: letters, digits and - _ . with at most one slash between them.
   if (!/^[\w][\w.-]*(\/[\w][\w.-]*)?$/.test(text)) {
-    throw invalidOption("model", '"demo", a Hugging Face id such as "openai-community/gpt2", a URL, or { files }', text);
+    throw invalidOption(
+      "model",
+      '"demo", a Hugging Face id such as "openai-community/gpt2", a URL, or { files }',
+      text,
+    );
   }
   const revision = options.revision ?? "main";
   const path = (options.remote_path_template ?? TEMPLATE)
@@ -39,8 +46,8 @@ export function resolve(model: ModelSource, options: Location): WireModel {
 }
 
 function fromFiles(files: Iterable<File> | Record<string, Blob>): WireModel {
-  const is_list = Symbol.iterator in files;
-  const entries: [string, Blob][] = is_list ? [...files].map((file) => [file.name, file]) : Object.entries(files);
+  const isList = Symbol.iterator in files;
+  const entries: [string, Blob][] = isList ? [...files].map((file) => [file.name, file]) : Object.entries(files);
   for (const [name, blob] of entries) {
     if (!(blob instanceof Blob)) throw invalidOption("model.files", `a File or Blob for "${name}"`, typeof blob);
   }

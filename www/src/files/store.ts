@@ -7,10 +7,10 @@
  * storage would refuse: it needs its weights as the checkpoint has them, or as they were packed.
  */
 
-import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
+import type { CachedModel } from "../api/types.js";
 import { readStream } from "./read-stream.js";
 import { release } from "./release.js";
-import type { CachedModel } from "../api/types.js";
 
 /** What is kept of a file. */
 export interface FileEntry {
@@ -19,37 +19,37 @@ export interface FileEntry {
   /** Bytes kept; `null`: the server does not have this (optional) file. */
   n_bytes: number | null;
   n_chunks: number;
-  /** Whether that is all of it. */
+  /** Whether that is the whole file. */
   whole: boolean;
   /** Whether it was checked as it came (`verify`). */
   checked: boolean;
-  /** Which version of the file on the server. */
+  /** Which version of the file this is: its size, tag and digest, as the server gave them. */
   bytes: number | null;
   tag: string | null;
   sha256: string | null;
 }
 
-/** What is kept of a model; there from its first file on. */
+/** What is kept of a model. It exists from the model's first file on. */
 interface ModelEntry {
   model: string;
   name: string;
   revision: string;
-  /** When it began. */
+  /** When its download began. */
   saved_at: string;
   /** The checkpoint's own weights, once they were all read; some of them may be gone since. */
   originals: string[];
-  /** What the checkpoint's own weights take in all, where that is known before they have come. */
+  /** Bytes of all of the checkpoint's own weights, where that is known before they have arrived. */
   weight_bytes: number | null;
 }
 
-/** A part of a file. Blobs can be large, since they need not be read whole, and come several times as fast. */
+/** A part of a file. Blobs can be large, since they need not be read whole, and are read several times as fast. */
 export type Chunk = Uint8Array<ArrayBuffer> | Blob;
 
 interface Schema extends DBSchema {
   models: { key: string; value: ModelEntry };
   files: { key: [string, string]; value: FileEntry };
   chunks: { key: [string, string, number]; value: Chunk };
-  /** What was measured on a GPU (src/engine/gpu/tuning.rs), by adapter, format and model shape. */
+  /** What was measured on a GPU, by adapter, format and model shape. */
   tunings: { key: string; value: string };
 }
 
@@ -71,19 +71,19 @@ function open(): Promise<IDBPDatabase<Schema>> {
       } else if (from < 2) await fromVersion1(tx as unknown as Change);
       if (from < 3) db.createObjectStore("tunings");
     },
-    // another tab with a newer version waits for this one to let go
+    // A tab with a newer version of the package waits until this one closes the database.
     blocking(_current, _blocked, event) {
       database = undefined;
       (event.target as IDBDatabase).close();
     },
     terminated: () => (database = undefined),
   });
-  // a failure is told to whoever asked, and tried again next time
+  // A failure is told to whoever asked; the next call tries again.
   database.catch(() => (database = undefined));
   return database;
 }
 
-/** Version 1 had entries of whole models only. What belongs to none has no name to be listed under: it goes. */
+/** Version 1 had entries of whole models only. Files of a model without an entry are deleted: they cannot be listed. */
 async function fromVersion1(tx: Change): Promise<void> {
   const models = new Map((await tx.objectStore("models").getAll()).map((entry) => [entry.model, entry]));
   for (const entry of models.values()) Object.assign(entry, { originals: [], weight_bytes: null });
@@ -95,7 +95,7 @@ async function fromVersion1(tx: Change): Promise<void> {
   for (const entry of models.values()) await tx.objectStore("models").put(entry);
 }
 
-/** All keys that begin with `prefix`: arrays sort after every string and number. */
+/** All keys that begin with `prefix`: the empty array sorts after every string and number. */
 const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]);
 
 /** Whether there was no room. */
@@ -110,12 +110,15 @@ export function packedParts(file: string): { dtype: string; layout: string; vers
   return layout && dtype && version ? { dtype, layout, version: Number(version) } : null;
 }
 
-/** Which formats' packed weights are whole, and whether the checkpoint's own are: packed ones of any format can be made of these. */
-function weightsOf(entry: ModelEntry, files: FileEntry[]): { dtypes: string[]; has_originals: boolean } {
+/**
+ * Which formats' packed weights are whole, and whether the checkpoint's own weights are, from which those of any format
+ * can be made.
+ */
+function weightsOf(entry: ModelEntry, files: FileEntry[]): { dtypes: string[]; hasOriginals: boolean } {
   const whole = new Set(files.filter((f) => f.whole && f.n_bytes !== null).map((f) => f.file));
   const dtypes = new Set([...whole].flatMap((file) => packedParts(file)?.dtype ?? []));
-  const has_originals = entry.originals.length > 0 && entry.originals.every((file) => whole.has(file));
-  return { dtypes: [...dtypes].sort(), has_originals };
+  const hasOriginals = entry.originals.length > 0 && entry.originals.every((file) => whole.has(file));
+  return { dtypes: [...dtypes].sort(), hasOriginals: hasOriginals };
 }
 
 /** Starts a transaction in which anything may change. */
@@ -123,7 +126,7 @@ export async function change(): Promise<Change> {
   return (await open()).transaction(["models", "files", "chunks"], "readwrite");
 }
 
-/** Sees a transaction's work and the transaction through; what fails in either is thrown. */
+/** Waits for the work of a transaction and for the transaction itself; throws what fails in either. */
 export async function settle(tx: Change, work: Promise<unknown>): Promise<void> {
   await Promise.all([work, tx.done]);
 }
@@ -149,14 +152,21 @@ async function readChunk(model: string, file: string, i: number): Promise<Chunk>
   return chunk;
 }
 
-/** The bytes of some chunks that are kept of a file, in order; each piece is there until the next one is asked for. */
-export async function* readChunks(model: string, file: string, first: number, end: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  // the next one is on its way while this one is used
+/**
+ * The bytes of a file's stored chunks from `first` up to `end`, in order; each piece is there until the next one is asked
+ * for.
+ */
+export async function* readChunks(
+  { model, file }: Pick<FileEntry, "model" | "file">,
+  [first, end]: [number, number],
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  // While a chunk is used, the next one is read already.
   let next = first < end ? readChunk(model, file, first) : undefined;
   for (let i = first; next; i++) {
     const chunk = await next;
     next = i + 1 < end ? readChunk(model, file, i + 1) : undefined;
-    next?.catch(() => undefined); // it is told when its turn comes
+    next?.catch(() => undefined); // a failure is thrown when its turn comes
     if (chunk instanceof Blob) {
       yield* readStream(chunk.stream(), signal);
     } else {
@@ -166,11 +176,12 @@ export async function* readChunks(model: string, file: string, first: number, en
   }
 }
 
-let keeps_blobs: Promise<boolean> | undefined;
+let blobsAreKept: Promise<boolean> | undefined;
 
 /** Whether this browser can keep blobs: some cannot in a private window. */
 export function keepsBlobs(): Promise<boolean> {
-  return (keeps_blobs ??= tryBlob().catch(() => false));
+  blobsAreKept ??= tryBlob().catch(() => false);
+  return blobsAreKept;
 }
 
 async function tryBlob(): Promise<boolean> {
@@ -218,7 +229,10 @@ export async function markAbsent(model: string, file: string): Promise<void> {
 
 /** Forgets a file, whole or in part, within a transaction. */
 export async function forget(tx: Change, model: string, file: string): Promise<void> {
-  await Promise.all([tx.objectStore("files").delete([model, file]), tx.objectStore("chunks").delete(under(model, file))]);
+  await Promise.all([
+    tx.objectStore("files").delete([model, file]),
+    tx.objectStore("chunks").delete(under(model, file)),
+  ]);
 }
 
 /** Forgets files, whole or in part. */
@@ -232,12 +246,12 @@ export async function noteOriginals(model: string, originals: string[]): Promise
   await amend(model, { originals });
 }
 
-/** Notes what a checkpoint's own weights take in all. */
-export async function noteWeightBytes(model: string, weight_bytes: number): Promise<void> {
-  await amend(model, { weight_bytes });
+/** Notes how many bytes the checkpoint's own weights have in all. */
+export async function noteWeightBytes(model: string, weightBytes: number): Promise<void> {
+  await amend(model, { weight_bytes: weightBytes });
 }
 
-/** Changes a model's entry; one that was deleted meanwhile stays so. */
+/** Changes a model's entry; one that was deleted meanwhile stays deleted. */
 async function amend(model: string, fields: Partial<ModelEntry>): Promise<void> {
   const tx = await change();
   const models = tx.objectStore("models");
@@ -248,12 +262,12 @@ async function amend(model: string, fields: Partial<ModelEntry>): Promise<void> 
   await settle(tx, work());
 }
 
-/** Whether a model can be had without the network: in a number format, or at all. */
+/** Whether a model can be loaded without the network: in one number format, or in any. */
 export async function isComplete(model: string, dtype?: string): Promise<boolean> {
   const entry = await (await open()).get("models", model);
   if (!entry) return false;
-  const { dtypes, has_originals } = weightsOf(entry, await filesOf(model));
-  return has_originals || (dtype === undefined ? dtypes.length > 0 : dtypes.includes(dtype));
+  const { dtypes, hasOriginals } = weightsOf(entry, await filesOf(model));
+  return hasOriginals || (dtype === undefined ? dtypes.length > 0 : dtypes.includes(dtype));
 }
 
 /** Every model of whose weights something is kept. */
@@ -262,15 +276,29 @@ export async function list(): Promise<(CachedModel & { model: string })[]> {
   const listed = (await db.getAll("models")).map(async (entry) => {
     const { model, name, revision, saved_at, weight_bytes } = entry;
     const files = (await filesOf(model)).filter((f) => f.n_bytes !== null);
-    const { dtypes, has_originals } = weightsOf(entry, files);
-    const complete = has_originals || dtypes.length > 0;
+    const { dtypes, hasOriginals } = weightsOf(entry, files);
+    const complete = hasOriginals || dtypes.length > 0;
     const sum = (count: (f: FileEntry) => number | null) => files.reduce((n, f) => n + (count(f) ?? 0), 0);
     const bytes = sum((f) => f.n_bytes);
     const known = sum((f) => f.bytes ?? f.n_bytes);
     const told = sum((f) => (isWeights(f.file) ? 0 : f.n_bytes)) + (weight_bytes ?? 0);
-    const total_bytes = complete ? bytes : Math.max(known, told);
-    const is_begun = files.some((f) => isWeights(f.file) || packedParts(f.file));
-    return complete || is_begun ? [{ model, name, revision, saved_at, complete, dtypes, bytes, total_bytes, files: files.map((f) => f.file) }] : [];
+    const totalBytes = complete ? bytes : Math.max(known, told);
+    const isBegun = files.some((f) => isWeights(f.file) || packedParts(f.file));
+    return complete || isBegun
+      ? [
+          {
+            model,
+            name,
+            revision,
+            saved_at,
+            complete,
+            dtypes,
+            bytes,
+            total_bytes: totalBytes,
+            files: files.map((f) => f.file),
+          },
+        ]
+      : [];
   });
   return (await Promise.all(listed)).flat();
 }
@@ -278,6 +306,13 @@ export async function list(): Promise<(CachedModel & { model: string })[]> {
 /** Deletes everything that is kept of a model. */
 export async function deleteAll(model: string): Promise<void> {
   const tx = await change();
-  // the entry goes first: what is listed as whole is whole
-  await settle(tx, Promise.all([tx.objectStore("models").delete(model), tx.objectStore("files").delete(under(model)), tx.objectStore("chunks").delete(under(model))]));
+  // The entry goes first, so that what is listed as whole is whole.
+  await settle(
+    tx,
+    Promise.all([
+      tx.objectStore("models").delete(model),
+      tx.objectStore("files").delete(under(model)),
+      tx.objectStore("chunks").delete(under(model)),
+    ]),
+  );
 }

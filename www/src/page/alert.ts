@@ -1,5 +1,5 @@
 /** The page's one alert: what went wrong in plain words, the precise message, what to do, and a way to retry. */
-import { explain, type Explanation } from "../elements/explain.js";
+import { type Explanation, explain } from "../elements/explain.js";
 import { byId } from "./dom.js";
 
 const box = byId("error", HTMLElement);

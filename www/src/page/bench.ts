@@ -1,11 +1,12 @@
 /**
- * The CPU bench: bench.html. Its worker measures (bench-worker.ts), this shows.
+ * The CPU bench, bench.html: shows what its worker (bench-worker.ts) measures.
  *
- * What the form does not have can be in the address: `?n_layer=2&n_embd=64&n_head=4&vocab_size=512`, `dtype`, `threads`.
+ * The address may name `dtype`, `threads` and the model's shape: `?n_layer=2&n_embd=64&n_head=4&vocab_size=512`.
  */
+
+import type { BenchDtype, FromBench, Profile, Setup, Speed } from "./bench-worker.js";
 import { announce, byId, note, setState, swapFocus } from "./dom.js";
 import { startOffline } from "./offline.js";
-import type { BenchDtype, FromBench, Profile, Setup, Speed } from "./bench-worker.js";
 
 const form = byId("setup", HTMLFormElement);
 const dtype = byId("dtype", HTMLSelectElement);
@@ -14,42 +15,49 @@ const run = byId("run", HTMLButtonElement);
 const cancel = byId("cancel", HTMLButtonElement);
 const running = byId("running", HTMLDivElement);
 const progress = byId("progress", HTMLProgressElement);
-const progress_text = byId("progress-text", HTMLParagraphElement);
+const progressText = byId("progress-text", HTMLParagraphElement);
 const status = byId("status", HTMLParagraphElement);
 const results = byId("results", HTMLElement);
 const breakdown = byId("breakdown", HTMLElement);
-const setup_used = byId("setup-used", HTMLParagraphElement);
+const setupUsed = byId("setup-used", HTMLParagraphElement);
 const speeds = byId("speeds", HTMLTableSectionElement);
-const profiles_head = byId("profiles-head", HTMLTableSectionElement);
+const profilesHead = byId("profiles-head", HTMLTableSectionElement);
 const profiles = byId("profiles", HTMLTableSectionElement);
 
 const GPT2 = { vocab_size: 50257, n_positions: 1024, n_embd: 768, n_layer: 12, n_head: 12 };
 const asked = new URLSearchParams(location.search);
 let worker: Worker | undefined;
 
-/** The shapes of GPT-2 124M, but for what the address says. Refuses what the kernels cannot run. */
+/** The shape of GPT-2 124M, changed by what the address says. Refuses what the kernels cannot run. */
 function shapes(): typeof GPT2 {
   const dims = { ...GPT2 };
   for (const name of Object.keys(dims) as (keyof typeof GPT2)[]) {
     const value = asked.get(name);
     if (value === null) continue;
     dims[name] = Number(value);
-    if (!Number.isInteger(dims[name]) || dims[name] < 1) throw new Error(`${name}: expected a whole number of at least 1, found ${value}`);
+    if (!Number.isInteger(dims[name]) || dims[name] < 1)
+      throw new Error(`${name}: expected a whole number of at least 1, found ${value}`);
   }
-  const least = 514; // the longest prompt, and tokens after it
+  const least = 514; // the longest prompt, and the tokens after it
   if (dims.n_positions < least) throw new Error(`n_positions: expected at least ${least}, found ${dims.n_positions}`);
-  if (dims.n_embd % dims.n_head !== 0) throw new Error(`n_embd: expected a multiple of n_head (${dims.n_head}), found ${dims.n_embd}`);
+  if (dims.n_embd % dims.n_head !== 0)
+    throw new Error(`n_embd: expected a multiple of n_head (${dims.n_head}), found ${dims.n_embd}`);
   return dims;
 }
 
 function start(): void {
   let setup: Setup;
   try {
-    setup = { ...shapes(), dtype: dtype.value as BenchDtype, threads: threads.value === "auto" ? "auto" : Number(threads.value) };
+    setup = {
+      ...shapes(),
+      dtype: dtype.value as BenchDtype,
+      threads: threads.value === "auto" ? "auto" : Number(threads.value),
+    };
   } catch (error) {
-    return end("failed", (error as Error).message);
+    end("failed", (error as Error).message);
+    return;
   }
-  for (const body of [speeds, profiles, profiles_head]) body.replaceChildren();
+  for (const body of [speeds, profiles, profilesHead]) body.replaceChildren();
   results.hidden = breakdown.hidden = true;
   running.hidden = false;
   swapFocus(run, cancel);
@@ -67,12 +75,17 @@ function start(): void {
       case "step":
         progress.max = data.n_steps;
         progress.value = data.n_done;
-        progress_text.textContent = data.text;
+        progressText.textContent = data.text;
         break;
       case "ready": {
         const { n_layer, n_embd } = setup;
-        const words = [`${n_layer} layers of width ${n_embd}`, setup.dtype, `${(data.n_bytes / 1e6).toFixed(1)} MB`, data.threads === 1 ? "1 thread" : `${data.threads} threads`];
-        setup_used.textContent = words.join(" · ") + (data.remark ? ` (${data.remark})` : "");
+        const words = [
+          `${n_layer} layers of width ${n_embd}`,
+          setup.dtype,
+          `${(data.n_bytes / 1e6).toFixed(1)} MB`,
+          data.threads === 1 ? "1 thread" : `${data.threads} threads`,
+        ];
+        setupUsed.textContent = words.join(" · ") + (data.remark ? ` (${data.remark})` : "");
         break;
       }
       case "speed":
@@ -98,7 +111,7 @@ function start(): void {
 }
 
 function end(state: "ready" | "failed", text: string): void {
-  worker?.terminate(); // and with it its threads and its memory
+  worker?.terminate(); // which also ends its threads and frees its memory
   worker = undefined;
   run.disabled = false;
   swapFocus(cancel, run);
@@ -117,7 +130,7 @@ function row(name: string, cells: string[]): HTMLTableRowElement {
   return tr;
 }
 
-/** Three digits that count. */
+/** A number with three significant digits. */
 const number = (x: number) => x.toFixed(x < 10 ? 2 : x < 100 ? 1 : 0);
 
 function speedRow({ name, ms, n_tokens, n_bytes, sweep_bytes_per_ms }: Speed): HTMLTableRowElement {
@@ -129,11 +142,28 @@ function speedRow({ name, ms, n_tokens, n_bytes, sweep_bytes_per_ms }: Speed): H
 
 function showProfiles(all: Profile[]): void {
   const head = row("", []);
-  for (const { name } of all) head.append(Object.assign(document.createElement("th"), { textContent: name, scope: "col" }));
-  profiles_head.replaceChildren(head);
-  const totals = all.map(({ parts }) => Object.values(parts).reduce((sum, ms) => sum + ms, 0));
-  const cells = (part: string) => all.map(({ parts }, i) => `${number(parts[part]!)} (${((100 * parts[part]!) / totals[i]!).toFixed(0)} %)`);
-  profiles.replaceChildren(...Object.keys(all[0]!.parts).map((part) => row(part, cells(part))), row("in all", totals.map(number)));
+  for (const { name } of all)
+    head.append(Object.assign(document.createElement("th"), { textContent: name, scope: "col" }));
+  profilesHead.replaceChildren(head);
+  const totalMs = ({ parts }: Profile) => Object.values(parts).reduce((sum, ms) => sum + ms, 0);
+  const cell = (profile: Profile, part: string) => {
+    const ms = profile.parts[part] ?? 0;
+    return `${number(ms)} (${((100 * ms) / totalMs(profile)).toFixed(0)} %)`;
+  };
+  const names = Object.keys(all[0]?.parts ?? {});
+  const rows = names.map((part) =>
+    row(
+      part,
+      all.map((profile) => cell(profile, part)),
+    ),
+  );
+  profiles.replaceChildren(
+    ...rows,
+    row(
+      "in all",
+      all.map((profile) => number(totalMs(profile))),
+    ),
+  );
 }
 
 for (const select of [dtype, threads]) {

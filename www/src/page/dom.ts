@@ -12,12 +12,12 @@ export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {
 
 /** Writes the state where style sheets and tests read it: `<html data-state>`. */
 export function setState(state: PageState): void {
-  document.documentElement.dataset["state"] = state;
+  document.documentElement.dataset.state = state;
 }
 
 /** The state last set. */
 export function pageState(): PageState {
-  return document.documentElement.dataset["state"] as PageState;
+  return document.documentElement.dataset.state as PageState;
 }
 
 const announcer = byId("announcer", HTMLParagraphElement);

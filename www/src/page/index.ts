@@ -4,7 +4,7 @@
  * Reading order: `model.ts` (choose and load), `writing.ts` (prompt to text), `sampling.ts` (options),
  * then `storage.ts`, `settings.ts`, `files.ts`, `alert.ts`, `offline.ts`.
  */
-import { isAbort } from "../elements/explain.js";
+import { isAbort } from "../api/errors.js";
 import { showError } from "./alert.js";
 import { note } from "./dom.js";
 import { loadFirst, startModel } from "./model.js";
@@ -31,6 +31,7 @@ startModel({
   },
   leaving: detach,
 });
-if (refused.length > 0) note(`The link asks for ${refused.join(" and ")}, which this page does not have; the usual setting is used.`);
+if (refused.length > 0)
+  note(`The link asks for ${refused.join(" and ")}, which this page does not have; the usual setting is used.`);
 void loadFirst(linkedModel);
 void startOffline();

@@ -1,8 +1,17 @@
 /** Choosing, loading and replacing the model. */
+
+import { isAbort } from "../api/errors.js";
+import type {
+  CreateGeneratorOptions,
+  Device,
+  DType,
+  Generator,
+  GeneratorInfo,
+  ModelSource,
+  ProgressEvent,
+} from "../api/index.js";
 import { createGenerator, isCached } from "../api/index.js";
-import type { CreateGeneratorOptions, Device, DType, Generator, GeneratorInfo, ModelSource, ProgressEvent } from "../api/index.js";
 import { bytesText, countText, parametersText, progressText } from "../elements/figures.js";
-import { isAbort } from "../elements/explain.js";
 import { hideAlert, retry, showError } from "./alert.js";
 import { announce, byId, note, setState, swapFocus } from "./dom.js";
 import { startFiles } from "./files.js";
@@ -130,7 +139,10 @@ async function run(source: ModelSource, controller: AbortController): Promise<vo
     }
     status.textContent = `No model is loaded: ${name} failed to load.`;
     showEnded("failed", "Loading failed.");
-    showError(error, retry(() => load(source)));
+    showError(
+      error,
+      retry(() => load(source)),
+    );
   }
 }
 
@@ -150,7 +162,11 @@ export function load(source: ModelSource): void {
     () => {
       if (current === mine) current = null;
     },
-    (error: unknown) => showError(error, retry(() => load(source))),
+    (error: unknown) =>
+      showError(
+        error,
+        retry(() => load(source)),
+      ),
   );
 }
 
@@ -187,7 +203,9 @@ export async function loadFirst(linkedModel: string | null): Promise<void> {
     try {
       if (!(await isCached(last, { dtype: dtype.value as DType }))) field.value = "demo";
     } catch (error) {
-      note(`Not known whether ${last} is still on this machine: ${error instanceof Error ? error.message : String(error)}.`);
+      note(
+        `Not known whether ${last} is still on this machine: ${error instanceof Error ? error.message : String(error)}.`,
+      );
       field.value = "demo";
     }
   }

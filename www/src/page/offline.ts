@@ -18,16 +18,17 @@ function ownFiles(): string[] {
 export async function startOffline(): Promise<void> {
   if (!isSecureContext || !("serviceWorker" in navigator)) return;
   try {
-    const is_first = !navigator.serviceWorker.controller;
+    const isFirst = !navigator.serviceWorker.controller;
     const registered = await navigator.serviceWorker.register("./sw.js");
     const coming = registered.installing;
     coming?.addEventListener("statechange", () => {
       // `ready` below waits for ever where the first install fails, so that is said here.
-      if (coming.state === "redundant" && !registered.active) note("This page will not open offline: its files could not be kept.");
+      if (coming.state === "redundant" && !registered.active)
+        note("This page will not open offline: its files could not be kept.");
     });
     const registration = await navigator.serviceWorker.ready;
     // from the next visit on, since a page that is open cannot become isolated
-    if (is_first && !crossOriginIsolated && navigator.hardwareConcurrency > 1) {
+    if (isFirst && !crossOriginIsolated && navigator.hardwareConcurrency > 1) {
       note("Reload this page once and the CPU can use several threads.");
     }
     // Without a network there is nothing to bring up to date.

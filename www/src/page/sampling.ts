@@ -5,7 +5,11 @@ import { byId } from "./dom.js";
 import { keep, resetControls } from "./settings.js";
 
 const ALWAYS = [
-  "max_new_tokens", "repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
+  "max_new_tokens",
+  "repetition_penalty",
+  "presence_penalty",
+  "frequency_penalty",
+  "no_repeat_ngram_size",
 ] as const;
 const BY_CHANCE = ["temperature", "top_k", "top_p", "min_p"] as const;
 const MAX_SEED = 2n ** 64n - 1n;
@@ -47,7 +51,12 @@ function numberIn(id: string): number {
   const value = input.valueAsNumber;
   const whole = input.step === "1";
   // Not checkValidity(): a step of 0.05 is for the arrows, and 0.73 is a good temperature.
-  if (!Number.isFinite(value) || value < Number(input.min) || value > Number(input.max) || (whole && !Number.isInteger(value))) {
+  if (
+    !Number.isFinite(value) ||
+    value < Number(input.min) ||
+    value > Number(input.max) ||
+    (whole && !Number.isInteger(value))
+  ) {
     const found = input.value === "" ? "empty" : input.value;
     throw new ControlError(
       input,
@@ -62,7 +71,10 @@ function numberIn(id: string): number {
 function seedIn(): string | null {
   const typed = seed.value.trim();
   if (typed !== "" && (!/^\d{1,20}$/.test(typed) || BigInt(typed) > MAX_SEED)) {
-    throw new ControlError(seed, `Seed takes a whole number from 0 to ${MAX_SEED}, or nothing for a random one; it is ${typed}.`);
+    throw new ControlError(
+      seed,
+      `Seed takes a whole number from 0 to ${MAX_SEED}, or nothing for a random one; it is ${typed}.`,
+    );
   }
   seed.removeAttribute("aria-invalid");
   return typed === "" ? null : typed;

@@ -1,6 +1,6 @@
 /**
- * The page's service worker: it opens without a network, and is cross-origin isolated (which the CPU engine's threads need)
- * on hosts that do not send the headers themselves.
+ * The page's service worker. With it the page opens without a network, and is cross-origin isolated, which the CPU
+ * engine's threads need, also on hosts that do not send the headers for it.
  *
  * Network first, so that a new deploy is seen at once; the cache answers where the network does not. Only the page's
  * own folder is kept: pages, scripts, styles, WebAssembly, and what `dist/offline.json` lists (which includes the demo
@@ -8,30 +8,10 @@
  */
 
 import { isolated } from "../isolation/isolate.js";
+import { type FetchEvent, worker } from "../isolation/service-worker.js";
 
 /** What the page says to this worker. */
 export type ToServiceWorker = { kind: "keep"; urls: string[] };
-
-// The DOM library that this package is checked with has no names for these; this is the part that is used.
-interface ExtendableEvent extends Event {
-  waitUntil(work: Promise<unknown>): void;
-}
-interface FetchEvent extends ExtendableEvent {
-  readonly request: Request;
-  respondWith(response: Promise<Response>): void;
-}
-interface Message extends ExtendableEvent {
-  readonly data: unknown;
-}
-interface Scope {
-  readonly registration: { readonly scope: string };
-  readonly clients: { claim(): Promise<void> };
-  skipWaiting(): Promise<void>;
-  addEventListener(type: "install" | "activate", act: (event: ExtendableEvent) => void): void;
-  addEventListener(type: "fetch", act: (event: FetchEvent) => void): void;
-  addEventListener(type: "message", act: (event: Message) => void): void;
-}
-const worker = self as unknown as Scope;
 
 /** Raise the number when what is kept, or how, changes; caches of other versions are deleted. */
 const CACHE_PREFIX = "gpt2-web-page-";
@@ -97,7 +77,7 @@ async function answer(event: FetchEvent): Promise<Response> {
     if (kept) return kept;
     throw error;
   }
-  // A server in trouble is no better than none.
+  // What is kept is better than the error of a server in trouble.
   if (response.status >= 500) return (await cache.match(key)) ?? response;
   if (whole(response)) {
     const copy = response.clone();
@@ -113,18 +93,24 @@ async function answer(event: FetchEvent): Promise<Response> {
 
 /** Documents and workers are isolated; nothing else needs those headers. */
 function isolatedPart({ mode, destination }: Request): (response: Response) => Response {
-  const is_context = mode === "navigate" || destination === "worker";
-  return (response) => (is_context ? isolated(response) : response);
+  const isContext = mode === "navigate" || destination === "worker";
+  return (response) => (isContext ? isolated(response) : response);
 }
 
 worker.addEventListener("install", (event) => {
-  event.waitUntil(listed().then(refresh).then(() => worker.skipWaiting()));
+  event.waitUntil(
+    listed()
+      .then(refresh)
+      .then(() => worker.skipWaiting()),
+  );
 });
 
 worker.addEventListener("activate", (event) => {
   const tidy = async (): Promise<void> => {
     const names = await caches.keys();
-    await Promise.all(names.filter((name) => name.startsWith(CACHE_PREFIX) && name !== CACHE).map((name) => caches.delete(name)));
+    await Promise.all(
+      names.filter((name) => name.startsWith(CACHE_PREFIX) && name !== CACHE).map((name) => caches.delete(name)),
+    );
     await worker.clients.claim();
   };
   event.waitUntil(tidy());
@@ -132,14 +118,15 @@ worker.addEventListener("activate", (event) => {
 
 worker.addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method === "GET" && ours(request.url) && !request.headers.has("range")) event.respondWith(answer(event).then(isolatedPart(request)));
+  if (request.method === "GET" && ours(request.url) && !request.headers.has("range"))
+    event.respondWith(answer(event).then(isolatedPart(request)));
 });
 
 worker.addEventListener("message", (event) => {
   const message = event.data as ToServiceWorker;
   switch (message.kind) {
     case "keep":
-      // With the list each time, so that files nobody asked for on this visit are of the same deploy as the rest.
+      // The listed files are fetched each time, so that all files are of the same deploy.
       event.waitUntil(listed().then((files) => refresh([...files, ...message.urls.filter(ours)])));
       break;
     default:

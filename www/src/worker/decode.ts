@@ -1,13 +1,16 @@
 /** The worker's loop: pulls token after token from a session, and lets messages in between any two. */
 
-import { breathe } from "../engine/breathe.js";
-import { abortError } from "../api/errors.js";
-import type { Answers } from "../api/messages.js";
-import type { Latencies } from "./latencies.js";
-import type { Chunk, PromptProgress, Score } from "../api/types.js";
 import type { Scorer, Session } from "../../wasm/gpt2_web.js";
+import { abortError } from "../api/errors.js";
+import type { WireResult } from "../api/messages.js";
+import type { Chunk, PromptProgress, Score } from "../api/types.js";
+import { breathe } from "../engine/breathe.js";
+import type { Latencies } from "./latencies.js";
 
-/** Tokens of a prompt in one step, of which the page is told: what a pass takes. The CPU's pauses in the midst of them. */
+/**
+ * Tokens of a prompt that one step reads, after which the page is told how far it is. On the GPU a pass lets no message
+ * in; on the CPU it pauses for them.
+ */
 const PROMPT_TOKENS = { wasm: 64, webgpu: 256 };
 /** Tokens that are scored in one step: logits of [32, 50257] take 6.4 MB. */
 const SCORE_TOKENS = 32;
@@ -28,29 +31,43 @@ type Step =
   | { kind: "token"; ms: number; chunk: Chunk; finish_reason?: "stop" | "length" }
   | { kind: "full"; ms: number };
 
-/** Runs one generation after the session's text. `undo` takes the prompt back if it cannot begin. */
-export async function generate(
-  session: Session,
-  options_json: string,
-  pace: Pace,
-  emit: (chunk: Chunk) => void,
-  told: (event: PromptProgress) => void,
-  latencies: Latencies,
-  undo: () => void,
-): Promise<Answers["generate"]> {
+/** One generation to run. */
+interface Generation {
+  /** The text so far, the prompt included. */
+  session: Session;
+  /** Options as JSON. */
+  options: string;
+  pace: Pace;
+  emit(chunk: Chunk): void;
+  told(event: PromptProgress): void;
+  latencies: Latencies;
+  /** Takes the prompt back if the generation cannot begin. */
+  undo(): void;
+}
+
+/** Runs one generation. */
+export async function generate({
+  session,
+  options: asked,
+  pace,
+  emit,
+  told,
+  latencies,
+  undo,
+}: Generation): Promise<WireResult> {
   let options: Record<string, unknown> & { n_prompt: number };
   try {
-    options = session.begin(options_json, randomSeed()) as typeof options;
+    options = session.begin(asked, randomSeed()) as typeof options;
   } catch (error) {
     undo();
     throw error;
   }
   const { n_prompt, ...used } = options;
-  const token_ids: number[] = [];
-  let [text, finish_reason] = ["", "length" as Answers["generate"]["finish_reason"]];
-  const start_ms = performance.now();
-  let first_ms = start_ms;
-  let has_recovered = false; // since the last step that went well: a device that cannot do one step is no use
+  const tokenIds: number[] = [];
+  let [text, finishReason] = ["", "length" as WireResult["finish_reason"]];
+  const startMs = performance.now();
+  let firstMs = startMs;
+  let hasRecovered = false; // since the last step that went well; a device that cannot do a single step is of no use
   try {
     for (;;) {
       await breathe();
@@ -58,20 +75,20 @@ export async function generate(
       if (pace.interrupted()) {
         const held = session.interrupt();
         if (held !== "") emit({ text: held, token_id: null });
-        [text, finish_reason] = [text + held, "interrupt"];
+        [text, finishReason] = [text + held, "interrupt"];
         break;
       }
       const before = latencies.counters();
-      const n_tokens = PROMPT_TOKENS[pace.device()];
+      const nTokens = PROMPT_TOKENS[pace.device()];
       let step: Step;
       try {
-        step = (await session.step(n_tokens)) as Step;
-        has_recovered = false;
+        step = (await session.step(nTokens)) as Step;
+        hasRecovered = false;
       } catch (error) {
         if (isInterrupted(error)) continue;
-        if (!isLost(error) || has_recovered) throw error;
-        await pace.recover(error); // text and random state are where they were
-        has_recovered = true;
+        if (!isLost(error) || hasRecovered) throw error;
+        await pace.recover(error); // the text and the random state are as before the step
+        hasRecovered = true;
         continue;
       }
       if (step.kind === "prefill") {
@@ -80,34 +97,34 @@ export async function generate(
         continue;
       }
       if (step.kind === "full") break;
-      if (token_ids.length === 0) first_ms = performance.now();
+      if (tokenIds.length === 0) firstMs = performance.now();
       else latencies.add(step.ms, before);
       const { chunk } = step;
-      if (chunk.token_id !== null) token_ids.push(chunk.token_id);
+      if (chunk.token_id !== null) tokenIds.push(chunk.token_id);
       text += chunk.text;
       emit(chunk);
       if (step.finish_reason) {
-        finish_reason = step.finish_reason;
+        finishReason = step.finish_reason;
         break;
       }
     }
   } catch (error) {
-    session.interrupt(); // what was held back goes with the rest
+    session.interrupt(); // text that was held back for a stop string is lost with the result
     throw error;
   }
-  const prompt_ms = first_ms - start_ms;
-  const predicted_ms = performance.now() - first_ms;
+  const promptMs = firstMs - startMs;
+  const predictedMs = performance.now() - firstMs;
   return {
     text,
-    token_ids,
-    finish_reason,
-    usage: { prompt_tokens: n_prompt, completion_tokens: token_ids.length },
+    token_ids: tokenIds,
+    finish_reason: finishReason,
+    usage: { prompt_tokens: n_prompt, completion_tokens: tokenIds.length },
     timings: {
-      prompt_ms,
-      predicted_ms,
-      prompt_per_second: perSecond(n_prompt, prompt_ms),
+      prompt_ms: promptMs,
+      predicted_ms: predictedMs,
+      prompt_per_second: perSecond(n_prompt, promptMs),
       // the first token belongs to the prompt
-      predicted_per_second: perSecond(Math.max(0, token_ids.length - 1), predicted_ms),
+      predicted_per_second: perSecond(Math.max(0, tokenIds.length - 1), predictedMs),
     },
     options: used,
     context_usage: session.contextUsage(),
@@ -120,8 +137,8 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
     for (;;) {
       await breathe();
       if (pace.signal.aborted) throw abortError();
-      const [n_done, n_total] = await scorer.step(SCORE_TOKENS);
-      if (n_done === n_total) break;
+      const [nDone, nTotal] = await scorer.step(SCORE_TOKENS);
+      if (nDone === nTotal) break;
     }
   } catch (error) {
     scorer.free(); // its cache takes as much as a session's
@@ -130,7 +147,7 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
   return scorer.finish() as Score; // takes the scorer
 }
 
-/** Whether an error says that an engine has heard of the end in the midst of a step. */
+/** Whether an error says that an engine was stopped in the middle of a step, because the request is no longer wanted. */
 function isInterrupted(error: unknown): boolean {
   return (error as { code?: string } | null)?.code === "interrupted";
 }

@@ -1,12 +1,15 @@
 /** What loading a model would take, from its small files and the sizes of its large ones. Runs in the worker. */
 
-import { storageEstimate } from "../files/cache.js";
-import { describeAdapter, missing, startWasm } from "./load.js";
-import { openHub, readText } from "../files/hub.js";
-import type { Fetch } from "../files/http.js";
+import { Loader, packedName, shardNames } from "../../wasm/gpt2_web.js";
 import type { WireLoadOptions, WireModel } from "../api/messages.js";
 import type { Estimate } from "../api/types.js";
-import { Loader, packedName, shardNames } from "../../wasm/gpt2_web.js";
+import { describeAdapter } from "../engine/adapter.js";
+import { storageEstimate } from "../files/cache.js";
+import type { Fetch } from "../files/http.js";
+import { readText } from "../files/hub.js";
+import { openHub } from "../files/open-hub.js";
+import { missing } from "./checkpoint.js";
+import { startWasm } from "./wasm.js";
 
 interface Sizes {
   bytes: number;
@@ -14,19 +17,29 @@ interface Sizes {
 }
 
 /** Estimates a load. A model that cannot be loaded is no error here: `problems` says why. */
-export async function estimate(source: WireModel, options: WireLoadOptions, fetch: Fetch, signal: AbortSignal): Promise<Estimate> {
+export async function estimate(
+  source: WireModel,
+  options: WireLoadOptions,
+  fetch: Fetch,
+  signal: AbortSignal,
+): Promise<Estimate> {
   const problems: string[] = [];
   const hub = openHub(source, { ...options, fetch, signal, warn: (message) => problems.push(message) });
   await startWasm(options.wasm_url);
 
-  let plan = { device: "wasm" as Estimate["device"], dtype: "fp32", fallback_reason: null as string | null, device_bytes: 0 };
+  let plan = {
+    device: "wasm" as Estimate["device"],
+    dtype: "fp32",
+    fallback_reason: null as string | null,
+    device_bytes: 0,
+  };
   const files: Sizes[] = [];
   const need = async (file: string, expected: string): Promise<void> => {
     const size = await hub.size(file);
     if (size) files.push(size);
     else throw missing(file, expected);
   };
-  // each part says what is wrong with it; one that is does not keep the others from being looked at
+  // Each part is looked at, also where an earlier one has a problem.
   const look = async (part: () => Promise<void>): Promise<void> => {
     try {
       await part();
@@ -62,13 +75,15 @@ export async function estimate(source: WireModel, options: WireLoadOptions, fetc
     for (const shard of shardNames(await readText(index))) await need(shard, "the shard that the index names");
   });
 
-  const cached_bytes = files.reduce((sum, file) => sum + file.cached, 0);
-  const download_bytes = files.reduce((sum, file) => sum + Math.max(0, file.bytes - file.cached), 0);
+  const cachedBytes = files.reduce((sum, file) => sum + file.cached, 0);
+  const downloadBytes = files.reduce((sum, file) => sum + Math.max(0, file.bytes - file.cached), 0);
   const { usage, quota } = await storageEstimate();
-  if (options.cache && quota > 0 && download_bytes > quota - usage) {
-    problems.push(`storage: the download takes ${download_bytes} bytes and ${Math.max(0, quota - usage)} are free, so it will not be kept`);
+  if (options.cache && quota > 0 && downloadBytes > quota - usage) {
+    problems.push(
+      `storage: the download takes ${downloadBytes} bytes and ${Math.max(0, quota - usage)} are free, so it will not be kept`,
+    );
   }
   const { fallback_reason, ...device } = plan;
   if (fallback_reason !== null && options.device !== "wasm") problems.push(`no GPU: ${fallback_reason}`);
-  return { download_bytes, cached_bytes, storage: { usage, quota }, ...device, problems };
+  return { download_bytes: downloadBytes, cached_bytes: cachedBytes, storage: { usage, quota }, ...device, problems };
 }

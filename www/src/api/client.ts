@@ -6,7 +6,7 @@ import { abortError, fromWire, makeError } from "./errors.js";
 import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
 
-/** How long a worker may go on after an abort: what it has fetched and not stored yet takes some 50 ms. */
+/** How long a worker may go on after an abort. To store what it has fetched takes some 50 ms. */
 const MAX_LINGER_MS = 2000;
 
 /** How long a worker has to return its GPU's memory: a busy driver makes it wait, and one that hangs never answers. */
@@ -132,7 +132,10 @@ export class Client {
     setTimeout(() => this.#stop(), MAX_LINGER_MS);
   }
 
-  /** As {@link close}, but the worker first returns the GPU's memory, which a browser does only when it finds the time. */
+  /**
+   * As {@link close}, but the worker first returns the GPU's memory: a browser may take long to do so when a worker
+   * ends.
+   */
   async dispose(reason: Error): Promise<void> {
     if (!this.#refuse(reason)) return this.#disposal;
     const answered = new Promise<void>((resolve) => {
@@ -222,7 +225,7 @@ export class Client {
     }
   }
 
-  /** The worker has ended a request; one that was aborted has nothing more to do after its last. */
+  /** Notes that the worker has ended a request. After {@link abort}, it is stopped when it has ended the last one. */
   #end(id: number): void {
     if (this.#lingering.delete(id) && this.#lingering.size === 0) this.#stop();
   }

@@ -1,4 +1,4 @@
-/** Typed errors, and their way through `postMessage`, which keeps no class. */
+/** Typed errors, and how they cross to another thread: `postMessage` does not keep their class. */
 
 /** Base of every error of this package. `code` is stable. */
 export class Gpt2Error extends Error {
@@ -12,7 +12,7 @@ export class Gpt2Error extends Error {
   }
 }
 
-/** A checkpoint that is not a GPT-2, or asks for something that is not computed here; names the `field`. */
+/** A checkpoint that is not a GPT-2 or needs something that this package cannot compute; names the `field`. */
 export class UnsupportedModelError extends Gpt2Error {
   declare readonly field: string;
   declare readonly expected: string;
@@ -27,12 +27,15 @@ export class CheckpointError extends Gpt2Error {
 }
 /** A file that did not arrive as the server announced it. */
 export class IntegrityError extends Gpt2Error {}
-/** A file that could not be fetched; `url` and, where there was an answer, `status`. */
+/** A file that could not be fetched; names the `url` and, where the server answered, the `status`. */
 export class NetworkError extends Gpt2Error {
   declare readonly url: string;
   declare readonly status?: number;
 }
-/** Kept for code that catches by class: loading never fails for want of room, it says so in `info.warnings`. */
+/**
+ * Kept for code that catches it, but never thrown: a model that the storage has no room for loads with a warning in
+ * `info.warnings`.
+ */
 export class QuotaError extends Gpt2Error {}
 /** WebGPU was asked for by name and cannot be had. */
 export class WebGPUNotAvailableError extends Gpt2Error {}
@@ -74,12 +77,12 @@ export function invalidOption(option: string, expected: string, found: unknown):
   });
 }
 
-/** What `signal.throwIfAborted` throws, also where the caller gave a reason of another kind. */
+/** The platform's `AbortError`, which is thrown whatever reason the caller's signal has. */
 export function abortError(): DOMException {
   return new DOMException("The operation was aborted.", "AbortError");
 }
 
-/** Whether this is a cancellation. */
+/** Whether an error is the platform's `AbortError`: somebody cancelled, and there is nothing to report. */
 export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }
@@ -91,7 +94,7 @@ export interface WireError {
   details: Record<string, unknown>;
 }
 
-/** Any thrown value → wire. Errors from Rust carry `code` and their details as properties. */
+/** Anything that was thrown, in a form that can be posted. Errors from Rust have `code` and details as properties. */
 export function toWire(error: unknown): WireError {
   if (isAbort(error)) return { code: "abort", message: "", details: {} };
   if (error instanceof Error) {
@@ -102,7 +105,7 @@ export function toWire(error: unknown): WireError {
   return { code: "internal", message: String(error), details: {} };
 }
 
-/** Wire → the error to throw. */
+/** The error to throw for one that was posted. */
 export function fromWire({ code, message, details }: WireError): Error {
   return code === "abort" ? abortError() : makeError(code, message, details);
 }

@@ -59,7 +59,7 @@ export async function estimate(model: ModelSource = "demo", options: CreateGener
 interface Contact {
   client: Client;
   body: Body<"load">;
-  /** Passes the answer on, and makes an abort end the worker until it is there. */
+  /** Passes the answer on. An abort ends the worker, as long as the answer is not there. */
   untilAborted<T>(answer: Promise<T>): Promise<T>;
 }
 
@@ -94,11 +94,11 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
   };
 }
 
-/** A worker from the package's own file, also where the package is served from another origin (a CDN). */
+/** Starts a worker from the package's own file, also where that comes from another origin, such as a CDN. */
 function startWorker(): Worker {
   const url = new URL("./worker.js", import.meta.url);
   if (url.origin === globalThis.location?.origin) {
-    return new Worker(new URL("./worker.js", import.meta.url), { type: "module" }); // as bundlers look for it
+    return new Worker(new URL("./worker.js", import.meta.url), { type: "module" }); // bundlers look for this expression
   }
   const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
   const blobUrl = URL.createObjectURL(script);
@@ -107,11 +107,11 @@ function startWorker(): Worker {
   return worker;
 }
 
-/** Text ↔ token ids of the loaded model. */
+/** From text to token ids of the loaded model, and back. */
 export interface GeneratorTokenizer {
-  /** Special tokens that are written out in the text are recognised; none is added. */
+  /** The token ids of a text. Special tokens that are written out in it are recognised; none is added. */
   encode(text: string): Promise<number[]>;
-  /** Special tokens are left out. */
+  /** The text of token ids, without special tokens. */
   decode(ids: readonly number[]): Promise<string>;
   /** How many tokens the text has. */
   count(text: string): Promise<number>;
@@ -145,7 +145,7 @@ export class Generator {
   }
 
   /**
-   * The text of a recipe again.
+   * Writes the text of a recipe again.
    *
    * @throws {@link InvalidOptionError} if the recipe is for another model, revision, device or dtype.
    */
@@ -170,12 +170,12 @@ export class Generator {
     return new Session(this.#client, this.info.context_window, this.#stream.bind(this), null);
   }
 
-  /** What has been measured since loading. */
+  /** What was measured since loading. */
   async stats(): Promise<GeneratorStats> {
     return this.#client.ask("stats", {}).answer;
   }
 
-  /** Frees the worker and all its memory, the GPU's too. Whatever is still asked rejects. */
+  /** Ends the worker and frees all its memory, the GPU's too. Requests that are not answered yet reject. */
   async dispose(): Promise<void> {
     await this.#client.dispose(makeError("disposed", "the generator is disposed"));
   }
@@ -234,7 +234,7 @@ export class Generator {
     { options, context_usage: _, prompt: whole, info, ...answer }: WireResult,
     given: string | number[],
   ): GenerationResult {
-    Object.assign(this.info, info); // where a device was lost on the way, something else runs the model now
+    Object.assign(this.info, info); // if the device was lost meanwhile, something else runs the model now
     const { model, revision, device, dtype } = this.info;
     const recipe = { model, revision, device, dtype, prompt: whole ?? given, ...options };
     return { ...answer, recipe };

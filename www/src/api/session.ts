@@ -1,4 +1,4 @@
-/** A text that grows turn by turn, computed once. */
+/** A text that grows turn by turn, of which every token is computed once. */
 
 import type { Client } from "./client.js";
 import { invalidOption } from "./errors.js";
@@ -16,7 +16,7 @@ type Stream = (
 
 /** A text with a KV cache of its own. */
 export class Session {
-  /** Tokens that fit. */
+  /** The most tokens that the text can have. */
   readonly context_window: number;
   #client: Client;
   #stream: Stream;
@@ -33,7 +33,7 @@ export class Session {
     this.#number.catch(() => undefined);
   }
 
-  /** Tokens that the context holds, as of the last answer. */
+  /** Tokens that the text has, as the worker last told. */
   get context_usage(): number {
     return this.#usage;
   }
@@ -55,7 +55,7 @@ export class Session {
     this.#usage = await this.#client.ask("session-append", body).answer;
   }
 
-  /** Takes the last `nTokens` tokens back, to branch from there. */
+  /** Takes the last `nTokens` tokens back, so that the text can go on differently from there. */
   async rewind(nTokens: number): Promise<void> {
     if (!Number.isInteger(nTokens) || nTokens < 0) {
       throw invalidOption("n_tokens", "a whole number of at least 0", nTokens);
@@ -64,7 +64,7 @@ export class Session {
     this.#usage = await this.#client.ask("session-rewind", body).answer;
   }
 
-  /** Another session with the same text so far; neither computes it again. */
+  /** Another session with the same text, which is not computed again. */
   clone(): Session {
     return new Session(this.#client, this.context_window, this.#stream, this.#number);
   }

@@ -37,7 +37,7 @@ export class GenerationStream implements AsyncIterable<Chunk> {
       [this.#ended, this.#error] = [true, error];
       this.#wake?.();
     };
-    // also keeps a rejection that nobody awaits from being reported as unhandled: the loop throws it as well
+    // The loop over the chunks throws a failure too, so one that nobody awaits here must not be reported as unhandled.
     this.result.then(
       () => end(),
       (error: unknown) => end(error ?? abortError()),

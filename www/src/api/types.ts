@@ -18,94 +18,113 @@ export type ProgressPhase = "download" | "verify" | "convert" | "upload" | "comp
 /** One step of loading. */
 export interface ProgressEvent {
   /**
-   * As in transformers.js: the first four are about one file, `progress_total` about everything, `ready` comes once. A
-   * `progress` of the phase `compile` is about the GPU's programs, which are compiled beside the download.
+   * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is about
+   * the whole load, and `ready` comes once, at the end. A `progress` of the phase `compile` is about no file but about
+   * the GPU's programs, which are compiled during the download.
    */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
   phase: ProgressPhase;
-  /** The model. */
+  /** Name of the model. */
   name: string;
-  /** The file, or `""` for events that are about none. */
+  /** Name of the file, or `""` for events that are about none. */
   file: string;
-  /** 0 to 100. */
+  /** Percent, 0 to 100. */
   progress: number;
   /** Bytes so far. */
   loaded: number;
   /** Bytes in all, as far as is known. */
   total: number;
-  /** Time left, or `null` while it cannot be told. */
+  /** Milliseconds left, or `null` while that is not known. */
   eta_ms: number | null;
 }
 
 /** Options of {@link createGenerator}. */
 export interface CreateGeneratorOptions {
+  /** Where to run. Default `"auto"`. */
   device?: Device;
+  /** Number format of the weights. Default `"auto"`. */
   dtype?: DType;
-  /** CPU threads: `"auto"` measures how many help. More than one needs a cross-origin isolated page. */
+  /**
+   * CPU threads. More than one needs a cross-origin isolated page. The default, `"auto"`, measures how many make it
+   * faster.
+   */
   threads?: "auto" | number;
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
   revision?: string;
-  /** Default `"https://huggingface.co/"`. */
+  /** Where models that are named by a Hugging Face id come from. Default `"https://huggingface.co/"`. */
   remote_host?: string | URL;
-  /** Default `"{model}/resolve/{revision}/"`. */
+  /** Path of such a model's files on that host. Default `"{model}/resolve/{revision}/"`. */
   remote_path_template?: string;
-  /** Used instead of the platform's `fetch`: private repositories, mirrors, tests. */
+  /** Used instead of the platform's `fetch`, for example to send an access token. */
   fetch?: (
     url: string,
     init: { signal: AbortSignal; method?: "GET" | "HEAD"; headers?: Record<string, string> },
   ) => Promise<Response>;
   /** Whether to keep downloads in IndexedDB. Default `true`. */
   cache?: boolean;
-  /** Whether to check that files arrive whole: sizes and, where the server tells one, SHA-256. Default `true`. */
+  /** Whether to check the size and, where the server gives one, the SHA-256 of each file. Default `true`. */
   verify?: boolean;
+  /** Called with each step of loading. */
   progress_callback?: (event: ProgressEvent) => void;
   /** Cancels loading; the promise rejects with the platform's `AbortError`. */
   signal?: AbortSignal;
-  /** `true` starts a worker. A `Worker` that runs `gpt2-web/worker` is taken over: it ends with its generator. */
+  /**
+   * A `Worker` that runs `gpt2-web/worker`, which is then used and ended with the generator. By default, or with
+   * `true`, a worker is started.
+   */
   worker?: true | Worker;
-  /** Where the wasm file is, if not beside the module. */
+  /** URL of `gpt2_web_bg.wasm`, if it is not beside the package's modules. */
   wasm_url?: string | URL;
 }
 
-/** Options of one generation. What is left out comes from the model's `generation_config.json`, then from here. */
+/**
+ * Options of one generation. An option that is left out has the value in the model's `generation_config.json` or, if
+ * there is none, the default given here.
+ */
 export interface GenerateOptions {
-  /** Default 50. */
+  /** The most tokens to write. Default 50. */
   max_new_tokens?: number;
-  /** `false` is greedy. Default: `true` if `temperature`, `top_k`, `top_p`, `min_p` or `seed` is given. */
+  /**
+   * Whether to sample; `false` always takes the most likely token. Default: `true` if `temperature`, `top_k`, `top_p`,
+   * `min_p` or `seed` is given.
+   */
   do_sample?: boolean;
-  /** Above 0. */
+  /** Divides the logits before sampling: below 1 likely tokens become likelier. Above 0. */
   temperature?: number;
-  /** Only the k most likely tokens; 0 is off. */
+  /** Samples from this many of the most likely tokens; 0 is off. */
   top_k?: number;
-  /** Only the most likely tokens that make up this probability, 0 to 1. */
+  /** Samples from the most likely tokens that together have this probability, 0 to 1. */
   top_p?: number;
-  /** Only tokens at least this fraction as likely as the most likely one, 0 to 1. */
+  /** Samples from tokens that are at least this fraction as likely as the most likely one, 0 to 1. */
   min_p?: number;
-  /** Above 0; over 1 makes tokens of the text so far less likely. */
+  /** Above 0; more than 1 makes the tokens of the text so far less likely. */
   repetition_penalty?: number;
-  /** −2 to 2, taken off the logit of each token generated so far. */
+  /** −2 to 2, subtracted from the logit of each token that was generated so far. */
   presence_penalty?: number;
-  /** −2 to 2, taken off as often as the token was generated so far. */
+  /** −2 to 2, subtracted from a token's logit as many times as the token was generated so far. */
   frequency_penalty?: number;
-  /** No sequence of so many tokens occurs twice; 0 is off. */
+  /** No sequence of this many tokens occurs twice; 0 is off. */
   no_repeat_ngram_size?: number;
-  /** 64 bits: a number, a bigint, or decimal digits. */
+  /** The same seed gives the same text. 64 bits: a number, a bigint, or decimal digits. */
   seed?: number | bigint | string;
-  /** Text that ends the generation and is no part of it. */
+  /** Ends the generation where one of these texts comes up, which is not part of the result. */
   stop?: string | string[];
-  /** What ends the text; `null` to go on past end of text. */
+  /** Tokens that end the text; with `null` it goes on after the model's end of text. */
   eos_token_id?: number | number[] | null;
-  /** Natural-log probability of each token under the model, before any option is applied. */
+  /** Gives the natural logarithm of each token's probability under the model, before any option is applied. */
   logprobs?: boolean;
-  /** That many of the most likely tokens with each; turns `logprobs` on. */
+  /** Gives this many of the most likely tokens with each token; turns `logprobs` on. */
   top_logprobs?: number;
-  /** Attention weights of each new token, per layer [n_head, tokens so far], row-major. */
+  /** Gives the attention weights of each new token: for each layer [n_head, tokens so far], row-major. */
   output_attentions?: boolean;
-  /** At the end of the context window: an error beforehand, a stop there, or forget the older half. Default `"stop"`. */
+  /**
+   * What happens where the text gets longer than the context window: `"error"` refuses beforehand, `"stop"` ends the
+   * text there, `"slide"` forgets the older half of the text and goes on. Default `"stop"`.
+   */
   context_overflow?: "error" | "stop" | "slide";
-  /** Start from what an earlier call computed for the same beginning. Default `true`. */
+  /** Whether to use what an earlier call computed for the same beginning. Default `true`. */
   prefix_reuse?: boolean;
-  /** Told how far a long prompt has been read, before the first chunk. */
+  /** Called, before the first chunk, with how far a long prompt has been read. */
   progress_callback?: (event: PromptProgress) => void;
   /** Cancels: the stream and its result reject with `AbortError`. */
   signal?: AbortSignal;
@@ -114,9 +133,9 @@ export interface GenerateOptions {
 /** How far a prompt has been read. */
 export interface PromptProgress {
   status: "prompt";
-  /** 0 to 100. */
+  /** Percent, 0 to 100. */
   progress: number;
-  /** Tokens so far; those that an earlier call has read are not counted. */
+  /** Tokens read so far, without those that an earlier call has read. */
   loaded: number;
   /** Tokens to read. */
   total: number;
@@ -129,11 +148,11 @@ export interface TokenLogprob {
   logprob: number;
 }
 
-/** What one new token adds. */
+/** What one new token adds to the text. */
 export interface Chunk {
-  /** May be empty; never ends inside a character. */
+  /** Whole characters; may be empty. */
   text: string;
-  /** `null` only where `interrupt()` sets free text that was held back for a stop string. */
+  /** `null` only for text that was held back for a stop string when `interrupt()` ended the generation. */
   token_id: number | null;
   logprob?: number;
   top_logprobs?: TokenLogprob[];
@@ -161,7 +180,7 @@ export interface GenerationResult {
   recipe: Recipe;
 }
 
-/** One token of a scored text; nothing predicts the first. */
+/** One token of a scored text. The first has no `logprob` and no `rank`, since nothing predicts it. */
 export interface ScoredToken {
   id: number;
   text: string;
@@ -187,20 +206,20 @@ export interface GeneratorInfo {
   dtype: string;
   parameters: number;
   weight_bytes: number;
-  /** Tokens. */
+  /** The most tokens that a text can have. */
   context_window: number;
   threads: number;
-  /** Outcome of the known-answer test at load. */
+  /** Outcome of the test at load, which compares the engine with known answers. */
   self_test: string;
-  /** Why the CPU is used where the GPU was wanted. */
+  /** Why the CPU is used, if the GPU was wanted. */
   fallback_reason: string | null;
-  /** What went less well than it could have, such as a cache that could not be written. */
+  /** What did not work but did not stop the load either, such as a cache that could not be written. */
   warnings: string[];
 }
 
-/** What loading a model would take, told before anything large is fetched. */
+/** What loading a model would take, known before anything large is fetched. */
 export interface Estimate {
-  /** Bytes still to be fetched, as far as the server tells. */
+  /** Bytes that would be fetched, as far as the server gives sizes. */
   download_bytes: number;
   /** Bytes that are in the cache already. */
   cached_bytes: number;
@@ -209,7 +228,7 @@ export interface Estimate {
   storage: { usage: number; quota: number };
   device: "webgpu" | "wasm";
   dtype: string;
-  /** Why it would fail, or go less well than it could; empty if nothing is known to be in the way. */
+  /** What would make loading fail or work less well; empty if nothing is known. */
   problems: string[];
 }
 
@@ -220,13 +239,13 @@ export interface GeneratorStats {
   tokens_per_second: number;
   /** Bytes of WebAssembly memory. */
   bytes_held: number;
-  /** This one and those below: WebGPU only. */
+  /** This and the following are measured on WebGPU only. */
   dispatches_per_token: number | null;
   submits_per_token: number | null;
-  /** Buffers, bind groups, pipelines and shader modules created. */
+  /** Buffers, bind groups, pipelines and shader modules that are created. */
   objects_per_token: number | null;
   read_bytes_per_token: number | null;
-  /** Time spent recording a token's pass. */
+  /** Time spent on recording the commands of a token. */
   encode_ms_per_token: number | null;
 }
 
@@ -234,15 +253,15 @@ export interface GeneratorStats {
 export interface CachedModel {
   name: string;
   revision: string;
-  /** Whether it loads without the network. One that does not is a download that goes on where it stopped. */
+  /** Whether it loads without the network. If not, loading it goes on where the download stopped. */
   complete: boolean;
-  /** Number formats whose converted weights are kept; with none, a complete model has the checkpoint's own. */
+  /** Number formats whose converted weights are kept. A complete model with none has the checkpoint's own weights. */
   dtypes: string[];
-  /** Bytes kept. */
+  /** Bytes that are kept. */
   bytes: number;
-  /** What it will be when it is complete, as far as is known. */
+  /** Bytes that it will have when it is complete, as far as is known. */
   total_bytes: number;
   files: string[];
-  /** When the first of it was kept. */
+  /** When its first file was kept, as an ISO 8601 date and time. */
   saved_at: string;
 }

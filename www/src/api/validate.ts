@@ -10,7 +10,7 @@ const is = {
   url: (v: unknown) => typeof v === "string" || v instanceof URL,
 };
 
-/** What each loading option takes: a check, and its words. */
+/** For each loading option, the check of its value, and what is expected in words. */
 const CREATE: Record<keyof CreateGeneratorOptions, [(value: unknown) => boolean, string]> = {
   device: [(v) => v === "auto" || v === "webgpu" || v === "wasm", '"auto", "webgpu" or "wasm"'],
   dtype: [
@@ -39,7 +39,7 @@ export function checkCreateOptions(options: CreateGeneratorOptions): void {
   }
 }
 
-/** A prompt that can be posted: a copy, where it is a list. */
+/** A prompt that can be posted; a list is copied. */
 export function promptOf(prompt: unknown): string | number[] {
   return typeof prompt === "string" ? prompt : idsOf("prompt", prompt, "a string or a list of token ids");
 }
@@ -54,20 +54,20 @@ export function idsOf(name: string, value: unknown, expected = "a list of token 
   return ids as number[];
 }
 
-/** A signal, or none. */
+/** Checks that a value is a signal, or none. */
 export function checkSignal(signal: unknown): AbortSignal | undefined {
   if (signal === undefined || signal instanceof AbortSignal) return signal;
   throw invalidOption("signal", "an AbortSignal", signal);
 }
 
-/** A function to be told of progress, or one that does nothing. */
+/** Checks that a value is a callback; gives one that does nothing where there is none. */
 export function checkCallback<T>(callback: unknown): (event: T) => void {
   if (callback === undefined) return () => undefined;
   if (typeof callback === "function") return callback as (event: T) => void;
   throw invalidOption("progress_callback", "a function", callback);
 }
 
-/** The options as JSON for Rust, which checks them; numbers that JSON has no form for are passed as their name. */
+/** The options as JSON for Rust, which checks them. Values that JSON has no form for are passed as their text. */
 export function generateOptionsJson(options: GenerateOptions): string {
   return JSON.stringify(options, (_, value: unknown) => {
     if (typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value))) return String(value);

@@ -89,7 +89,10 @@ const TREE = `
   <p part="error-next" id="error-next"></p>
   <button part="button retry" id="retry" type="button">Retry</button>
 </div>
-<div part="output" class="output" id="output" tabindex="0" role="region" aria-label="Text" hidden><span part="prompt-echo" class="echo" id="echo"></span><span part="completion" class="completion" id="completion"></span></div>
+<div part="output" class="output" id="output" tabindex="0" role="region" aria-label="Text" hidden
+  ><span part="prompt-echo" class="echo" id="echo"></span
+  ><span part="completion" class="completion" id="completion"></span
+></div>
 <p class="unseen" id="announcer" role="status" aria-live="polite"></p>
 `;
 

@@ -1,4 +1,4 @@
-/** Grey text laid exactly where a textarea would show it. Knows nothing of models. */
+/** Grey text exactly where a textarea would show it. */
 
 import { UNSEEN_STYLE } from "./unseen.js";
 
@@ -76,7 +76,7 @@ export class Ghost {
   constructor() {
     this.box.className = "box";
     this.box.setAttribute("part", "overlay");
-    // It repeats what is in the textarea; suggestions and notes are announced apart.
+    // Hidden from screen readers: it repeats the textarea's text. Suggestions and notes are announced elsewhere.
     this.box.setAttribute("aria-hidden", "true");
     this.#lines.className = "lines";
     this.#text.className = "ghost";
@@ -119,9 +119,9 @@ export class Ghost {
     if (this.box.hidden) return;
     const style = getComputedStyle(area);
     for (const property of COPIED) this.#lines.style.setProperty(property, style.getPropertyValue(property));
-    // A textarea wraps whatever the white-space property says, unless it says not to wrap.
+    // A textarea wraps its lines also where `white-space` is `normal`.
     if (!style.whiteSpace.includes("nowrap") && style.whiteSpace !== "pre") this.#lines.style.whiteSpace = "pre-wrap";
-    // Inside the borders and beside the scroll bar: clientWidth is what the lines have, with the padding.
+    // `clientWidth` is the room for the lines and the padding, without borders and scroll bar.
     Object.assign(this.box.style, {
       width: `${area.clientWidth}px`,
       height: `${area.clientHeight}px`,

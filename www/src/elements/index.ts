@@ -1,7 +1,7 @@
 /**
  * Custom elements: `import "gpt2-web/elements"` registers `<gpt2-generator>` and `<gpt2-autocomplete>`.
  *
- * Elements that ask for the same model share one generator, which goes with the last of them.
+ * Elements that ask for the same model share one generator, which is disposed of with the last of them.
  */
 import type { Chunk, GenerationResult, GeneratorInfo } from "../api/index.js";
 import { Gpt2AutocompleteElement } from "./autocomplete.js";
@@ -24,6 +24,6 @@ declare global {
   }
 }
 
-// Twice loaded (a bundle and a script tag, say) is once registered; a second define would throw.
+// A page may load this module twice, in a bundle and by a script tag. A second `define` would throw.
 if (!customElements.get("gpt2-generator")) customElements.define("gpt2-generator", Gpt2GeneratorElement);
 if (!customElements.get("gpt2-autocomplete")) customElements.define("gpt2-autocomplete", Gpt2AutocompleteElement);

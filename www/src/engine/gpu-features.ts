@@ -1,14 +1,15 @@
 /**
- * What a GPU may offer beyond WebGPU's base: asked for where it helps, and given up where it fails. Runs in the worker.
+ * Features that not every GPU has, subgroups and `shader-f16`: used where they exist, until they fail. Runs in the
+ * worker.
  *
- * Subgroups are asked for on wgpu's behalf, which in a page does not know of them. `shader-f16` wgpu asks for by itself.
+ * In a page, wgpu asks the browser for `shader-f16` but does not know of subgroups, so those are asked for here.
  */
 
 let isWanted = true;
 let isPatched = false;
 let isInUse = false;
 
-/** From here on every device has subgroups that can. */
+/** From now on, devices are requested with subgroups where the GPU has them. */
 export function askForFeatures(): void {
   if (isPatched || typeof GPUAdapter === "undefined") return;
   isPatched = true;
@@ -22,7 +23,10 @@ export function askForFeatures(): void {
   };
 }
 
-/** Asks for neither any more. → whether the device in use has one of them, so that there is hope in another one */
+/**
+ * Asks for neither feature any more. Returns whether the device in use has one of them: then a new device, without
+ * them, is worth a try.
+ */
 export function giveUpFeatures(): boolean {
   const wasInUse = isInUse;
   isWanted = isInUse = false;

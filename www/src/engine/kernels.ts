@@ -1,13 +1,13 @@
 /**
- * The CPU kernels: a small WebAssembly module of their own, whose memory holds the packed weights and, where the page is
- * cross-origin isolated, is shared by several threads. Called from Rust (src/web/kernels.rs). Runs in the worker.
+ * The CPU kernels: a small WebAssembly module of their own, whose memory holds the packed weights. Where the page is
+ * cross-origin isolated, several threads share that memory. Rust calls this class (src/web). Runs in the worker.
  */
 
 import { relaxedSimd } from "wasm-feature-detect";
 import { breathe } from "./breathe.js";
 import { imports, type ToThread } from "./kernel-module.js";
 
-/** What the module exports (kernels/src/module). */
+/** What the module exports. */
 interface Exports {
   create(...numbers: number[]): number;
   image(): number;
@@ -45,8 +45,8 @@ interface Started {
 export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
 
 /**
- * How long a pass runs before it lets messages in. It stops after the part that is under way when the time is up, so that
- * a cancel is heard within 50 ms.
+ * How long a pass runs before it lets messages in. It first ends the part that is under way when the time is up; so a
+ * cancel is heard within 50 ms.
  */
 const BUDGET_MS = 30;
 /** 4 GiB, all that 32 bits can address. */
@@ -121,7 +121,10 @@ export class Kernels {
     this.#exports.cache_free(cache);
   }
 
-  /** Begins a pass over `ids`, with logits of `rows`: 0 none, 1 the last, 2 all. Returns whether there is enough memory. */
+  /**
+   * Begins a pass over `ids`; `rows` says of which tokens it gives logits: 0 none, 1 the last, 2 all. Returns whether
+   * there is enough memory.
+   */
   forward(cache: number, ids: Uint32Array, rows: number, withAttentions: boolean): boolean {
     new Uint32Array(this.memory.buffer, this.#exports.ids() >>> 0, ids.length).set(ids);
     return this.#exports.forward(cache, ids.length, rows, Number(withAttentions)) === 0;
@@ -138,12 +141,12 @@ export class Kernels {
     return this.#isWanted();
   }
 
-  /** The logits of the last pass [rows, vocabulary]: a view that the next call ends. */
+  /** Logits of the last pass, [rows, vocabulary]: a view that the next call ends. */
   logits(): Float32Array {
     return new Float32Array(this.memory.buffer, this.#exports.logits() >>> 0, this.#exports.n_logits());
   }
 
-  /** The attention weights of a block in the last pass [n_head, tokens, tokens so far]: a view that the next call ends. */
+  /** Attention weights of a block in the last pass: a view that the next call ends. */
   attentions(layer: number): Float32Array {
     return new Float32Array(
       this.memory.buffer,

@@ -1,4 +1,4 @@
-/** The cached models, for the page's thread. */
+/** What users of the package can ask of the cache. Runs in the page's thread. */
 
 import type { CachedModel, CreateGeneratorOptions, ModelSource } from "../api/types.js";
 import { cacheKey, resolve } from "./source.js";
@@ -26,11 +26,12 @@ export async function deleteModel(model: ModelSource, options: Options = {}): Pr
   const isWanted = (revision: string) => options.revision === undefined || revision === options.revision;
   const named = (await store.list()).filter((m) => m.name === source.name && isWanted(m.revision));
   const keys = new Set(named.map((m) => m.model));
-  if (isWanted(source.revision)) keys.add(cacheKey(source)); // also where nothing of its weights is there yet
+  // A model of whose weights nothing is there is not listed.
+  if (isWanted(source.revision)) keys.add(cacheKey(source));
   for (const key of keys) await store.deleteAll(key);
 }
 
-/** What the browser says of its storage, bytes. */
+/** How many bytes the site has stored, and how many the browser allows. */
 export async function storageEstimate(): Promise<{ usage: number; quota: number }> {
   const { usage = 0, quota = 0 } = (await navigator.storage?.estimate()) ?? {};
   return { usage, quota };

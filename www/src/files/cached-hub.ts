@@ -183,8 +183,8 @@ export class CachedHub implements Hub {
   }
 
   /**
-   * Checks, once, that the small files in the cache are still those on the server. Packed weights fit the small files that
-   * they came with, but weights that are fetched now fit the ones that the server has now.
+   * Checks, once, that the small files in the cache are still those on the server. Packed weights fit the small files
+   * that they came with, but weights that are fetched now fit the ones that the server has now.
    */
   #checkFresh(options: HubOptions): Promise<void> {
     this.#freshness ??= this.#checkSmallFiles(options);
@@ -217,7 +217,9 @@ export class CachedHub implements Hub {
     }
   }
 
-  /** The file from its first byte: the part that is kept already, then what comes from the network, which is kept too. */
+  /**
+   * The file from its first byte: the part that is kept already, then what comes from the network, which is kept too.
+   */
   async *#keep(
     file: string,
     remote: Remote,

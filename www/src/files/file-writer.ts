@@ -6,14 +6,17 @@ import * as store from "./store.js";
 /** Bytes of one stored chunk: the most that is fetched again after a crash. */
 const CHUNK_BYTES = 4 << 20;
 
-/** So many of them make a blob: 32 MiB come from the cache several times as fast as eight times 4. */
+/** Chunks in a blob: 32 MiB are read from the cache several times as fast as 8 times 4 MiB. */
 const BLOB_CHUNKS = 8;
 
 /** How to write. */
 interface Options {
-  /** Whether to store blobs of many chunks, where the browser keeps blobs: for a file that is not gone on with. */
+  /**
+   * Whether to store blobs of many chunks, where the browser can keep blobs. For files whose writing does not go on at
+   * the next visit.
+   */
   asBlobs?: boolean;
-  /** Called when the storage is full; says whether it is worth another try. */
+  /** Called when the storage is full; says whether to try again. */
   makeRoom?: () => Promise<boolean>;
 }
 
@@ -23,10 +26,10 @@ export class FileWriter {
   /** The next chunk, filled up to `#nFilled`. */
   #chunk = new Uint8Array(0);
   #nFilled = 0;
-  /** What went wrong: bytes were lost by it, so nothing can follow. */
+  /** Why bytes were lost, if any were; nothing can be written after them. */
   #failure: unknown;
 
-  /** Of the next blob, where blobs are stored. */
+  /** The chunks of the next blob, if blobs are stored. */
   #parts: Blob[] = [];
   #asBlobs: boolean;
   #makeRoom: () => Promise<boolean>;
@@ -46,7 +49,7 @@ export class FileWriter {
     return this.#entry;
   }
 
-  /** Takes the next bytes: copied, so they may lie in memory that is shared or written to afterwards. */
+  /** Takes the next bytes. They are copied, so their memory may be shared and may be overwritten afterwards. */
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#chunk.byteLength === 0) this.#chunk = new Uint8Array(CHUNK_BYTES);
     for (let at = 0; at < bytes.byteLength; ) {
@@ -74,7 +77,7 @@ export class FileWriter {
       await this.#store(new Blob(this.#parts));
       this.#parts = [];
     } else if (this.#nFilled > 0) {
-      // a view would be stored with all of the memory behind it
+      // The part is copied, since IndexedDB stores a view with all of the memory behind it.
       await this.#store(this.#nFilled === CHUNK_BYTES ? this.#chunk : this.#chunk.slice(0, this.#nFilled));
       this.#nFilled = 0;
     }
@@ -114,7 +117,7 @@ export class FileWriter {
 
   async #tryPut(entry: store.FileEntry, more: (tx: store.Change) => Promise<unknown>): Promise<void> {
     const tx = await store.change();
-    tx.done.catch(() => undefined); // a failure comes out of `settle`, also where that is not reached
+    tx.done.catch(() => undefined); // a failure is thrown by `settle`
     const { model, file, n_chunks, n_bytes } = this.#entry;
     const [now, known] = await Promise.all([
       tx.objectStore("files").get([model, file]),

@@ -81,7 +81,8 @@ export async function versionOf(url: string, options: HttpOptions): Promise<Vers
 
 /**
  * The SHA-256 of a large file on a Hugging Face hub. Its answers carry it on a redirect, which a page does not get to
- * see; the Git LFS pointer, which the hub serves under `raw`, has it as well. Other hosts have neither, which is no error.
+ * see; the Git LFS pointer, which the hub serves under `raw`, has it as well. Other hosts have neither, which is no
+ * error.
  */
 async function digestOfPointer(url: string, { fetch, signal }: HttpOptions): Promise<string | null> {
   if (!url.includes("/resolve/") || !url.endsWith(".safetensors")) return null;
@@ -152,7 +153,8 @@ async function* read({ url, response: first, from, version, options }: Reading):
       const isSameVersion = described && (found === 0 || isSame(described.version, version));
       if (!next || !isSameVersion || (described.start !== found && described.start !== 0)) {
         await next?.body?.cancel();
-        const message = `${url}: the connection broke after ${found} bytes, and the server does not continue the file from there`;
+        const broke = `the connection broke after ${found} bytes`;
+        const message = `${url}: ${broke}, and the server does not continue the file from there`;
         throw makeError("network", message, { url });
       }
       skip = described.start === 0 ? found : 0; // a server that knows no ranges begins anew
@@ -217,8 +219,8 @@ async function drop(response: Response): Promise<null> {
 function describe(response: Response): { start: number; version: Version; digest: string | null } {
   const { headers } = response;
   const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get("content-range") ?? "");
-  // The length of a compressed body is not that of the file. Whether another origin's body is compressed cannot be seen,
-  // but octet streams are not.
+  // The length of a compressed body is not that of the file. Whether another origin's body is compressed cannot be
+  // seen, but octet streams are not.
   const isHidden = response.type === "cors" && !headers.get("content-type")?.includes("octet-stream");
   const length = headers.get("content-encoding") || isHidden ? null : headers.get("content-length");
   const bytes = response.status === 206 ? (range?.[2] ?? null) : length;

@@ -19,29 +19,29 @@ export interface Hub {
   /** A file's size and how much of it is in the cache, without reading it; `null` if there is none of that name. */
   size(file: string): Promise<{ bytes: number; cached: number } | null>;
   /**
-   * Says which files will be opened next, in that order, and what they take together: a hub with a cache fetches some of
-   * them at once. What goes wrong is told by `open`, or by the chunks that it gives.
+   * Says which files will be opened next, in that order, and how many bytes they have together. A hub with a cache
+   * fetches several of them at once. If that fails, `open` throws, or the chunks of the file do.
    */
   prefetch(files: string[], bytes: number | null): void;
   /** Opens packed weights, such as `model.q8.v1.packed`, that are whole in the cache. Never asks the network. */
   openPacked(name: string): Promise<OpenFile | null>;
   /**
-   * Keeps packed weights of `bytes`. Once they are whole, the files that they replace are forgotten, and so are packed
-   * ones of the same kind and an older layout. What fails leaves those as they are, and is only warned of.
+   * Keeps packed weights of this many bytes. When they are whole, the files that they replace are forgotten, and so are
+   * packed weights of the same kind in an older layout. If they cannot be kept, this is a warning and no error.
    */
   keepPacked(name: string, bytes: number, chunks: AsyncIterable<Uint8Array>, replaces: string[]): Promise<void>;
   /** Called when every file has been read to its end. */
   complete(): Promise<void>;
-  /** Called when a file turned out to be malformed: a retry must not read the same bytes again. */
+  /** Called when a file is malformed: a retry must not read the same bytes again. */
   drop(file: string): Promise<void>;
-  /** Called when loading is over, well or not: nothing goes on in the background afterwards. */
+  /** Called when loading has ended or failed: nothing goes on in the background afterwards. */
   close(): Promise<void>;
 }
 
 /** What a hub needs to know. */
 export interface HubOptions extends HttpOptions {
   cache: boolean;
-  /** Takes what went wrong without being fatal. */
+  /** Takes a message about something that failed without stopping the load. */
   warn(message: string): void;
 }
 
@@ -53,7 +53,7 @@ export async function readText(file: OpenFile): Promise<string> {
 /** The largest real tokenizer.json is 2 MB. */
 const MAX_SMALL_BYTES = 64 << 20;
 
-/** Reads a small file whole; one that does not end is none. */
+/** Reads a small file whole. Fails where it turns out to be large. */
 export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>> {
   let bytes = new Uint8Array(file.bytes === null ? 0 : Math.min(file.bytes, MAX_SMALL_BYTES));
   let nBytes = 0;
@@ -68,7 +68,7 @@ export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>
       });
     }
     if (end > bytes.byteLength) {
-      const larger = new Uint8Array(Math.max(end, 2 * nBytes)); // the server told no size, or a wrong one
+      const larger = new Uint8Array(Math.max(end, 2 * nBytes)); // the server gave no size, or a wrong one
       larger.set(bytes.subarray(0, nBytes));
       bytes = larger;
     }

@@ -4,7 +4,9 @@ import type { WireModel } from "../api/messages.js";
 import { cacheKey } from "./source.js";
 import * as store from "./store.js";
 
-/** Stops using the cache when it fails, and keeping the checkpoint's own weights when it is full; tells of each once. */
+/**
+ * Stops using the cache when it fails, and keeping the checkpoint's own weights when it is full; tells of each once.
+ */
 export class ModelCache {
   readonly key: string;
   readonly #model: WireModel & { kind: "url" };
@@ -39,8 +41,8 @@ export class ModelCache {
   }
 
   /**
-   * Does something with the cache if it works. A failure is no error: the answer is `undefined`, and the cache is given up,
-   * unless the action was for a `file` that is no longer to be kept.
+   * Does something with the cache if it works. A failure is no error: the answer is `undefined`, and the cache is given
+   * up, unless the action was for a `file` that is no longer to be kept.
    */
   async try<T>(action: () => Promise<T>, file?: string): Promise<T | undefined> {
     if (!this.#works) return undefined;

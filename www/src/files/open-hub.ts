@@ -1,4 +1,4 @@
-/** The hub for a model: the cache in front of the network, the network alone, or files from disk. Runs in the worker. */
+/** Chooses where a model's files come from: through the cache, the network alone, or disk. Runs in the worker. */
 
 import type { WireModel } from "../api/messages.js";
 import { CachedHub } from "./cached-hub.js";

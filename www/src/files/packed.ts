@@ -13,18 +13,19 @@ export interface Packed {
   chunks: AsyncIterable<Uint8Array>;
   /** What it was made from. */
   replaces: string[];
-  /** Whether that has been dropped for want of room. */
+  /** Whether those files were dropped because the storage is full. */
   wasFull: boolean;
   checked: boolean;
   signal: AbortSignal;
 }
 
-/** Browsers take their time to give back the room of what is deleted: so often, and so long between, is tried again. */
+/** Browsers do not free the room of deleted files at once: how many times writing is tried again, and the waits. */
 const [N_TRIES, WAIT_MS] = [8, 250];
 
 /**
- * Writes the file, marks it as whole and, in the same moment, forgets what it replaces and what has an older layout. Where
- * there is no room beside the files that it replaces, those go first. If it cannot be kept nothing of it is left behind.
+ * Writes the file, marks it as whole and, in the same transaction, forgets the files that it replaces. Packed weights
+ * in an older layout are forgotten before. If the storage has no room for both, the replaced files are deleted first.
+ * If the file cannot be kept, nothing of it is left.
  */
 export async function keepPacked({
   model,
@@ -61,7 +62,7 @@ export async function keepPacked({
       model,
       files.filter(isStale).map((f) => f.file),
     );
-    // where room is short it comes back bit by bit, and Chrome refuses a blob for longer than the bytes of it
+    // Where room is freed bit by bit, Chrome takes small chunks of bytes earlier than it takes large blobs.
     const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, {
       asBlobs: !wasFull,
       makeRoom,

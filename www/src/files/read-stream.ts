@@ -3,16 +3,17 @@
 import { abortError } from "../api/errors.js";
 import { release } from "./release.js";
 
-/** Bytes of the memory that is read into, again and again. */
+/** Bytes of the buffer that is read into. */
 const BUFFER_BYTES = 1 << 20;
 
 /**
- * A stream's bytes in order, until the signal says stop. Each piece is there until the next one is asked for: browsers that
- * can read into memory of ours do so into the same, since what a stream allocates piles up until it is collected.
+ * A stream's bytes in order, until the signal aborts. Each piece is there until the next one is asked for: where the
+ * browser can read into a given buffer, the same one is used again and again. Buffers that the stream allocates would
+ * fill the memory until they are collected.
  */
 export async function* readStream(stream: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const reader = openReader(stream);
-  const cancel = () => void reader.cancel().catch(() => undefined); // the stream may have failed by itself
+  const cancel = () => void reader.cancel().catch(() => undefined); // has no meaning for a stream that has failed
   signal.addEventListener("abort", cancel);
   try {
     let buffer = new ArrayBuffer(reader instanceof ReadableStreamDefaultReader ? 0 : BUFFER_BYTES);
@@ -25,7 +26,7 @@ export async function* readStream(stream: ReadableStream<Uint8Array>, signal: Ab
         return;
       }
       yield value;
-      buffer = value.buffer as ArrayBuffer; // the same memory: reading takes it and gives it back
+      buffer = value.buffer as ArrayBuffer; // the same memory: a read takes the buffer away and gives it back
     }
   } finally {
     signal.removeEventListener("abort", cancel);
@@ -39,6 +40,6 @@ function openReader(
   try {
     return stream.getReader({ mode: "byob" });
   } catch {
-    return stream.getReader(); // not a stream of this kind, or not a browser
+    return stream.getReader(); // this stream, or this browser, cannot read into a given buffer
   }
 }

@@ -1,5 +1,5 @@
-/** Gives the memory of bytes that nobody needs any more back at once: large buffers are collected late, and add up. */
+/** Frees the memory of bytes that are no longer needed. The collector would free large buffers late. */
 export function release({ buffer }: Uint8Array): void {
-  // ES2024; where it is missing, the collector comes in its own time
+  // `transfer` is of ES2024. Where it is missing, the collector frees the memory.
   if (buffer instanceof ArrayBuffer) (buffer as { transfer?(nBytes: number): ArrayBuffer }).transfer?.(0);
 }

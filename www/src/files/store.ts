@@ -2,9 +2,9 @@
  * The cache of checkpoints in IndexedDB.
  *
  * A file is kept in chunks as they arrive, each in one transaction with the entry that counts it, so that a crash
- * leaves a file that can be gone on with. A file is marked whole after its last byte has been checked. Whether a model is
- * whole is not stored but asked of its files, so that nothing which deletes some of them has to write, which a full
- * storage would refuse: it needs its weights as the checkpoint has them, or as they were packed.
+ * leaves a file whose download can go on. A file is marked whole after its last byte has been checked. A model is whole
+ * if its weights are, either as the checkpoint has them or as they were packed. This is not stored but found out from the
+ * files: whoever deletes some of them would have to write it, which a full storage may refuse.
  */
 
 import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
@@ -98,7 +98,7 @@ async function fromVersion1(tx: Change): Promise<void> {
 /** All keys that begin with `prefix`: the empty array sorts after every string and number. */
 const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]);
 
-/** Whether there was no room. */
+/** Whether an error says that the storage is full. */
 export const isFull = (error: unknown) => (error as Error).name === "QuotaExceededError";
 
 /** Whether a file holds weights as the checkpoint has them. */
@@ -153,8 +153,8 @@ async function readChunk(model: string, file: string, i: number): Promise<Chunk>
 }
 
 /**
- * The bytes of a file's stored chunks from `first` up to `end`, in order; each piece is there until the next one is asked
- * for.
+ * The bytes of a file's stored chunks from `first` up to `end`, in order; each piece is there until the next one is
+ * asked for.
  */
 export async function* readChunks(
   { model, file }: Pick<FileEntry, "model" | "file">,

@@ -45,7 +45,7 @@ export function showAlert(explanation: Explanation, action?: Action): void {
     actions.append(button(action.label, "error-action", act));
   }
   actions.append(button("Dismiss", "error-dismiss", hideAlert));
-  // Shown first and filled second: a screen reader announces what is added to an alert that is already there.
+  // Shown first and filled afterwards: a screen reader announces what is added to an alert that is visible.
   box.hidden = false;
   box.replaceChildren(title, paragraph("detail", explanation.detail), paragraph("next", explanation.next), actions);
   box.scrollIntoView({ block: "nearest" });

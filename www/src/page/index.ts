@@ -1,5 +1,5 @@
 /**
- * The page: a model, a prompt, the text it writes, and how.
+ * The page: choose a model, write a prompt, and read the text that the model writes.
  *
  * Reading order: `model.ts` (choose and load), `writing.ts` (prompt to text), `sampling.ts` (options),
  * then `storage.ts`, `settings.ts`, `files.ts`, `alert.ts`, `offline.ts`.
@@ -14,7 +14,7 @@ import { startSettings } from "./settings.js";
 import { showStorage, startStorage } from "./storage.js";
 import { attach, detach, startWriting } from "./writing.js";
 
-// What nobody caught is shown as well: an error that is only in the console is an error nobody sees.
+// Errors that nothing caught are shown too: few people look into the console.
 addEventListener("unhandledrejection", (event) => {
   if (!isAbort(event.reason)) showError(event.reason);
 });

@@ -1,9 +1,9 @@
-/** Settings that outlive a visit, and the ones that a link brings along. */
+/** Settings that are kept for the next visit, and those that a link sets. */
 import { byId, note } from "./dom.js";
 
 const KEY = "gpt2-web.page";
 
-/** Controls whose value is kept. The prompt is not: what was typed does not stay behind on a shared machine. */
+/** Controls whose value is kept. The prompt is not kept, since others may use the same machine. */
 const KEPT = [
   "model",
   "device",

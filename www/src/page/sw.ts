@@ -2,9 +2,9 @@
  * The page's service worker. With it the page opens without a network, and is cross-origin isolated, which the CPU
  * engine's threads need, also on hosts that do not send the headers for it.
  *
- * Network first, so that a new deploy is seen at once; the cache answers where the network does not. Only the page's
- * own folder is kept: pages, scripts, styles, WebAssembly, and what `dist/offline.json` lists (which includes the demo
- * model). Other models are not: they are kept in IndexedDB by the library.
+ * The network is asked first, so that a new deploy is seen at once; the cache answers where the network does not. Only
+ * the page's own folder is kept: pages, scripts, styles, WebAssembly, and what `dist/offline.json` lists (which
+ * includes the demo model). Other models are not: they are kept in IndexedDB by the library.
  */
 
 import { isolated } from "../isolation/isolate.js";
@@ -13,12 +13,12 @@ import { type FetchEvent, worker } from "../isolation/service-worker.js";
 /** What the page says to this worker. */
 export type ToServiceWorker = { kind: "keep"; urls: string[] };
 
-/** Raise the number when what is kept, or how, changes; caches of other versions are deleted. */
+/** The number is raised when what is kept, or how, changes; caches with other numbers are deleted. */
 const CACHE_PREFIX = "gpt2-web-page-";
 const CACHE = `${CACHE_PREFIX}1`;
 const LIST = "dist/offline.json";
 
-/** The key under which a URL is kept: a link's `?prompt=…` is the same page, and private. */
+/** The key of a URL in the cache, without `?prompt=…`: that is the same page, and the prompt is private. */
 function keyOf(url: string): string {
   const key = new URL(url);
   key.search = "";
@@ -47,7 +47,7 @@ async function listed(): Promise<string[]> {
   return [scope, ...names.map((name: string) => new URL(name, scope).href)].filter(ours);
 }
 
-/** Fetches files anew and keeps them. `no-cache` asks the server whether its copy changed, and saves the bytes if not. */
+/** Fetches files anew and keeps them. With `no-cache` only the files that have changed on the server are sent. */
 async function refresh(urls: string[]): Promise<void> {
   const cache = await caches.open(CACHE);
   await Promise.all(
@@ -59,7 +59,7 @@ async function refresh(urls: string[]): Promise<void> {
   );
 }
 
-/** Whether a file that the page asks for is one of its own parts. Anything fetched by script may be somebody's model. */
+/** Whether a file that is fetched is a part of the page. What a script fetches may be a user's model. */
 async function belongs(request: Request, cache: Cache): Promise<boolean> {
   if (request.destination !== "" || new URL(request.url).pathname.endsWith(".wasm")) return true;
   return (await cache.match(keyOf(request.url))) !== undefined;

@@ -42,7 +42,7 @@ function showButtons(): void {
   copyButton.disabled = !written;
   clearButton.disabled = generating || !written;
   empty.hidden = written || generating;
-  // What is coming is shown and focused before what is going is hidden: a hidden element drops the focus.
+  // One button is shown and gets the focus before the other is hidden, since a hidden element loses the focus.
   if (generating && stopButton.hidden) {
     stopButton.hidden = false;
     swapFocus(generateButton, stopButton);
@@ -96,7 +96,7 @@ async function follow(pieces: GenerationStream, text: Text): Promise<void> {
   try {
     for await (const chunk of pieces) {
       lastMs = performance.now();
-      // Text without a token is what was held back for a stop text; the rate counts tokens.
+      // Text without a token was held back for a stop text, and does not count.
       if (chunk.token_id !== null) nTokens += 1;
       if (firstMs === 0) {
         firstMs = lastMs;
@@ -138,7 +138,7 @@ async function write(beginning: string, keepText: boolean): Promise<void> {
     echo.textContent = beginning;
     completion.replaceChildren();
   }
-  // One text node per run: appending to it does not lay out anew what stands before.
+  // Each run has a text node of its own, so that the text before it need not be laid out again.
   const text = document.createTextNode("");
   completion.append(text);
   outcome.textContent = "";
@@ -153,7 +153,7 @@ async function write(beginning: string, keepText: boolean): Promise<void> {
       speed.textContent = promptText(event);
     };
     stream = generator.generate(beginning, { ...options, progress_callback: progressCallback });
-    await follow(stream, text); // to its end, so that all that came is shown also when the run fails
+    await follow(stream, text); // to its end, so that all of the text is shown also if the run fails
     const result = await stream.result;
     setState("ready");
     showResult(result, options);
@@ -208,7 +208,7 @@ async function showCount(): Promise<void> {
   const text = prompt.value;
   if (counting === null) return;
   const n = await counting.tokenizer.count(text);
-  // An answer about an older text, or from a model that is gone, is no answer.
+  // The answer is of no use if the text or the model has changed meanwhile.
   if (counting !== generator || text !== prompt.value) return;
   const nCtx = counting.info.context_window;
   promptCount.textContent = `${n.toLocaleString("en")} of ${countText(nCtx, "token")}${n >= nCtx ? ": too long" : ""}`;
@@ -218,7 +218,7 @@ function countSoon(): void {
   clearTimeout(countTimer);
   countTimer = setTimeout(() => {
     showCount().catch((error: unknown) => {
-      // Counting is a courtesy; if the model went meanwhile its absence is shown elsewhere.
+      // That the model is gone is shown elsewhere.
       promptCount.textContent = generator === null ? "" : `not counted: ${String(error)}`;
     });
   }, COUNT_DELAY_MS);

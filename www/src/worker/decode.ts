@@ -1,4 +1,4 @@
-/** The worker's loop: pulls token after token from a session, and lets messages in between any two. */
+/** The loop that gets token after token from a session, and lets messages in after each. Runs in the worker. */
 
 import type { Scorer, Session } from "../../wasm/gpt2_web.js";
 import { abortError } from "../api/errors.js";
@@ -12,7 +12,7 @@ import type { Latencies } from "./latencies.js";
  * in; on the CPU it pauses for them.
  */
 const PROMPT_TOKENS = { wasm: 64, webgpu: 256 };
-/** Tokens that are scored in one step: logits of [32, 50257] take 6.4 MB. */
+/** Tokens that are scored in one step; their logits, [32, 50257], take 6.4 MB. */
 const SCORE_TOKENS = 32;
 
 /** How a request may be ended from outside. */
@@ -123,7 +123,7 @@ export async function generate({
       prompt_ms: promptMs,
       predicted_ms: predictedMs,
       prompt_per_second: perSecond(n_prompt, promptMs),
-      // the first token belongs to the prompt
+      // The first token is computed with the prompt.
       predicted_per_second: perSecond(Math.max(0, tokenIds.length - 1), predictedMs),
     },
     options: used,
@@ -141,13 +141,13 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
       if (nDone === nTotal) break;
     }
   } catch (error) {
-    scorer.free(); // its cache takes as much as a session's
+    scorer.free(); // its KV cache is as large as a session's
     throw isInterrupted(error) ? abortError() : error;
   }
   return scorer.finish() as Score; // takes the scorer
 }
 
-/** Whether an error says that an engine was stopped in the middle of a step, because the request is no longer wanted. */
+/** Whether an error says that a step was stopped in the middle because the request is no longer wanted. */
 function isInterrupted(error: unknown): boolean {
   return (error as { code?: string } | null)?.code === "interrupted";
 }
@@ -159,7 +159,7 @@ export function isLost(error: unknown): error is Error {
 
 const perSecond = (n: number, ms: number) => (ms > 0 ? (1000 * n) / ms : 0);
 
-/** Exact as a JavaScript number, so that a reported seed can be typed in again. */
+/** A random seed of 53 bits, so that it is exact as a JavaScript number and can be typed in again. */
 function randomSeed(): bigint {
   const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2));
   return (BigInt(high & 0x1f_ffff) << 32n) | BigInt(low);

@@ -78,10 +78,9 @@ export async function estimate(
   const cachedBytes = files.reduce((sum, file) => sum + file.cached, 0);
   const downloadBytes = files.reduce((sum, file) => sum + Math.max(0, file.bytes - file.cached), 0);
   const { usage, quota } = await storageEstimate();
-  if (options.cache && quota > 0 && downloadBytes > quota - usage) {
-    problems.push(
-      `storage: the download takes ${downloadBytes} bytes and ${Math.max(0, quota - usage)} are free, so it will not be kept`,
-    );
+  const free = Math.max(0, quota - usage);
+  if (options.cache && quota > 0 && downloadBytes > free) {
+    problems.push(`storage: the download takes ${downloadBytes} bytes and ${free} are free, so it will not be kept`);
   }
   const { fallback_reason, ...device } = plan;
   if (fallback_reason !== null && options.device !== "wasm") problems.push(`no GPU: ${fallback_reason}`);

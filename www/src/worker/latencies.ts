@@ -23,7 +23,7 @@ export class Latencies {
   }
 
   /**
-   * Counts one decoded token, before which the counters were at `before`. The first token of a text is not counted, since
+   * Counts one decoded token, before which the counters were at `before`. The first token of a text is left out, since
    * it waits for the prompt.
    */
   add(ms: number, before: Counters): void {

@@ -1,4 +1,4 @@
-/** From a model's files to a model in memory, each byte passing through once. Runs in the worker. */
+/** From a model's files to a model in memory. Runs in the worker. */
 
 import { destroyGpu, Loader, type Model, packedName } from "../../wasm/gpt2_web.js";
 import { abortError } from "../api/errors.js";
@@ -87,8 +87,8 @@ export async function load(request: LoadRequest): Promise<Loaded> {
 }
 
 /**
- * Loads a model again whose GPU is lost: in the same format, on a GPU if there is still one, else on the CPU. The texts
- * are for the caller to take over.
+ * Loads a model again whose GPU was lost: in the same format, on a GPU if there is one, else on the CPU. The caller
+ * moves the texts to it.
  */
 export async function reload(lost: Loaded, reason: Error, request: LoadRequest): Promise<Loaded> {
   const again = (device: string) =>
@@ -141,7 +141,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], pro
   checkAbort();
 
   const loader = new Loader(...(await configs));
-  /** Keeps the packed weights for the next visit, once they have proved whole. */
+  /** Keeps the packed weights for the next visit, when all of them have been checked. */
   let keep = async (_: Model) => {};
   let gpu: Preparation | undefined;
   try {

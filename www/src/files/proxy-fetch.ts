@@ -1,6 +1,6 @@
 /** `fetch` for the worker by a function that lives in the page's thread, since functions cannot be posted. */
 
-import { abortError } from "../api/errors.js";
+import { abortError, messageOf } from "../api/errors.js";
 import type { FetchAnswer, FromWorker } from "../api/messages.js";
 import type { Fetch, FetchInit } from "./http.js";
 
@@ -136,6 +136,6 @@ export async function serveFetch({ id, url, init, fetch, pulls, post }: Served):
     }
     post({ kind: "fetch-end", id });
   } catch (error) {
-    post({ kind: "fetch-error", id, message: error instanceof Error ? error.message : String(error) });
+    post({ kind: "fetch-error", id, message: messageOf(error) });
   }
 }

@@ -3,8 +3,8 @@
  *
  * A file is kept in chunks as they arrive, each in one transaction with the entry that counts it, so that a crash
  * leaves a file whose download can go on. A file is marked whole after its last byte has been checked. A model is whole
- * if its weights are, either as the checkpoint has them or as they were packed. This is not stored but found out from the
- * files: whoever deletes some of them would have to write it, which a full storage may refuse.
+ * if its weights are, either as the checkpoint has them or as they were packed. This is not stored but found out from
+ * the files: whoever deletes some of them would have to write it, which a full storage may refuse.
  */
 
 import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";

@@ -1,5 +1,6 @@
 /** The worker of the CPU bench, so that the page can be used meanwhile. The page terminates it to cancel. */
 
+import { messageOf } from "../api/errors.js";
 import { Kernels } from "../engine/kernels.js";
 
 export const DTYPES = ["fp32", "fp16", "q8", "q4"] as const;
@@ -49,9 +50,7 @@ const scope = globalThis as unknown as {
 const post = (message: FromBench) => scope.postMessage(message);
 
 scope.onmessage = ({ data }) => {
-  measure(data).catch((error: unknown) =>
-    post({ kind: "failed", message: error instanceof Error ? error.message : String(error) }),
-  );
+  measure(data).catch((error: unknown) => post({ kind: "failed", message: messageOf(error) }));
 };
 
 const PROMPTS = [32, 128, 512];

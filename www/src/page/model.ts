@@ -1,6 +1,6 @@
 /** Choosing, loading and replacing the model. */
 
-import { isAbort } from "../api/errors.js";
+import { isAbort, messageOf } from "../api/errors.js";
 import type {
   CreateGeneratorOptions,
   Device,
@@ -203,7 +203,7 @@ export async function loadFirst(linkedModel: string | null): Promise<void> {
     try {
       if (!(await isCached(last, { dtype: dtype.value as DType }))) field.value = "demo";
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
+      const why = messageOf(error);
       note(`Not known whether ${last} is still on this machine: ${why}.`);
       field.value = "demo";
     }

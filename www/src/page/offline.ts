@@ -2,6 +2,8 @@
  * Registers the page's service worker. It keeps the page's own files, so that the page opens without a network, and
  * makes the page cross-origin isolated, so that the CPU engine may use threads.
  */
+
+import { messageOf } from "../api/errors.js";
 import { note } from "./dom.js";
 import type { ToServiceWorker } from "./sw.js";
 
@@ -36,6 +38,6 @@ export async function startOffline(): Promise<void> {
     const message: ToServiceWorker = { kind: "keep", urls: ownFiles() };
     registration.active?.postMessage(message);
   } catch (error) {
-    note(`This page will not open offline: ${error instanceof Error ? error.message : String(error)}.`);
+    note(`This page will not open offline: ${messageOf(error)}.`);
   }
 }

@@ -1,4 +1,6 @@
 /** Settings that are kept for the next visit, and those that a link sets. */
+
+import { messageOf } from "../api/errors.js";
 import { byId, note } from "./dom.js";
 
 const KEY = "gpt2-web.page";
@@ -55,7 +57,7 @@ let told = false;
 function storageFailed(error: unknown): void {
   if (told) return;
   told = true;
-  note(`Settings are not remembered: ${error instanceof Error ? error.message : String(error)}.`);
+  note(`Settings are not remembered: ${messageOf(error)}.`);
 }
 
 function store(): void {

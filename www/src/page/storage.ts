@@ -1,5 +1,6 @@
 /** What is kept on this machine: models with their sizes, a way to delete each, and how full the storage is. */
 
+import { messageOf } from "../api/errors.js";
 import type { CachedModel } from "../api/index.js";
 import { deleteModel, listModels, storageEstimate } from "../api/index.js";
 import { bytesText, countText } from "../elements/figures.js";
@@ -75,7 +76,7 @@ export async function showStorage(): Promise<void> {
   } catch (error) {
     used.textContent = "not available";
     none.hidden = false;
-    none.textContent = `This browser keeps nothing here: ${error instanceof Error ? error.message : String(error)}.`;
+    none.textContent = `This browser keeps nothing here: ${messageOf(error)}.`;
   }
 }
 

@@ -1,4 +1,6 @@
 /** Prompt in, text out: generate, stop, continue, copy, clear. */
+
+import { messageOf } from "../api/errors.js";
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../api/index.js";
 import { isDeviceLost } from "../elements/explain.js";
 import { countText, durationText, promptText, rateText } from "../elements/figures.js";
@@ -184,7 +186,7 @@ async function copy(): Promise<void> {
   } catch (error) {
     showAlert({
       title: "The browser did not let this page copy",
-      detail: error instanceof Error ? error.message : String(error),
+      detail: messageOf(error),
       next: "Select the text and copy it with the keyboard.",
     });
   }

@@ -4,7 +4,7 @@ import { abortError, toWire } from "../api/errors.js";
 import type { FromWorker, Request, RequestName, ToWorker } from "../api/messages.js";
 import type { Fetch } from "../files/http.js";
 import { ProxyFetch } from "../files/proxy-fetch.js";
-import { answer, currentDevice, recover, returnGpu } from "./answers.js";
+import { answer, type Context, currentDevice, recover, returnGpu } from "./answers.js";
 import { panicMessage } from "./wasm.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
@@ -82,7 +82,7 @@ function enqueue(request: Request<RequestName>): void {
   const entry = { controller: new AbortController(), isInterrupted: false };
   running.set(id, entry);
   const { signal } = entry.controller;
-  const context = {
+  const context: Context = {
     pace: {
       signal,
       device: currentDevice,
@@ -96,7 +96,7 @@ function enqueue(request: Request<RequestName>): void {
     },
     fetchOf: ({ cache, custom_fetch }) => (custom_fetch ? proxy.fetch : platformFetch(cache)),
     isWanted: () => isWanted(),
-  } satisfies Parameters<typeof answer>[1];
+  };
   queue = queue.then(async () => {
     isWanted = () => !signal.aborted && !entry.isInterrupted;
     try {

@@ -202,6 +202,9 @@ run_check() {
   cargo clippy --locked --test web --target "$wasm_target" -- -D warnings
   say "cargo doc"
   RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace
+  say "biome"
+  (cd www && npx biome check --error-on-warnings)
+  if LC_ALL=C.UTF-8 grep -rnE '.{121}' www/src; then die "lines of www/src are longer than 120 characters"; fi
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
   say "tsc"
   (cd www && npx tsc)
@@ -252,7 +255,7 @@ run_pack() {
   local staging
   staging=$(mktemp -d)
   cp -R www/package.json www/dist README.md CHANGELOG.md LICENSE "$staging"
-  rm -rf "$staging"/dist/page* "$staging"/dist/types/page* "$staging"/dist/offline.json
+  rm -rf "$staging"/dist/page* "$staging"/dist/types/page "$staging"/dist/offline.json
   (cd "$staging" && npm pack --silent) | tail -n 1
   mv "$staging"/*.tgz dist/
   rm -rf "$staging"

@@ -7,30 +7,57 @@ import { build } from "esbuild";
 
 process.chdir(path.dirname(fileURLToPath(import.meta.url)));
 const { version } = JSON.parse(readFileSync("package.json", "utf8"));
-const source = readFileSync("src/source.ts", "utf8");
-if (!source.includes(`VERSION = "${version}"`)) throw new Error(`VERSION in src/source.ts is not package.json's ${version}`);
 
 rmSync("dist", { recursive: true, force: true });
 mkdirSync("dist/demo", { recursive: true });
 
-const common = { bundle: true, format: "esm", target: "es2022", minify: true, keepNames: true, sourcemap: true, legalComments: "none", logLevel: "warning" };
-await build({ ...common, entryPoints: ["src/index.ts", "src/elements.ts", "src/page.ts"], outdir: "dist", splitting: true, chunkNames: "chunk-[hash]" });
-await build({ ...common, entryPoints: ["src/worker.ts", "src/kernel-thread.ts"], outdir: "dist" });
-// the page's bench: nothing of it is in the npm package, as of no file named page*
-await build({ ...common, entryPoints: ["src/page-bench.ts", "src/page-bench-worker.ts"], outdir: "dist" });
-// for package users whose host cannot send headers; a classic script, to be copied beside their index.html
-await build({ ...common, entryPoints: ["src/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
-// a service worker's scope is its folder, so it lies beside index.html; it is a classic script
-await build({ ...common, entryPoints: ["src/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
+const common = {
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  keepNames: true,
+  sourcemap: true,
+  legalComments: "none",
+  logLevel: "warning",
+  define: { PACKAGE_VERSION: JSON.stringify(version) },
+};
+await build({
+  ...common,
+  entryPoints: { index: "src/api/index.ts", elements: "src/elements/index.ts", page: "src/page/index.ts" },
+  outdir: "dist",
+  splitting: true,
+  chunkNames: "chunk-[hash]",
+});
+await build({
+  ...common,
+  entryPoints: { worker: "src/worker/worker.ts", "kernel-thread": "src/engine/kernel-thread.ts" },
+  outdir: "dist",
+});
+// The page's bench. Files that begin with `page` are left out of the npm package.
+await build({
+  ...common,
+  entryPoints: { "page-bench": "src/page/bench.ts", "page-bench-worker": "src/page/bench-worker.ts" },
+  outdir: "dist",
+});
+// For package users whose host cannot send headers: a classic script, which they copy beside their index.html.
+await build({ ...common, entryPoints: ["src/isolation/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
+// The page's service worker, a classic script. Its scope is the folder that it is in, so it lies beside index.html.
+await build({ ...common, entryPoints: ["src/page/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
 for (const file of readdirSync("wasm").filter((name) => name.endsWith(".wasm"))) cpSync(`wasm/${file}`, `dist/${file}`);
-const model_files = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];
-for (const file of model_files) cpSync(`demo/${file}`, `dist/demo/${file}`);
+const modelFiles = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];
+for (const file of modelFiles) cpSync(`demo/${file}`, `dist/demo/${file}`);
 
-execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "--noEmit", "false", "--emitDeclarationOnly", "--declaration", "--stripInternal", "--rootDir", "src", "--outDir", "dist/types"], { stdio: "inherit" });
+const declarations =
+  "--noEmit false --emitDeclarationOnly --declaration --stripInternal --rootDir src --outDir dist/types";
+execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", ...declarations.split(" ")], { stdio: "inherit" });
 
-// what the page's service worker keeps for a visit without a network
+// The list of what the page's service worker keeps for a visit without a network.
 const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && /\.(js|wasm|json|safetensors)$/.test(entry.name))
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
-writeFileSync("dist/offline.json", JSON.stringify(["index.html", "bench.html", "page.css", ...listed.sort()], null, 1) + "\n");
+writeFileSync(
+  "dist/offline.json",
+  `${JSON.stringify(["index.html", "bench.html", "page.css", ...listed.sort()], null, 1)}\n`,
+);

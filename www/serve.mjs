@@ -5,8 +5,14 @@ import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const TYPES = {
-  ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
-  ".json": "application/json", ".wasm": "application/wasm", ".png": "image/png", ".map": "application/json",
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".css": "text/css",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+  ".png": "image/png",
+  ".map": "application/json",
 };
 
 /**
@@ -15,11 +21,15 @@ const TYPES = {
  */
 export function serve(root, port = 0, intercept = () => false) {
   const server = http.createServer(async (request, response) => {
-    const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp", "Cache-Control": "no-cache" };
+    const headers = {
+      "Cross-Origin-Opener-Policy": "same-origin",
+      "Cross-Origin-Embedder-Policy": "require-corp",
+      "Cache-Control": "no-cache",
+    };
     try {
       if (await intercept(request, response)) return;
-      const url_path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
-      const file = path.join(root, url_path.endsWith("/") ? `${url_path}index.html` : url_path);
+      const urlPath = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+      const file = path.join(root, urlPath.endsWith("/") ? `${urlPath}index.html` : urlPath);
       const inside = file.startsWith(path.resolve(root) + path.sep);
       const stat = inside ? statSync(file, { throwIfNoEntry: false }) : undefined;
       if (!stat?.isFile()) return response.writeHead(404, headers).end("not found");

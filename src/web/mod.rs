@@ -1,6 +1,6 @@
 //! The surface for JavaScript, which translates and nothing else, and the choice of the device that a page runs on.
 //!
-//! JavaScript pulls; Rust calls into the page only to say that it has panicked.
+//! JavaScript pulls; Rust calls into JavaScript only to say that it has panicked.
 
 mod any_engine;
 pub mod device;
@@ -29,4 +29,4 @@ pub use model::Model;
 #[cfg(target_arch = "wasm32")]
 pub use session::{Scorer, Session};
 #[cfg(target_arch = "wasm32")]
-pub use start::start;
+pub use start::{on_panic, start};

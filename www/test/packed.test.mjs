@@ -16,8 +16,8 @@ const files = { "config.json": new Flaky(Buffer.from("{}")), "tokenizer.json": n
 before(async () => {
   served = await site();
   browser = await launch();
-  const contents = 'export { openHub } from "./hub.ts"; export * as cache from "./cache.ts"; export * as store from "./store.ts";';
-  const built = await build({ stdin: { contents, resolveDir: path.join(WWW, "src"), loader: "ts" }, bundle: true, format: "esm", target: "es2022", write: false });
+  const contents = 'export { openHub } from "./open-hub.ts"; export * as cache from "./cache.ts"; export * as store from "./store.ts";';
+  const built = await build({ stdin: { contents, resolveDir: path.join(WWW, "src/files"), loader: "ts" }, define: { PACKAGE_VERSION: '"0"' }, bundle: true, format: "esm", target: "es2022", write: false });
   modules = built.outputFiles[0].text;
   served.hooks.intercept = (request, response) => {
     const file = files[request.url.replace("/models/packed/", "")];

@@ -1,10 +1,12 @@
 /** `<gpt2-autocomplete>`. */
-import type { GenerateOptions, GenerationStream, Generator } from "../index.js";
+
+import { isAbort } from "../api/errors.js";
+import type { GenerateOptions, GenerationStream, Generator } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { continuation, promptBefore } from "./continuation.js";
-import { explain, isAbort, isDeviceLost } from "./explain.js";
+import { explain, isDeviceLost } from "./explain.js";
 import { progressText } from "./figures.js";
-import { Ghost, GHOST_STYLE } from "./ghost.js";
+import { GHOST_STYLE, Ghost } from "./ghost.js";
 import { acquire, discard, Lease, release } from "./shared.js";
 
 const DELAY_MS = 300;
@@ -20,9 +22,9 @@ export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "s
  * <gpt2-autocomplete for="letter" model="demo"></gpt2-autocomplete>
  * ```
  *
- * Tab accepts, Esc dismisses, any key cancels; where nothing is suggested both keys do what they always do. A suggestion
- * comes when typing pauses and only white space follows the caret. It ends with its sentence or line, after 12 tokens
- * at most, and is the likeliest text unless the attributes ask for sampling.
+ * Tab accepts the suggestion, Esc dismisses it, and typing replaces it; while there is none, both keys do what they
+ * always do. A suggestion comes when typing pauses and only white space follows the caret. It ends with its sentence or
+ * line, after 12 tokens at most, and is the likeliest text unless the attributes ask for sampling.
  *
  * Attributes: `for` (the id of a textarea in the same document or shadow tree), `model` (default `demo`), `device`,
  * `dtype`, `revision`; `preload` (load at once, not at the first typing); `delay` (ms, default 300); the options of
@@ -31,8 +33,9 @@ export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "s
  * Events, bubbling and composed: `gpt2-ready` (`detail.info`), `gpt2-chunk` (the chunk), `gpt2-done` (the result),
  * `gpt2-accept` (`detail.text`), `gpt2-error` (`detail.error`). After a failure the next focus tries again.
  *
- * CSS parts: `overlay`, `ghost`, `note` (loading and failure, in the textarea's corner). Custom properties: `--gpt2-ghost-color`, `--gpt2-ghost-z-index`. States for style
- * sheets: `[state=loading]`, `generating`, `suggesting`, `failed`.
+ * CSS parts: `overlay`, `ghost`, `note` (loading and failure, in the textarea's corner). Custom properties:
+ * `--gpt2-ghost-color`, `--gpt2-ghost-z-index`. States for style sheets: `[state=loading]`, `generating`, `suggesting`,
+ * `failed`.
  */
 export class Gpt2AutocompleteElement extends HTMLElement {
   static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "for"];
@@ -49,10 +52,10 @@ export class Gpt2AutocompleteElement extends HTMLElement {
   /** The model in use, and the lease on it: both there or neither. */
   #generator: Generator | null = null;
   #lease: Lease | null = null;
-  /** The load under way, and what cancels it. Typing does not. */
+  /** The load under way, and what cancels it. Typing does not cancel it. */
   #loading: Promise<Generator> | null = null;
   #loadController = new AbortController();
-  /** The suggestion being asked for; aborted by whatever makes it pointless. */
+  /** The suggestion that is being written; aborted when it is no longer wanted. */
   #run: AbortController | null = null;
   #running: Promise<void> = Promise.resolve();
 
@@ -73,7 +76,7 @@ export class Gpt2AutocompleteElement extends HTMLElement {
 
   disconnectedCallback(): void {
     this.#detachArea();
-    // Moving an element is a disconnect and a connect in one go: that must not cost the model.
+    // An element that is moved is disconnected and connected again at once, and must keep its model.
     queueMicrotask(() => {
       if (!this.isConnected) this.#letGo();
     });
@@ -113,7 +116,7 @@ export class Gpt2AutocompleteElement extends HTMLElement {
     if (!area || text === "") return;
     this.dismiss();
     area.focus();
-    // Deprecated, and the only way to insert that the browser's undo knows of. Not every browser does it here.
+    // Deprecated, but the only way to insert text that the browser can undo. Some browsers refuse it in a textarea.
     if (!document.execCommand("insertText", false, text)) {
       area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
       area.dispatchEvent(new InputEvent("input", { bubbles: true, inputType: "insertText", data: text }));
@@ -151,7 +154,7 @@ export class Gpt2AutocompleteElement extends HTMLElement {
     area.addEventListener("pointerdown", () => this.dismiss(), { signal });
     area.addEventListener("focus", () => this.state === "failed" && this.#rest(), { signal });
     const place = (): void => this.#ghost.place(area);
-    // Captured: a scroll of any box around the textarea, or of its own text, moves what lies under the overlay.
+    // Captured, to hear of the scrolling of every box around the textarea and of its own text.
     document.addEventListener("scroll", place, { signal, capture: true, passive: true });
     addEventListener("resize", place, { signal });
     const resized = new ResizeObserver(place);
@@ -176,7 +179,7 @@ export class Gpt2AutocompleteElement extends HTMLElement {
       return;
     }
     if (shown && event.key === "Escape") {
-      // This Escape was for the suggestion, not for a dialog around the textarea.
+      // This Escape is for the suggestion, so a dialog around the textarea must not hear of it.
       event.preventDefault();
       event.stopPropagation();
     }
@@ -192,7 +195,7 @@ export class Gpt2AutocompleteElement extends HTMLElement {
     this.#timer = setTimeout(() => {
       const run = new AbortController();
       this.#run = run;
-      // One after another: a cancelled run has its end before the next begins.
+      // A cancelled run ends before the next one begins.
       this.#running = this.#running.then(() => this.#suggest(area, run.signal));
     }, delay);
   }
@@ -224,7 +227,7 @@ export class Gpt2AutocompleteElement extends HTMLElement {
     if (prompt === "" || signal.aborted) return;
     try {
       const generator = await this.#model();
-      // Somebody typed on while the model was loading; that has its own run.
+      // If typing went on while the model was loading, a later run suggests.
       if (signal.aborted) return;
       this.#enter("generating");
       const stream = generator.generate(prompt, {
@@ -232,11 +235,11 @@ export class Gpt2AutocompleteElement extends HTMLElement {
         do_sample: false,
         ...optionsOf(this),
         ...this.options,
-        // Whatever else it ends with, a suggestion ends with its line.
+        // A suggestion always ends with its line.
         stop: ["\n", ...[this.options.stop ?? optionsOf(this).stop ?? []].flat()],
         signal,
       });
-      // Both at once: when a run fails, the iteration and the result reject with the same error.
+      // Both are awaited together, since both reject when a run fails.
       const [result] = await Promise.all([stream.result, this.#follow(stream, area, spaces, signal)]);
       this.#tell("gpt2-done", result);
       if (signal.aborted) return;
@@ -248,7 +251,12 @@ export class Gpt2AutocompleteElement extends HTMLElement {
     }
   }
 
-  async #follow(stream: GenerationStream, area: HTMLTextAreaElement, spaces: boolean, signal: AbortSignal): Promise<void> {
+  async #follow(
+    stream: GenerationStream,
+    area: HTMLTextAreaElement,
+    spaces: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
     let generated = "";
     let whole = false;
     for await (const chunk of stream) {
@@ -284,11 +292,11 @@ export class Gpt2AutocompleteElement extends HTMLElement {
     this.#lease = null;
     this.#generator = null;
     if (!lease) return;
-    // A run ends by its signal; what it writes with must not go from under it before.
+    // The generator is given back only when the run that uses it has ended.
     this.#running.then(() => release(lease)).catch((error: unknown) => this.#tell("gpt2-error", { error }));
   }
 
-  /** Back to where nothing is suggested, nothing failed. */
+  /** Enters the state in which nothing is suggested and nothing has failed. */
   #rest(): void {
     this.#enter(this.#loading ? "loading" : this.#generator ? "ready" : "idle");
     if (this.#area && !this.#loading) this.#ghost.note(this.#area, "");

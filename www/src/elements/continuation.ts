@@ -5,10 +5,10 @@ const PROMPT_LENGTH = 600;
 
 /** The prompt for a suggestion after `before`, and whether `before` ends with the space that the next word needs. */
 export function promptBefore(before: string): { prompt: string; spaces: boolean } {
-  // GPT-2's words bring their own space in front; after a typed space it would write something odd.
+  // Words of GPT-2 begin with their space. After a prompt that ends with a space it writes something odd.
   const text = before.replace(/[ \t]+$/, "");
   let prompt = text.slice(-PROMPT_LENGTH);
-  // Not from the middle of a word on.
+  // The prompt begins with a whole word.
   if (text.length > PROMPT_LENGTH) prompt = prompt.replace(/^\S*\s+/, "");
   return { prompt: prompt.trim() === "" ? "" : prompt, spaces: text.length < before.length };
 }
@@ -21,12 +21,12 @@ export function promptBefore(before: string): { prompt: string; spaces: boolean 
 export function continuation(generated: string, spaces: boolean): { text: string; whole: boolean } {
   const line = generated.search(/[\r\n]/);
   let text = line === -1 ? generated : generated.slice(0, line);
-  // A full stop ends a sentence only where a space follows: not in 3.5, nor in a name like gpt-2.rs.
+  // A full stop ends a sentence only where a space follows, so not in 3.5 or gpt-2.rs.
   const end = /[.!?…]["'”’)\]]*(?=\s)/.exec(text);
   if (end) text = text.slice(0, end.index + end[0].length);
   const whole = line !== -1 || end !== null;
   if (!spaces) return { text: text.trim() === "" ? "" : text, whole };
-  // The word that was typed goes on without a space: that is no suggestion for here.
+  // The model would go on with the word before the space, which is no suggestion for here.
   if (text !== "" && !/^\s/.test(text)) return { text: "", whole: true };
   return { text: text.trimStart(), whole };
 }

@@ -20,11 +20,15 @@ const ADVICE: Readonly<Record<string, Advice>> = {
   },
   checkpoint: {
     title: "The model’s files are incomplete or damaged",
-    next: "A model needs config.json, its .safetensors file or files (with their index), and tokenizer.json or vocab.json with merges.txt. Choose all of them together, or another model.",
+    next:
+      "A model needs config.json, its .safetensors file or files (with their index), and tokenizer.json or " +
+      "vocab.json with merges.txt. Choose all of them together, or another model.",
   },
   integrity: {
     title: "The download is not what the server announced",
-    next: "Retry to download it again. If it stays so, the copy on the server, or something between it and you, changed the file.",
+    next:
+      "Retry to download it again. If it stays so, the copy on the server, or something between it and you, changed " +
+      "the file.",
   },
   network: {
     title: "The model could not be downloaded",
@@ -40,7 +44,9 @@ const ADVICE: Readonly<Record<string, Advice>> = {
   },
   device_lost: {
     title: "The GPU stopped answering",
-    next: "Retry to load the model again. If it keeps happening, close other pages that use the GPU, or choose the CPU.",
+    next:
+      "Retry to load the model again. If it keeps happening, close other pages that use the GPU, or choose " +
+      "the CPU.",
   },
   out_of_memory: {
     title: "This model is too large for this browser",
@@ -61,7 +67,7 @@ const UNEXPECTED: Advice = {
   next: "Retry. If it happens again, please report it with the message above.",
 };
 
-/** The stable code. Not by `instanceof`: the page and the elements may each carry their own copy of the classes. */
+/** The error's code. Its class cannot be compared, since a page may have loaded the package twice. */
 function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error ? String(error.code) : "";
 }
@@ -75,9 +81,4 @@ export function explain(error: unknown): Explanation {
 /** Whether the GPU was lost: what was loaded on it is gone. */
 export function isDeviceLost(error: unknown): boolean {
   return codeOf(error) === "device_lost";
-}
-
-/** Whether `error` is the platform's way of saying that somebody cancelled: nothing to report. */
-export function isAbort(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "AbortError";
 }

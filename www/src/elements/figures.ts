@@ -1,12 +1,12 @@
 /** Numbers as people read them. Used by the page and by the elements. */
-import type { ProgressEvent, PromptProgress } from "../index.js";
+import type { ProgressEvent, PromptProgress } from "../api/index.js";
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
 /** `548105171` → `548 MB`; decimal units, as download pages use them. */
-export function bytesText(n_bytes: number): string {
+export function bytesText(nBytes: number): string {
   let unit = 0;
-  let value = n_bytes;
+  let value = nBytes;
   while (value >= 999.5 && unit < UNITS.length - 1) {
     value /= 1000;
     unit += 1;
@@ -16,17 +16,17 @@ export function bytesText(n_bytes: number): string {
 }
 
 /** `124439808` → `124M`; as models are usually named by their size. */
-export function parametersText(n_parameters: number): string {
-  if (n_parameters >= 1e9) return `${(n_parameters / 1e9).toFixed(1)}B`;
-  if (n_parameters >= 10e6) return `${(n_parameters / 1e6).toFixed(0)}M`;
-  if (n_parameters >= 1e6) return `${(n_parameters / 1e6).toFixed(1)}M`;
-  return n_parameters.toLocaleString("en");
+export function parametersText(nParameters: number): string {
+  if (nParameters >= 1e9) return `${(nParameters / 1e9).toFixed(1)}B`;
+  if (nParameters >= 10e6) return `${(nParameters / 1e6).toFixed(0)}M`;
+  if (nParameters >= 1e6) return `${(nParameters / 1e6).toFixed(1)}M`;
+  return nParameters.toLocaleString("en");
 }
 
 /** A time left: `about 3 min left`, `12 s left`, or the empty string where it is not known. */
-export function timeLeftText(eta_ms: number | null | undefined): string {
-  if (eta_ms === null || eta_ms === undefined || !Number.isFinite(eta_ms) || eta_ms <= 0) return "";
-  const seconds = Math.ceil(eta_ms / 1000);
+export function timeLeftText(etaMs: number | null | undefined): string {
+  if (etaMs === null || etaMs === undefined || !Number.isFinite(etaMs) || etaMs <= 0) return "";
+  const seconds = Math.ceil(etaMs / 1000);
   if (seconds < 60) return `${seconds} s left`;
   if (seconds < 3600) return `about ${Math.round(seconds / 60)} min left`;
   return `about ${(seconds / 3600).toFixed(1)} h left`;
@@ -43,8 +43,8 @@ export function durationText(ms: number): string {
 }
 
 /** How fast a model writes: `48.3 tokens/s`, `3354 tokens/s`. */
-export function rateText(tokens_per_second: number): string {
-  return `${tokens_per_second.toFixed(tokens_per_second < 99.95 ? 1 : 0)} tokens/s`;
+export function rateText(tokensPerSecond: number): string {
+  return `${tokensPerSecond.toFixed(tokensPerSecond < 99.95 ? 1 : 0)} tokens/s`;
 }
 
 /** A count with its noun: `1 token`, `1,024 tokens`. */

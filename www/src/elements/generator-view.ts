@@ -1,5 +1,7 @@
 /** What `<gpt2-generator>` looks like: its shadow tree and style sheet. */
 
+import { UNSEEN_STYLE } from "./unseen.js";
+
 const STYLE = `
 :host {
   --_accent: var(--gpt2-accent, light-dark(#0b6b66, #63cbc0));
@@ -15,22 +17,56 @@ const STYLE = `
 [hidden] { display: none !important; }
 * { box-sizing: border-box; }
 label { display: block; margin-bottom: 0.3em; font-weight: 600; }
-textarea { display: block; width: 100%; min-height: 5em; padding: 0.5em 0.7em; border: 1px solid var(--_line); border-radius: var(--gpt2-radius, 0.5rem); background: transparent; color: inherit; font: inherit; line-height: 1.5; resize: vertical; }
-button { min-height: 2.4em; padding: 0.3em 1em; border: 1px solid var(--_line); border-radius: var(--gpt2-radius, 0.5rem); background: transparent; color: inherit; font: inherit; font-weight: 600; cursor: pointer; }
+textarea {
+  display: block;
+  width: 100%;
+  min-height: 5em;
+  padding: 0.5em 0.7em;
+  border: 1px solid var(--_line);
+  border-radius: var(--gpt2-radius, 0.5rem);
+  background: transparent;
+  color: inherit;
+  font: inherit;
+  line-height: 1.5;
+  resize: vertical;
+}
+button {
+  min-height: 2.4em;
+  padding: 0.3em 1em;
+  border: 1px solid var(--_line);
+  border-radius: var(--gpt2-radius, 0.5rem);
+  background: transparent;
+  color: inherit;
+  font: inherit;
+  font-weight: 600;
+  cursor: pointer;
+}
 button.main { border-color: var(--_accent); background: var(--_accent); color: var(--_on-accent); }
 :focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
 .row { display: flex; flex-wrap: wrap; gap: 0.5em 0.75em; align-items: center; margin-top: 0.6em; }
 .small { color: var(--_muted); font-size: 0.85em; font-variant-numeric: tabular-nums; }
 progress { flex: 1 1 8em; accent-color: var(--_accent); }
-.output { max-height: var(--gpt2-output-max-height, 24em); margin-top: 0.8em; overflow: auto; overflow-wrap: anywhere; white-space: pre-wrap; line-height: 1.6; }
+.output {
+  max-height: var(--gpt2-output-max-height, 24em);
+  margin-top: 0.8em;
+  overflow: auto;
+  overflow-wrap: anywhere;
+  white-space: pre-wrap;
+  line-height: 1.6;
+}
 .echo { color: var(--_muted); }
 .completion { border-radius: 0.2em; background: var(--_wash); }
-.error { margin-top: 0.8em; padding: 0.7em 0.9em; border: 1px solid var(--_bad); border-left-width: 0.35em; border-radius: var(--gpt2-radius, 0.5rem); }
+.error {
+  margin-top: 0.8em;
+  padding: 0.7em 0.9em;
+  border: 1px solid var(--_bad);
+  border-left-width: 0.35em;
+  border-radius: var(--gpt2-radius, 0.5rem);
+}
 .error p { margin: 0.3em 0; overflow-wrap: anywhere; }
 .error .title { color: var(--_bad); font-weight: 600; }
 .error .detail { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 0.85em; }
-.unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-`;
+${UNSEEN_STYLE}`;
 
 const TREE = `
 <form part="form">
@@ -53,7 +89,10 @@ const TREE = `
   <p part="error-next" id="error-next"></p>
   <button part="button retry" id="retry" type="button">Retry</button>
 </div>
-<div part="output" class="output" id="output" tabindex="0" role="region" aria-label="Text" hidden><span part="prompt-echo" class="echo" id="echo"></span><span part="completion" class="completion" id="completion"></span></div>
+<div part="output" class="output" id="output" tabindex="0" role="region" aria-label="Text" hidden
+  ><span part="prompt-echo" class="echo" id="echo"></span
+  ><span part="completion" class="completion" id="completion"></span
+></div>
 <p class="unseen" id="announcer" role="status" aria-live="polite"></p>
 `;
 

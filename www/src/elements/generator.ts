@@ -1,7 +1,9 @@
 /** `<gpt2-generator>`. */
-import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../index.js";
+
+import { isAbort } from "../api/errors.js";
+import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
-import { explain, isAbort, isDeviceLost } from "./explain.js";
+import { explain, isDeviceLost } from "./explain.js";
 import { countText, progressText, promptText, rateText } from "./figures.js";
 import { buildView } from "./generator-view.js";
 import { GrowingText } from "./growing-text.js";
@@ -47,7 +49,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
   #controller = new AbortController();
   /** The run under way, and its end, which never rejects. */
   #stream: GenerationStream | null = null;
-  /** What has come of it and is not shown yet. */
+  /** Shows its text. */
   #growing: GrowingText | null = null;
   #running: Promise<unknown> = Promise.resolve();
   #begun = false;
@@ -77,7 +79,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
   }
 
   connectedCallback(): void {
-    // Attributes of an element made by script are not there yet in the constructor.
+    // In the constructor, an element that a script makes has no attributes yet.
     if (!this.#begun) {
       this.#begun = true;
       this.#view.prompt.value ||= this.getAttribute("prompt") ?? "";
@@ -87,7 +89,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
   }
 
   disconnectedCallback(): void {
-    // Moving an element is a disconnect and a connect in one go: that must not cost the model.
+    // An element that is moved is disconnected and connected again at once, and must keep its model.
     queueMicrotask(() => {
       if (!this.isConnected) this.#letGo();
     });
@@ -136,7 +138,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
     if (this.#stream) return null;
     if (prompt !== undefined) this.value = prompt;
     const generator = await this.load();
-    // Two calls may have waited for the same load: the first one writes.
+    // Of two calls that waited for the same load, the first one writes.
     if (!generator || this.#stream) return null;
     const run = this.#write(generator);
     this.#running = run;
@@ -187,7 +189,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
         ...this.options,
       });
       this.#stream = stream;
-      // Both at once: when a run fails, the iteration and the result reject with the same error.
+      // Both are awaited together, since both reject when a run fails.
       const [result] = await Promise.all([stream.result, this.#follow(stream, text)]);
       view.speed.textContent = rateText(result.timings.predicted_per_second);
       const said = `Finished: ${countText(result.usage.completion_tokens, "token")}.`;
@@ -218,7 +220,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
 
   #showProgress(event: ProgressEvent): void {
     if (event.status !== "progress_total") return;
-    // While nothing is known of the size the bar only shows that something is under way.
+    // While the size is not known, the bar only shows that something is under way.
     if (event.total > 0 || event.progress > 0) this.#view.progress.value = event.progress;
     this.#view.progressText.textContent = progressText(event);
   }
@@ -232,9 +234,11 @@ export class Gpt2GeneratorElement extends HTMLElement {
     view.error.hidden = state !== "failed";
     view.stop.hidden = state !== "generating";
     view.generate.hidden = busy;
-    // The button that had the focus may be gone: the one in its place takes it.
+    // If the button that had the focus is hidden now, the one in its place gets the focus.
     if (inside instanceof HTMLButtonElement) {
-      (state === "loading" ? view.cancel : state === "generating" ? view.stop : view.generate).focus({ preventScroll: true });
+      (state === "loading" ? view.cancel : state === "generating" ? view.stop : view.generate).focus({
+        preventScroll: true,
+      });
     }
     view.announcer.textContent = said;
   }
@@ -256,7 +260,7 @@ export class Gpt2GeneratorElement extends HTMLElement {
   #letGo(): void {
     this.stop();
     const lease = this.#lease;
-    // A run has to end first: what it writes with must not go from under it. A cancelled load gives itself back.
+    // The generator is given back only when the run that uses it has ended. A load that is cancelled gives itself back.
     if (lease) void this.#running.then(() => this.#giveBack(lease));
     this.#generator = null;
     this.#lease = null;

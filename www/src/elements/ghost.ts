@@ -1,24 +1,67 @@
-/** Grey text laid exactly where a textarea would show it. Knows nothing of models. */
+/** Grey text exactly where a textarea would show it. */
+
+import { UNSEEN_STYLE } from "./unseen.js";
 
 /** Everything that decides where a textarea breaks its lines and puts its characters. */
 const COPIED = [
-  "direction", "font-family", "font-feature-settings", "font-kerning", "font-optical-sizing", "font-size", "font-size-adjust",
-  "font-stretch", "font-style", "font-variant", "font-variation-settings", "font-weight", "hyphens", "letter-spacing",
-  "line-break", "line-height", "overflow-wrap", "tab-size", "text-align", "text-align-last", "text-indent",
-  "text-rendering", "text-transform", "white-space", "word-break", "word-spacing",
-  "padding-top", "padding-right", "padding-bottom", "padding-left",
+  "direction",
+  "font-family",
+  "font-feature-settings",
+  "font-kerning",
+  "font-optical-sizing",
+  "font-size",
+  "font-size-adjust",
+  "font-stretch",
+  "font-style",
+  "font-variant",
+  "font-variation-settings",
+  "font-weight",
+  "hyphens",
+  "letter-spacing",
+  "line-break",
+  "line-height",
+  "overflow-wrap",
+  "tab-size",
+  "text-align",
+  "text-align-last",
+  "text-indent",
+  "text-rendering",
+  "text-transform",
+  "white-space",
+  "word-break",
+  "word-spacing",
+  "padding-top",
+  "padding-right",
+  "padding-bottom",
+  "padding-left",
 ] as const;
 
 /** For the shadow tree that a ghost's box is put into. The host has no size, so that it takes no place in the page. */
 export const GHOST_STYLE = `
-:host { position: absolute; left: 0; top: 0; width: 0; height: 0; pointer-events: none; z-index: var(--gpt2-ghost-z-index, 1); }
+:host {
+  position: absolute;
+  left: 0;
+  top: 0;
+  width: 0;
+  height: 0;
+  pointer-events: none;
+  z-index: var(--gpt2-ghost-z-index, 1);
+}
 [hidden] { display: none !important; }
 .box { position: absolute; overflow: hidden; color: transparent; }
 .lines { box-sizing: border-box; width: 100%; min-height: 100%; }
 .ghost { color: var(--gpt2-ghost-color, color-mix(in srgb, var(--_ink) 62%, transparent)); }
-.note { position: absolute; right: 0; bottom: 0; max-width: 100%; padding: 0.1em 0.5em; background: var(--_ground); color: color-mix(in srgb, var(--_ink) 75%, transparent); font: 0.8rem/1.5 system-ui, sans-serif; }
-.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-`;
+.note {
+  position: absolute;
+  right: 0;
+  bottom: 0;
+  max-width: 100%;
+  padding: 0.1em 0.5em;
+  background: var(--_ground);
+  color: color-mix(in srgb, var(--_ink) 75%, transparent);
+  font: 0.8rem/1.5 system-ui, sans-serif;
+}
+${UNSEEN_STYLE}`;
 
 /** A transparent copy of a textarea's text over it, in which only the suggestion has a colour. */
 export class Ghost {
@@ -33,7 +76,7 @@ export class Ghost {
   constructor() {
     this.box.className = "box";
     this.box.setAttribute("part", "overlay");
-    // It repeats what is in the textarea; suggestions and notes are announced apart.
+    // Hidden from screen readers: it repeats the textarea's text. Suggestions and notes are announced elsewhere.
     this.box.setAttribute("aria-hidden", "true");
     this.#lines.className = "lines";
     this.#text.className = "ghost";
@@ -76,10 +119,15 @@ export class Ghost {
     if (this.box.hidden) return;
     const style = getComputedStyle(area);
     for (const property of COPIED) this.#lines.style.setProperty(property, style.getPropertyValue(property));
-    // A textarea wraps whatever the white-space property says, unless it says not to wrap.
+    // A textarea wraps its lines also where `white-space` is `normal`.
     if (!style.whiteSpace.includes("nowrap") && style.whiteSpace !== "pre") this.#lines.style.whiteSpace = "pre-wrap";
-    // Inside the borders and beside the scroll bar: clientWidth is what the lines have, with the padding.
-    Object.assign(this.box.style, { width: `${area.clientWidth}px`, height: `${area.clientHeight}px`, left: "0", top: "0" });
+    // `clientWidth` is the room for the lines and the padding, without borders and scroll bar.
+    Object.assign(this.box.style, {
+      width: `${area.clientWidth}px`,
+      height: `${area.clientHeight}px`,
+      left: "0",
+      top: "0",
+    });
     this.box.style.setProperty("--_ink", style.color);
     this.box.style.setProperty("--_ground", style.backgroundColor);
     const zero = this.box.getBoundingClientRect();

@@ -1,6 +1,6 @@
 /**
- * Text that grows in a box that scrolls: shown once a frame, however often it grows. To lay it out for each token would take
- * longer than a small model takes to write it, and the page would fall behind. Used by the page and by the elements.
+ * Text that grows in a box that scrolls. It is shown once in each frame, since the layout after a token can take longer
+ * than a small model takes to write one. Used by the page and by the elements.
  */
 export class GrowingText {
   readonly #text: Text;
@@ -9,7 +9,7 @@ export class GrowingText {
   #pending = "";
   #frame = 0;
 
-  /** Grows `text`, which lies in `box`; `onShown` is told of each frame in which it has. */
+  /** Grows `text`, which lies in `box`; `onShown` is called in each frame in which it has grown. */
   constructor(text: Text, box: HTMLElement, onShown = () => {}) {
     [this.#text, this.#box, this.#onShown] = [text, box, onShown];
   }
@@ -19,16 +19,16 @@ export class GrowingText {
     this.#frame ||= requestAnimationFrame(() => this.show());
   }
 
-  /** Shows what has come now. Keeps the end in view unless the reader has scrolled away from it. */
+  /** Shows what has come so far. Keeps the end in view, unless the reader has scrolled away from it. */
   show(): void {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     if (this.#pending === "") return;
     const box = this.#box;
-    const is_at_end = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
+    const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
     this.#text.appendData(this.#pending);
     this.#pending = "";
-    if (is_at_end) box.scrollTop = box.scrollHeight;
+    if (isAtEnd) box.scrollTop = box.scrollHeight;
     this.#onShown();
   }
 }

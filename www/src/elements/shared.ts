@@ -1,6 +1,7 @@
-/** One generator for all the elements of a page that ask for the same model; it goes with the last of them. */
-import { createGenerator } from "../index.js";
-import type { CreateGeneratorOptions, Generator, ProgressEvent } from "../index.js";
+/** One generator for all elements of a page that ask for the same model, disposed of with the last of them. */
+
+import type { CreateGeneratorOptions, Generator, ProgressEvent } from "../api/index.js";
+import { createGenerator } from "../api/index.js";
 
 /** What an element's attributes say about loading. Elements whose choices are equal share a generator. */
 export interface Choice {
@@ -10,7 +11,7 @@ export interface Choice {
 
 /** Stands for one use of a generator, from `acquire` to `release`. */
 export class Lease {
-  /** Where the present state of the load is told. */
+  /** Called with each step of loading. */
   readonly progress: (event: ProgressEvent) => void;
   constructor(progress: (event: ProgressEvent) => void) {
     this.progress = progress;
@@ -23,7 +24,7 @@ interface Entry {
   leases: Set<Lease>;
   controller: AbortController;
   generator: Promise<Generator>;
-  /** Of no more use to new leases; disposed of with its last one like any other. */
+  /** Whether new leases must not use it; it is disposed of with its last lease like any other. */
   discarded: boolean;
 }
 
@@ -90,7 +91,7 @@ export async function release(lease: Lease): Promise<void> {
   }
 }
 
-/** What `lease` uses is of no more use (its device was lost): the next `acquire` loads anew. */
+/** Notes that the generator of `lease` has lost its device: the next `acquire` loads anew. */
 export function discard(lease: Lease): void {
   for (const entry of entries) if (entry.leases.has(lease)) entry.discarded = true;
 }

@@ -1,5 +1,5 @@
 /** The page's one alert: what went wrong in plain words, the precise message, what to do, and a way to retry. */
-import { explain, type Explanation } from "../elements/explain.js";
+import { type Explanation, explain } from "../elements/explain.js";
 import { byId } from "./dom.js";
 
 const box = byId("error", HTMLElement);
@@ -45,7 +45,7 @@ export function showAlert(explanation: Explanation, action?: Action): void {
     actions.append(button(action.label, "error-action", act));
   }
   actions.append(button("Dismiss", "error-dismiss", hideAlert));
-  // Shown first and filled second: a screen reader announces what is added to an alert that is already there.
+  // Shown first and filled afterwards: a screen reader announces what is added to an alert that is visible.
   box.hidden = false;
   box.replaceChildren(title, paragraph("detail", explanation.detail), paragraph("next", explanation.next), actions);
   box.scrollIntoView({ block: "nearest" });

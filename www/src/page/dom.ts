@@ -3,7 +3,7 @@
 /** Where the page stands. `failed`: no model is loaded. */
 export type PageState = "loading" | "ready" | "generating" | "failed";
 
-/** The element with this id. Throws where the page has none of that kind: the HTML and the code then disagree. */
+/** The element with this id. Throws if the page has none of that kind, since code and HTML then disagree. */
 export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {
   const element = document.getElementById(id);
   if (!(element instanceof kind)) throw new Error(`the page has no ${kind.name} with the id \`${id}\``);
@@ -12,12 +12,12 @@ export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {
 
 /** Writes the state where style sheets and tests read it: `<html data-state>`. */
 export function setState(state: PageState): void {
-  document.documentElement.dataset["state"] = state;
+  document.documentElement.dataset.state = state;
 }
 
 /** The state last set. */
 export function pageState(): PageState {
-  return document.documentElement.dataset["state"] as PageState;
+  return document.documentElement.dataset.state as PageState;
 }
 
 const announcer = byId("announcer", HTMLParagraphElement);
@@ -29,13 +29,13 @@ export function announce(text: string): void {
 
 const notes = byId("notes", HTMLParagraphElement);
 
-/** Adds a quiet remark to the status area: something worth knowing that stops nobody. */
+/** Adds a remark to the status area, for what is worth knowing and is no error. */
 export function note(text: string): void {
   notes.textContent = [notes.textContent, text].filter((part) => part !== "").join(" ");
   notes.hidden = false;
 }
 
-/** Moves the focus along when the button that has it is about to be hidden or disabled. */
+/** Moves the focus from a button, if it has it, before the button is hidden or disabled. */
 export function swapFocus(from: HTMLElement, to: HTMLElement): void {
   if (document.activeElement === from) to.focus({ preventScroll: true });
 }

@@ -19,7 +19,7 @@ function filesIn(entry: FileSystemEntry): Promise<File[]> {
           Promise.all(found).then((lists) => resolve(lists.flat()), reject);
           return;
         }
-        // One level only: a checkpoint is flat, and what hangs below it (onnx/, coreml/) is another format.
+        // Only the files of the folder itself: those in folders below it (onnx/, coreml/) are of other formats.
         for (const child of entries) if (child.isFile && WANTED.test(child.name)) found.push(filesIn(child));
         readOn();
       }, reject);
@@ -41,7 +41,7 @@ export function startFiles(chosen: (files: File[]) => void, failed: (error: unkn
   const input = byId("files", HTMLInputElement);
   input.addEventListener("change", () => {
     const files = [...(input.files ?? [])];
-    // Emptied, so that picking the same files again is a change too.
+    // Emptied, so that choosing the same files again is a change too.
     input.value = "";
     if (files.length > 0) chosen(files);
   });
@@ -54,7 +54,7 @@ export function startFiles(chosen: (files: File[]) => void, failed: (error: unkn
     veil.hidden = false;
   });
   document.addEventListener("dragleave", (event) => {
-    // Leaving one element for another has a relatedTarget; leaving the window has none.
+    // The event has no relatedTarget only when the pointer leaves the window.
     if (event.relatedTarget === null) veil.hidden = true;
   });
   document.addEventListener("drop", (event) => {

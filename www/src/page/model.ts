@@ -1,8 +1,17 @@
 /** Choosing, loading and replacing the model. */
-import { createGenerator, isCached } from "../index.js";
-import type { CreateGeneratorOptions, Device, DType, Generator, GeneratorInfo, ModelSource, ProgressEvent } from "../index.js";
+
+import { isAbort, messageOf } from "../api/errors.js";
+import type {
+  CreateGeneratorOptions,
+  Device,
+  DType,
+  Generator,
+  GeneratorInfo,
+  ModelSource,
+  ProgressEvent,
+} from "../api/index.js";
+import { createGenerator, isCached } from "../api/index.js";
 import { bytesText, countText, parametersText, progressText } from "../elements/figures.js";
-import { isAbort } from "../elements/explain.js";
 import { hideAlert, retry, showError } from "./alert.js";
 import { announce, byId, note, setState, swapFocus } from "./dom.js";
 import { startFiles } from "./files.js";
@@ -67,7 +76,7 @@ function showInfo(info: GeneratorInfo, name: string): void {
 function showProgress(event: ProgressEvent): void {
   // The other events are about single files; this one is about the whole load.
   if (event.status !== "progress_total") return;
-  // While nothing is known of the size the bar only shows that something is under way.
+  // While the size is not known, the bar only shows that something is under way.
   if (event.total > 0 || event.progress > 0) bar.value = event.progress;
   barText.textContent = progressText(event);
   bar.setAttribute("aria-valuetext", barText.textContent);
@@ -104,7 +113,7 @@ async function run(source: ModelSource, controller: AbortController): Promise<vo
   };
   try {
     if (generator) {
-      // Before the new one, not after: two models at once may not fit.
+      // The old model goes before the new one comes, since both may not fit into memory.
       await events.leaving();
       const old = generator;
       generator = null;
@@ -113,7 +122,7 @@ async function run(source: ModelSource, controller: AbortController): Promise<vo
     showLoading(name);
     const loaded = await createGenerator(source, options);
     if (controller.signal.aborted) {
-      // Cancelled in the moment between the last byte and now.
+      // It was cancelled after its last byte had come.
       await loaded.dispose();
       throw new DOMException("loading was cancelled", "AbortError");
     }
@@ -130,7 +139,10 @@ async function run(source: ModelSource, controller: AbortController): Promise<vo
     }
     status.textContent = `No model is loaded: ${name} failed to load.`;
     showEnded("failed", "Loading failed.");
-    showError(error, retry(() => load(source)));
+    showError(
+      error,
+      retry(() => load(source)),
+    );
   }
 }
 
@@ -141,7 +153,7 @@ export function load(source: ModelSource): void {
   const controller = new AbortController();
   const ended = (async (): Promise<void> => {
     await before?.ended;
-    // A third click may have come while the first load was ending.
+    // Another load may have been asked for while the one before was ending.
     if (!controller.signal.aborted) await run(source, controller);
   })();
   const mine: Load = { controller, ended };
@@ -150,7 +162,11 @@ export function load(source: ModelSource): void {
     () => {
       if (current === mine) current = null;
     },
-    (error: unknown) => showError(error, retry(() => load(source))),
+    (error: unknown) =>
+      showError(
+        error,
+        retry(() => load(source)),
+      ),
   );
 }
 
@@ -179,7 +195,7 @@ export function startModel(wiring: ModelEvents): void {
 
 /**
  * The first load: what a link names, else the model of the last visit if it is still on this machine, else the demo.
- * Nobody's visit starts with a large download that they did not ask for.
+ * So no visit begins with a large download that nobody asked for.
  */
 export async function loadFirst(linkedModel: string | null): Promise<void> {
   const last = field.value.trim();
@@ -187,10 +203,11 @@ export async function loadFirst(linkedModel: string | null): Promise<void> {
     try {
       if (!(await isCached(last, { dtype: dtype.value as DType }))) field.value = "demo";
     } catch (error) {
-      note(`Not known whether ${last} is still on this machine: ${error instanceof Error ? error.message : String(error)}.`);
+      const why = messageOf(error);
+      note(`Not known whether ${last} is still on this machine: ${why}.`);
       field.value = "demo";
     }
   }
-  // Somebody may have chosen a model meanwhile.
+  // The user may have chosen a model meanwhile.
   if (current === null && generator === null) loadChosen();
 }

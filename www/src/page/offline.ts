@@ -1,40 +1,43 @@
 /**
- * Registers the service worker that keeps the page's own files, so that it opens without a network, and that isolates it,
- * so that the CPU engine may use threads.
+ * Registers the page's service worker. It keeps the page's own files, so that the page opens without a network, and
+ * makes the page cross-origin isolated, so that the CPU engine may use threads.
  */
-import { note } from "./dom.js";
-import type { ToServiceWorker } from "../sw.js";
 
-/** Files of this page's folder that are already here, which the worker may have come too late to see. */
+import { messageOf } from "../api/errors.js";
+import { note } from "./dom.js";
+import type { ToServiceWorker } from "./sw.js";
+
+/** Files of this page's folder that were loaded before the service worker could keep them. */
 function ownFiles(): string[] {
   const folder = new URL("./", location.href).href;
   const entries = performance.getEntriesByType("resource") as PerformanceResourceTiming[];
-  // What was fetched by script can be a model somebody put in this folder; models are kept elsewhere.
+  // What a script fetched may be a model in this folder; models are kept in IndexedDB.
   const files = entries.filter((entry) => entry.name.startsWith(folder) && entry.initiatorType !== "fetch");
   return [...new Set([folder, ...files.map((entry) => entry.name)])];
 }
 
-/** Where service workers exist (https and localhost). A failure is a remark, not an error: the page works without. */
+/** Registers the service worker, where there are any: on https and localhost. The page also works without one. */
 export async function startOffline(): Promise<void> {
   if (!isSecureContext || !("serviceWorker" in navigator)) return;
   try {
-    const is_first = !navigator.serviceWorker.controller;
+    const isFirst = !navigator.serviceWorker.controller;
     const registered = await navigator.serviceWorker.register("./sw.js");
     const coming = registered.installing;
     coming?.addEventListener("statechange", () => {
-      // `ready` below waits for ever where the first install fails, so that is said here.
-      if (coming.state === "redundant" && !registered.active) note("This page will not open offline: its files could not be kept.");
+      // If the first installation fails, `ready` below waits for ever, so the failure is told here.
+      if (coming.state === "redundant" && !registered.active)
+        note("This page will not open offline: its files could not be kept.");
     });
     const registration = await navigator.serviceWorker.ready;
-    // from the next visit on, since a page that is open cannot become isolated
-    if (is_first && !crossOriginIsolated && navigator.hardwareConcurrency > 1) {
+    // A page that is open cannot become isolated; the next visit is.
+    if (isFirst && !crossOriginIsolated && navigator.hardwareConcurrency > 1) {
       note("Reload this page once and the CPU can use several threads.");
     }
-    // Without a network there is nothing to bring up to date.
+    // Without a network no file can be refreshed.
     if (!navigator.onLine) return;
     const message: ToServiceWorker = { kind: "keep", urls: ownFiles() };
     registration.active?.postMessage(message);
   } catch (error) {
-    note(`This page will not open offline: ${error instanceof Error ? error.message : String(error)}.`);
+    note(`This page will not open offline: ${messageOf(error)}.`);
   }
 }

@@ -1,11 +1,15 @@
 /** Reads the sampling controls. Their ranges, defaults and explanations stand in the HTML and nowhere else. */
-import type { GenerateOptions } from "../index.js";
+import type { GenerateOptions } from "../api/index.js";
 import type { Explanation } from "../elements/explain.js";
 import { byId } from "./dom.js";
 import { keep, resetControls } from "./settings.js";
 
 const ALWAYS = [
-  "max_new_tokens", "repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
+  "max_new_tokens",
+  "repetition_penalty",
+  "presence_penalty",
+  "frequency_penalty",
+  "no_repeat_ngram_size",
 ] as const;
 const BY_CHANCE = ["temperature", "top_k", "top_p", "min_p"] as const;
 const MAX_SEED = 2n ** 64n - 1n;
@@ -17,7 +21,7 @@ const seed = byId("seed", HTMLInputElement);
 const stopStrings = byId("stop_strings", HTMLTextAreaElement);
 const overflow = byId("context_overflow", HTMLSelectElement);
 
-/** A control holds something it must not: which one, and what it takes. */
+/** A control has a value that is not allowed; the message says which control and what it takes. */
 export class ControlError extends Error {
   readonly control: HTMLInputElement;
   constructor(control: HTMLInputElement, message: string) {
@@ -26,7 +30,7 @@ export class ControlError extends Error {
     control.setAttribute("aria-invalid", "true");
   }
 
-  /** For the alert. */
+  /** What the alert says. */
   explanation(): Explanation {
     return { title: "One of the settings is not valid", detail: this.message, next: "Change it, then generate again." };
   }
@@ -46,23 +50,32 @@ function numberIn(id: string): number {
   const input = byId(id, HTMLInputElement);
   const value = input.valueAsNumber;
   const whole = input.step === "1";
-  // Not checkValidity(): a step of 0.05 is for the arrows, and 0.73 is a good temperature.
-  if (!Number.isFinite(value) || value < Number(input.min) || value > Number(input.max) || (whole && !Number.isInteger(value))) {
+  // `checkValidity()` would refuse a temperature of 0.73, since the arrows go in steps of 0.05.
+  if (
+    !Number.isFinite(value) ||
+    value < Number(input.min) ||
+    value > Number(input.max) ||
+    (whole && !Number.isInteger(value))
+  ) {
     const found = input.value === "" ? "empty" : input.value;
+    const kind = whole ? "whole number" : "number";
     throw new ControlError(
       input,
-      `${nameOf(input)} takes a ${whole ? "whole number" : "number"} from ${input.min} to ${input.max}; it is ${found}.`,
+      `${nameOf(input)} takes a ${kind} from ${input.min} to ${input.max}; it is ${found}.`,
     );
   }
   input.removeAttribute("aria-invalid");
   return value;
 }
 
-/** The seed as typed, or null for a random one. As digits: a seed has 64 bits, of which a number holds 53. */
+/** The seed as typed, or null for a random one. As text: a seed has 64 bits, of which a number holds 53. */
 function seedIn(): string | null {
   const typed = seed.value.trim();
   if (typed !== "" && (!/^\d{1,20}$/.test(typed) || BigInt(typed) > MAX_SEED)) {
-    throw new ControlError(seed, `Seed takes a whole number from 0 to ${MAX_SEED}, or nothing for a random one; it is ${typed}.`);
+    throw new ControlError(
+      seed,
+      `Seed takes a whole number from 0 to ${MAX_SEED}, or nothing for a random one; it is ${typed}.`,
+    );
   }
   seed.removeAttribute("aria-invalid");
   return typed === "" ? null : typed;
@@ -77,8 +90,8 @@ function stopIn(): string[] {
 }
 
 /**
- * The options of the next `generate`. Every control is passed on, neutral ones too: what is left out would be taken
- * from the model's `generation_config.json`, and the page would then show something else than what happens.
+ * The options of the next `generate`. All controls are passed on: an option that is left out has the value of the
+ * model's `generation_config.json`, which may not be the one that the page shows.
  *
  * Throws `ControlError`.
  */
@@ -102,7 +115,7 @@ export function useSeed(value: string): void {
   keep("seed");
 }
 
-/** Wires the panel: greedy turns the chance controls off, and it is open where there is room beside the text. */
+/** Wires the panel. Greedy disables the sampling controls; the panel is open where the window is wide. */
 export function startSampling(): void {
   const follow = (): void => {
     chance.disabled = greedy.checked;

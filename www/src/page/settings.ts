@@ -1,12 +1,28 @@
-/** Settings that outlive a visit, and the ones that a link brings along. */
+/** Settings that are kept for the next visit, and those that a link sets. */
+
+import { messageOf } from "../api/errors.js";
 import { byId, note } from "./dom.js";
 
 const KEY = "gpt2-web.page";
 
-/** Controls whose value is kept. The prompt is not: what was typed does not stay behind on a shared machine. */
+/** Controls whose value is kept. The prompt is not kept, since others may use the same machine. */
 const KEPT = [
-  "model", "device", "dtype", "max_new_tokens", "context_overflow", "stop_strings", "greedy", "temperature", "top_k",
-  "top_p", "min_p", "seed", "repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size",
+  "model",
+  "device",
+  "dtype",
+  "max_new_tokens",
+  "context_overflow",
+  "stop_strings",
+  "greedy",
+  "temperature",
+  "top_k",
+  "top_p",
+  "min_p",
+  "seed",
+  "repetition_penalty",
+  "presence_penalty",
+  "frequency_penalty",
+  "no_repeat_ngram_size",
 ] as const;
 
 /** What a link may set: `?model=…&device=…&dtype=…&prompt=…`. It holds for the visit and is not kept. */
@@ -35,13 +51,13 @@ function write(element: Control, value: string): boolean {
   return false;
 }
 
-let kept: Record<string, string> = {};
+const kept: Record<string, string> = {};
 let told = false;
 
 function storageFailed(error: unknown): void {
   if (told) return;
   told = true;
-  note(`Settings are not remembered: ${error instanceof Error ? error.message : String(error)}.`);
+  note(`Settings are not remembered: ${messageOf(error)}.`);
 }
 
 function store(): void {
@@ -74,7 +90,8 @@ export function resetControls(ids: readonly string[]): void {
   for (const id of ids) {
     const element = control(id);
     if (element instanceof HTMLSelectElement) element.selectedIndex = 0;
-    else if (element instanceof HTMLInputElement && element.type === "checkbox") element.checked = element.defaultChecked;
+    else if (element instanceof HTMLInputElement && element.type === "checkbox")
+      element.checked = element.defaultChecked;
     else element.value = element.defaultValue;
     delete kept[id];
   }

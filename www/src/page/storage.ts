@@ -1,6 +1,8 @@
 /** What is kept on this machine: models with their sizes, a way to delete each, and how full the storage is. */
-import { deleteModel, listModels, storageEstimate } from "../index.js";
-import type { CachedModel } from "../index.js";
+
+import { messageOf } from "../api/errors.js";
+import type { CachedModel } from "../api/index.js";
+import { deleteModel, listModels, storageEstimate } from "../api/index.js";
 import { bytesText, countText } from "../elements/figures.js";
 import { retry, showError } from "./alert.js";
 import { announce, byId } from "./dom.js";
@@ -47,7 +49,10 @@ async function forget(model: CachedModel): Promise<void> {
     await showStorage();
     panel.querySelector("summary")?.focus(); // the button that had the focus is gone
   } catch (error) {
-    showError(error, retry(() => void forget(model)));
+    showError(
+      error,
+      retry(() => void forget(model)),
+    );
   }
 }
 
@@ -64,12 +69,14 @@ export async function showStorage(): Promise<void> {
     quota.value = usage;
     quotaText.textContent = `${bytesText(usage)} used of the ${bytesText(room)} that the browser allows`;
     const persisted = (await navigator.storage?.persisted?.()) ?? false;
-    persistence.textContent = persisted ? "The browser keeps them until you delete them." : "The browser may delete them when it runs out of room.";
+    persistence.textContent = persisted
+      ? "The browser keeps them until you delete them."
+      : "The browser may delete them when it runs out of room.";
     persistButton.hidden = persisted || models.length === 0 || !navigator.storage?.persist;
   } catch (error) {
     used.textContent = "not available";
     none.hidden = false;
-    none.textContent = `This browser keeps nothing here: ${error instanceof Error ? error.message : String(error)}.`;
+    none.textContent = `This browser keeps nothing here: ${messageOf(error)}.`;
   }
 }
 

@@ -1,8 +1,10 @@
 /** Prompt in, text out: generate, stop, continue, copy, clear. */
-import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../index.js";
+
+import { messageOf } from "../api/errors.js";
+import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../api/index.js";
+import { isDeviceLost } from "../elements/explain.js";
 import { countText, durationText, promptText, rateText } from "../elements/figures.js";
 import { GrowingText } from "../elements/growing-text.js";
-import { isDeviceLost } from "../elements/explain.js";
 import { hideAlert, retry, showAlert, showError } from "./alert.js";
 import { announce, byId, pageState, setState, swapFocus } from "./dom.js";
 import { loadChosen, markLost } from "./model.js";
@@ -42,7 +44,7 @@ function showButtons(): void {
   copyButton.disabled = !written;
   clearButton.disabled = generating || !written;
   empty.hidden = written || generating;
-  // What is coming is shown and focused before what is going is hidden: a hidden element drops the focus.
+  // One button is shown and gets the focus before the other is hidden, since a hidden element loses the focus.
   if (generating && stopButton.hidden) {
     stopButton.hidden = false;
     swapFocus(generateButton, stopButton);
@@ -73,11 +75,10 @@ function showResult(result: GenerationResult, options: GenerateOptions): void {
   const written = countText(result.usage.completion_tokens, "token");
   const read = countText(result.usage.prompt_tokens, "token");
   outcome.textContent = `${written} after ${read} of beginning · ${why(result, options)}`;
-  speed.textContent = [
-    rateText(result.timings.predicted_per_second),
-    speed.dataset["first"] ?? "",
-  ].filter((part) => part !== "").join(" · ");
-  const seed = result.recipe["seed"];
+  speed.textContent = [rateText(result.timings.predicted_per_second), speed.dataset.first ?? ""]
+    .filter((part) => part !== "")
+    .join(" · ");
+  const seed = result.recipe.seed;
   seedUsed.hidden = options.do_sample !== true || seed === undefined || seed === null;
   seedUsedValue.textContent = seedUsed.hidden ? "" : String(seed);
   announce(`Finished: ${written}, ${why(result, options)}.`);
@@ -85,23 +86,23 @@ function showResult(result: GenerationResult, options: GenerateOptions): void {
 
 /** Shows the pieces as they come, and how fast. */
 async function follow(pieces: GenerationStream, text: Text): Promise<void> {
-  const began_ms = performance.now();
-  let first_ms = 0;
-  let last_ms = 0;
-  let n_tokens = 0;
+  const beganMs = performance.now();
+  let firstMs = 0;
+  let lastMs = 0;
+  let nTokens = 0;
   const growing = new GrowingText(text, output, () => {
     // The first token belongs to reading the prompt, so the rate counts from it on.
-    const rate = last_ms > first_ms ? `${rateText(((n_tokens - 1) * 1000) / (last_ms - first_ms))} · ` : "";
-    speed.textContent = `${rate}${speed.dataset["first"] ?? ""}`;
+    const rate = lastMs > firstMs ? `${rateText(((nTokens - 1) * 1000) / (lastMs - firstMs))} · ` : "";
+    speed.textContent = `${rate}${speed.dataset.first ?? ""}`;
   });
   try {
     for await (const chunk of pieces) {
-      last_ms = performance.now();
-      // Text without a token is what was held back for a stop text; the rate counts tokens.
-      if (chunk.token_id !== null) n_tokens += 1;
-      if (first_ms === 0) {
-        first_ms = last_ms;
-        speed.dataset["first"] = `first token after ${durationText(first_ms - began_ms)}`;
+      lastMs = performance.now();
+      // Text without a token was held back for a stop text, and does not count.
+      if (chunk.token_id !== null) nTokens += 1;
+      if (firstMs === 0) {
+        firstMs = lastMs;
+        speed.dataset.first = `first token after ${durationText(firstMs - beganMs)}`;
       }
       growing.push(chunk.text);
     }
@@ -139,22 +140,22 @@ async function write(beginning: string, keepText: boolean): Promise<void> {
     echo.textContent = beginning;
     completion.replaceChildren();
   }
-  // One text node per run: appending to it does not lay out anew what stands before.
+  // Each run has a text node of its own, so that the text before it need not be laid out again.
   const text = document.createTextNode("");
   completion.append(text);
   outcome.textContent = "";
   speed.textContent = "";
-  delete speed.dataset["first"];
+  delete speed.dataset.first;
   seedUsed.hidden = true;
   setState("generating");
   showButtons();
   announce("Writing.");
   try {
-    const progress_callback = (event: PromptProgress) => {
+    const progressCallback = (event: PromptProgress) => {
       speed.textContent = promptText(event);
     };
-    stream = generator.generate(beginning, { ...options, progress_callback });
-    await follow(stream, text); // to its end, so that all that came is shown also when the run fails
+    stream = generator.generate(beginning, { ...options, progress_callback: progressCallback });
+    await follow(stream, text); // to its end, so that all of the text is shown also if the run fails
     const result = await stream.result;
     setState("ready");
     showResult(result, options);
@@ -185,7 +186,7 @@ async function copy(): Promise<void> {
   } catch (error) {
     showAlert({
       title: "The browser did not let this page copy",
-      detail: error instanceof Error ? error.message : String(error),
+      detail: messageOf(error),
       next: "Select the text and copy it with the keyboard.",
     });
   }
@@ -209,17 +210,17 @@ async function showCount(): Promise<void> {
   const text = prompt.value;
   if (counting === null) return;
   const n = await counting.tokenizer.count(text);
-  // An answer about an older text, or from a model that is gone, is no answer.
+  // The answer is of no use if the text or the model has changed meanwhile.
   if (counting !== generator || text !== prompt.value) return;
-  const n_ctx = counting.info.context_window;
-  promptCount.textContent = `${n.toLocaleString("en")} of ${countText(n_ctx, "token")}${n >= n_ctx ? ": too long" : ""}`;
+  const nCtx = counting.info.context_window;
+  promptCount.textContent = `${n.toLocaleString("en")} of ${countText(nCtx, "token")}${n >= nCtx ? ": too long" : ""}`;
 }
 
 function countSoon(): void {
   clearTimeout(countTimer);
   countTimer = setTimeout(() => {
     showCount().catch((error: unknown) => {
-      // Counting is a courtesy; if the model went meanwhile its absence is shown elsewhere.
+      // That the model is gone is shown elsewhere.
       promptCount.textContent = generator === null ? "" : `not counted: ${String(error)}`;
     });
   }, COUNT_DELAY_MS);

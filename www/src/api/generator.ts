@@ -1,0 +1,247 @@
+/** `createGenerator` and what it makes. */
+
+import { resolve } from "../files/source.js";
+import { Client, type Listeners } from "./client.js";
+import { abortError, invalidOption, makeError } from "./errors.js";
+import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
+import { Session } from "./session.js";
+import { GenerationStream } from "./stream.js";
+import type {
+  CreateGeneratorOptions,
+  Estimate,
+  GenerateOptions,
+  GenerationResult,
+  GeneratorInfo,
+  GeneratorStats,
+  ModelSource,
+  Recipe,
+  Score,
+} from "./types.js";
+import { checkCallback, checkCreateOptions, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
+
+/**
+ * Loads a model and starts a worker for it.
+ *
+ * @throws {@link UnsupportedModelError}, {@link CheckpointError}, {@link IntegrityError}, {@link NetworkError},
+ * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, or the platform's `AbortError`.
+ */
+export async function createGenerator(
+  model: ModelSource = "demo",
+  options: CreateGeneratorOptions = {},
+): Promise<Generator> {
+  const { client, body, untilAborted } = contact("load", model, options);
+  const listeners: Listeners = options.progress_callback ? { progress: options.progress_callback } : {};
+  try {
+    const info = await untilAborted(client.ask("load", body, undefined, listeners).answer);
+    return new Generator(client, body.model, info);
+  } catch (error) {
+    client.close(error as Error);
+    throw error;
+  }
+}
+
+/**
+ * What loading a model would take, before anything large is fetched. A model that cannot be loaded is no error here:
+ * `problems` says why.
+ *
+ * @throws {@link InvalidOptionError}, or the platform's `AbortError`.
+ */
+export async function estimate(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Estimate> {
+  const { client, body, untilAborted } = contact("estimate", model, options);
+  try {
+    return await untilAborted(client.ask("estimate", body).answer);
+  } finally {
+    client.close(makeError("disposed", "the estimate is made"));
+  }
+}
+
+/** A worker that is about to be asked about a model. */
+interface Contact {
+  client: Client;
+  body: Body<"load">;
+  /** Passes the answer on. An abort ends the worker, as long as the answer is not there. */
+  untilAborted<T>(answer: Promise<T>): Promise<T>;
+}
+
+/** Checks what the caller passed, and starts a worker or takes over the caller's. */
+function contact(what: "load" | "estimate", model: ModelSource, options: CreateGeneratorOptions): Contact {
+  checkCreateOptions(options);
+  const { signal, wasm_url } = options;
+  const source = resolve(model, options);
+  if (signal?.aborted) throw abortError();
+  const pageUrl = globalThis.location?.href;
+  if (wasm_url !== undefined && !URL.canParse(String(wasm_url), pageUrl)) {
+    throw invalidOption("wasm_url", "a URL", String(wasm_url));
+  }
+  // An estimate has a worker of its own, which ends with it.
+  const worker = what === "load" && options.worker instanceof Worker ? options.worker : startWorker();
+  const client = new Client(worker, options.fetch);
+  const cancel = () => client.abort(abortError());
+  signal?.addEventListener("abort", cancel, { once: true });
+  const wire: WireLoadOptions = {
+    device: options.device ?? "auto",
+    cache: options.cache ?? true,
+    verify: options.verify ?? true,
+    dtype: options.dtype ?? "auto",
+    threads: options.threads ?? "auto",
+    wasm_url: wasm_url === undefined ? null : new URL(wasm_url, pageUrl).href,
+    custom_fetch: options.fetch !== undefined,
+  };
+  return {
+    client,
+    body: { model: source, options: wire },
+    untilAborted: (answer) => answer.finally(() => signal?.removeEventListener("abort", cancel)),
+  };
+}
+
+/** Starts a worker from the package's own file, also where that comes from another origin, such as a CDN. */
+function startWorker(): Worker {
+  const url = new URL("./worker.js", import.meta.url);
+  if (url.origin === globalThis.location?.origin) {
+    return new Worker(new URL("./worker.js", import.meta.url), { type: "module" }); // bundlers look for this expression
+  }
+  const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
+  const blobUrl = URL.createObjectURL(script);
+  const worker = new Worker(blobUrl, { type: "module" });
+  worker.addEventListener("message", () => URL.revokeObjectURL(blobUrl), { once: true });
+  return worker;
+}
+
+/** From text to token ids of the loaded model, and back. */
+export interface GeneratorTokenizer {
+  /** The token ids of a text. Special tokens that are written out in it are recognised; none is added. */
+  encode(text: string): Promise<number[]>;
+  /** The text of token ids, without special tokens. */
+  decode(ids: readonly number[]): Promise<string>;
+  /** How many tokens the text has. */
+  count(text: string): Promise<number>;
+}
+
+/** A model in memory. */
+export class Generator {
+  readonly info: GeneratorInfo;
+  readonly tokenizer: GeneratorTokenizer;
+  #client: Client;
+
+  /** @internal */
+  constructor(client: Client, source: WireModel, info: WireInfo) {
+    this.#client = client;
+    this.info = { model: source.name, revision: source.kind === "url" ? source.revision : "", ...info };
+    this.tokenizer = {
+      encode: async (text) => client.ask("encode", { text: string("text", text) }).answer,
+      decode: async (ids) => client.ask("decode", { ids: idsOf("ids", ids) }).answer,
+      count: async (text) => (await this.tokenizer.encode(text)).length,
+    };
+  }
+
+  /** Continues a prompt, given as text or as token ids. Errors come out of the stream and its `result`. */
+  generate(prompt: string | readonly number[], options: GenerateOptions = {}): GenerationStream {
+    return this.#stream(null, prompt, options);
+  }
+
+  /** Like {@link generate}, without looking at the stream. */
+  complete(prompt: string | readonly number[], options: GenerateOptions = {}): Promise<GenerationResult> {
+    return this.generate(prompt, options).result;
+  }
+
+  /**
+   * Writes the text of a recipe again.
+   *
+   * @throws {@link InvalidOptionError} if the recipe is for another model, revision, device or dtype.
+   */
+  replay(recipe: Recipe): GenerationStream {
+    const { model, revision, device, dtype, prompt, ...options } = recipe;
+    for (const [name, found] of Object.entries({ model, revision, device, dtype })) {
+      const expected = this.info[name as "model" | "revision" | "device" | "dtype"];
+      if (found !== expected) throw invalidOption(`recipe.${name}`, JSON.stringify(expected), found);
+    }
+    return this.generate(prompt, options as GenerateOptions);
+  }
+
+  /** Log-probability and rank of each token of a text. */
+  async score(text: string, options: { signal?: AbortSignal } = {}): Promise<Score> {
+    const { signal, ...rest } = options;
+    for (const name of Object.keys(rest)) throw invalidOption(name, "signal", "an unknown option");
+    return this.#client.ask("score", { text: string("text", text) }, checkSignal(signal)).answer;
+  }
+
+  /** An empty text with a KV cache of its own, which grows by prompts and what is generated from them. */
+  session(): Session {
+    return new Session(this.#client, this.info.context_window, this.#stream.bind(this), null);
+  }
+
+  /** What was measured since loading. */
+  async stats(): Promise<GeneratorStats> {
+    return this.#client.ask("stats", {}).answer;
+  }
+
+  /** Ends the worker and frees all its memory, the GPU's too. Requests that are not answered yet reject. */
+  async dispose(): Promise<void> {
+    await this.#client.dispose(makeError("disposed", "the generator is disposed"));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  #stream(
+    session: Promise<number> | null,
+    prompt: string | readonly number[],
+    options: GenerateOptions,
+    done?: (answer: WireResult) => void,
+  ): GenerationStream {
+    const controller = new AbortController();
+    const { signal, progress_callback, ...rest } = options;
+    let id: number | undefined;
+    let isInterrupted = false;
+    return new GenerationStream((push) => {
+      const run = async (): Promise<GenerationResult> => {
+        const given = promptOf(prompt); // a copy, since the caller may change the list later
+        if (checkSignal(signal)?.aborted) throw abortError();
+        const forward = () => controller.abort();
+        signal?.addEventListener("abort", forward, { once: true });
+        try {
+          const body = {
+            session: session && (await session),
+            prompt: given,
+            options: generateOptionsJson(rest),
+          };
+          const pending = this.#client.ask("generate", body, controller.signal, {
+            chunk: push,
+            prompt: checkCallback(progress_callback),
+          });
+          id = pending.id;
+          if (isInterrupted) this.#client.interrupt(id);
+          const answer = await pending.answer;
+          done?.(answer);
+          return this.#result(answer, given);
+        } finally {
+          signal?.removeEventListener("abort", forward);
+        }
+      };
+      return {
+        result: run(),
+        interrupt: () => {
+          isInterrupted = true;
+          if (id !== undefined) this.#client.interrupt(id);
+        },
+        cancel: () => controller.abort(),
+      };
+    });
+  }
+
+  #result(
+    { options, context_usage: _, prompt: whole, info, ...answer }: WireResult,
+    given: string | number[],
+  ): GenerationResult {
+    Object.assign(this.info, info); // if the device was lost meanwhile, something else runs the model now
+    const { model, revision, device, dtype } = this.info;
+    const recipe = { model, revision, device, dtype, prompt: whole ?? given, ...options };
+    return { ...answer, recipe };
+  }
+}
+
+function string(name: string, value: unknown): string {
+  if (typeof value !== "string") throw invalidOption(name, "a string", value);
+  return value;
+}

@@ -1,0 +1,124 @@
+/**
+ * What the page's thread and the worker say to each other: two closed unions. An unknown message is an error.
+ *
+ * Fields of messages have the names of the public options where they mean the same, and snake_case like those.
+ */
+
+import type { WireError } from "./errors.js";
+import type {
+  Chunk,
+  Estimate,
+  GenerationResult,
+  GeneratorInfo,
+  GeneratorStats,
+  ProgressEvent,
+  PromptProgress,
+  Score,
+} from "./types.js";
+
+/** A model as the worker gets it. */
+export type WireModel =
+  | { kind: "url"; name: string; revision: string; base: string }
+  | { kind: "files"; name: string; files: Map<string, Blob> };
+
+/** Loading options that can be posted. */
+export interface WireLoadOptions {
+  device: string;
+  dtype: string;
+  threads: number | "auto";
+  cache: boolean;
+  verify: boolean;
+  wasm_url: string | null;
+  /** Whether the page's thread does the fetching, with a function of the caller's. */
+  custom_fetch: boolean;
+}
+
+/** What is known of a loaded model in the worker; the page's thread knows its name and revision. */
+export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
+
+/** A finished generation. */
+export interface WireResult extends Omit<GenerationResult, "recipe"> {
+  /** Every option that was in force. */
+  options: Record<string, unknown>;
+  /** Tokens that the text has now. */
+  context_usage: number;
+  /** The whole text before the new one, if it began with more than the prompt. */
+  prompt?: number[];
+  /** What runs the model now, if its device was lost on the way. */
+  info?: WireInfo;
+}
+
+/**
+ * Every request that the worker answers: what it carries, and what its answer is. The page's thread and the worker are
+ * both checked against this table.
+ */
+interface Requests {
+  load: { body: { model: WireModel; options: WireLoadOptions }; answer: WireInfo };
+  estimate: { body: { model: WireModel; options: WireLoadOptions }; answer: Estimate };
+  generate: { body: { session: number | null; prompt: string | number[]; options: string }; answer: WireResult };
+  score: { body: { text: string }; answer: Score };
+  encode: { body: { text: string }; answer: number[] };
+  decode: { body: { ids: number[] }; answer: string };
+  stats: { body: object; answer: GeneratorStats };
+  /** Answered with the number of the new session. */
+  "session-open": { body: { clone_of: number | null }; answer: { session: number; context_usage: number } };
+  /** Answered with the context usage afterwards, in tokens. */
+  "session-append": { body: { session: number; text: string | number[] }; answer: number };
+  /** Answered with the context usage afterwards, in tokens. */
+  "session-rewind": { body: { session: number; n_tokens: number }; answer: number };
+  /** Answered with whether there was such a session. */
+  "session-close": { body: { session: number }; answer: boolean };
+}
+
+export type RequestName = keyof Requests;
+
+export type Body<N extends RequestName> = Requests[N]["body"];
+
+export type Answer<N extends RequestName> = Requests[N]["answer"];
+
+/** A request as it is posted. */
+export interface Request<N extends RequestName> {
+  kind: "request";
+  id: number;
+  name: N;
+  body: Body<N>;
+}
+
+/** The answer to a request, with the request's name and number. */
+export interface Result<N extends RequestName> {
+  kind: "result";
+  id: number;
+  name: N;
+  value: Answer<N>;
+}
+
+/** Parts of a response to a `fetch` of the worker. */
+export type FetchAnswer =
+  | { kind: "fetch-head"; id: number; status: number; headers: [string, string][] }
+  | { kind: "fetch-chunk"; id: number; bytes: Uint8Array<ArrayBuffer> }
+  | { kind: "fetch-end"; id: number }
+  | { kind: "fetch-error"; id: number; message: string };
+
+export type ToWorker =
+  | Request<RequestName>
+  /** Ends a generation softly. */
+  | { kind: "interrupt"; id: number }
+  /** Ends any request; it is answered with an abort. */
+  | { kind: "cancel"; id: number }
+  /** The last message: return the GPU's memory, and say so. */
+  | { kind: "dispose" }
+  | FetchAnswer;
+
+export type FromWorker =
+  | Result<RequestName>
+  | { kind: "error"; id: number; error: WireError }
+  | { kind: "progress"; id: number; event: ProgressEvent }
+  | { kind: "chunk"; id: number; chunk: Chunk }
+  | { kind: "prompt"; id: number; event: PromptProgress }
+  | { kind: "disposed" }
+  /** The worker is unusable from here on. */
+  | { kind: "crashed"; error: WireError }
+  | { kind: "fetch"; id: number; url: string; method: "GET" | "HEAD"; headers: Record<string, string> }
+  /** Room for one more chunk. */
+  | { kind: "fetch-pull"; id: number }
+  | { kind: "fetch-cancel"; id: number };

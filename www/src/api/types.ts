@@ -1,0 +1,267 @@
+/** The public types. Names follow transformers.js (options, progress) and OpenAI (sampling, usage). */
+
+/** Where to run: `"auto"` is a real GPU that passes the self-test, else the CPU (`"wasm"`). */
+export type Device = "auto" | "webgpu" | "wasm";
+
+/** Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp16"` on WebGPU. */
+export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
+
+/**
+ * Which model: `"demo"` (carried by the package), a Hugging Face id, the URL of a folder with a checkpoint's files,
+ * or the files themselves.
+ */
+export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
+
+/** What part of loading an event is about. */
+export type ProgressPhase = "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
+
+/** One step of loading. */
+export interface ProgressEvent {
+  /**
+   * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is about
+   * the whole load, and `ready` comes once, at the end. A `progress` of the phase `compile` is about no file but about
+   * the GPU's programs, which are compiled during the download.
+   */
+  status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
+  phase: ProgressPhase;
+  /** Name of the model. */
+  name: string;
+  /** Name of the file, or `""` for events that are about none. */
+  file: string;
+  /** Percent, 0 to 100. */
+  progress: number;
+  /** Bytes so far. */
+  loaded: number;
+  /** Bytes in all, as far as is known. */
+  total: number;
+  /** Milliseconds left, or `null` while that is not known. */
+  eta_ms: number | null;
+}
+
+/** Options of {@link createGenerator}. */
+export interface CreateGeneratorOptions {
+  /** Where to run. Default `"auto"`. */
+  device?: Device;
+  /** Number format of the weights. Default `"auto"`. */
+  dtype?: DType;
+  /**
+   * CPU threads. More than one needs a cross-origin isolated page. The default, `"auto"`, measures how many make it
+   * faster.
+   */
+  threads?: "auto" | number;
+  /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
+  revision?: string;
+  /** Where models that are named by a Hugging Face id come from. Default `"https://huggingface.co/"`. */
+  remote_host?: string | URL;
+  /** Path of such a model's files on that host. Default `"{model}/resolve/{revision}/"`. */
+  remote_path_template?: string;
+  /** Used instead of the platform's `fetch`, for example to send an access token. */
+  fetch?: (
+    url: string,
+    init: { signal: AbortSignal; method?: "GET" | "HEAD"; headers?: Record<string, string> },
+  ) => Promise<Response>;
+  /** Whether to keep downloads in IndexedDB. Default `true`. */
+  cache?: boolean;
+  /** Whether to check the size and, where the server gives one, the SHA-256 of each file. Default `true`. */
+  verify?: boolean;
+  /** Called with each step of loading. */
+  progress_callback?: (event: ProgressEvent) => void;
+  /** Cancels loading; the promise rejects with the platform's `AbortError`. */
+  signal?: AbortSignal;
+  /**
+   * A `Worker` that runs `gpt2-web/worker`, which is then used and ended with the generator. By default, or with
+   * `true`, a worker is started.
+   */
+  worker?: true | Worker;
+  /** URL of `gpt2_web_bg.wasm`, if it is not beside the package's modules. */
+  wasm_url?: string | URL;
+}
+
+/**
+ * Options of one generation. An option that is left out has the value in the model's `generation_config.json` or, if
+ * there is none, the default given here.
+ */
+export interface GenerateOptions {
+  /** The most tokens to write. Default 50. */
+  max_new_tokens?: number;
+  /**
+   * Whether to sample; `false` always takes the most likely token. Default: `true` if `temperature`, `top_k`, `top_p`,
+   * `min_p` or `seed` is given.
+   */
+  do_sample?: boolean;
+  /** Divides the logits before sampling: below 1 likely tokens become likelier. Above 0. */
+  temperature?: number;
+  /** Samples from this many of the most likely tokens; 0 is off. */
+  top_k?: number;
+  /** Samples from the most likely tokens that together have this probability, 0 to 1. */
+  top_p?: number;
+  /** Samples from tokens that are at least this fraction as likely as the most likely one, 0 to 1. */
+  min_p?: number;
+  /** Above 0; more than 1 makes the tokens of the text so far less likely. */
+  repetition_penalty?: number;
+  /** −2 to 2, subtracted from the logit of each token that was generated so far. */
+  presence_penalty?: number;
+  /** −2 to 2, subtracted from a token's logit as many times as the token was generated so far. */
+  frequency_penalty?: number;
+  /** No sequence of this many tokens occurs twice; 0 is off. */
+  no_repeat_ngram_size?: number;
+  /** The same seed gives the same text. 64 bits: a number, a bigint, or decimal digits. */
+  seed?: number | bigint | string;
+  /** Ends the generation where one of these texts comes up, which is not part of the result. */
+  stop?: string | string[];
+  /** Tokens that end the text; with `null` it goes on after the model's end of text. */
+  eos_token_id?: number | number[] | null;
+  /** Gives the natural logarithm of each token's probability under the model, before any option is applied. */
+  logprobs?: boolean;
+  /** Gives this many of the most likely tokens with each token; turns `logprobs` on. */
+  top_logprobs?: number;
+  /** Gives the attention weights of each new token: for each layer [n_head, tokens so far], row-major. */
+  output_attentions?: boolean;
+  /**
+   * What happens where the text gets longer than the context window: `"error"` refuses beforehand, `"stop"` ends the
+   * text there, `"slide"` forgets the older half of the text and goes on. Default `"stop"`.
+   */
+  context_overflow?: "error" | "stop" | "slide";
+  /** Whether to use what an earlier call computed for the same beginning. Default `true`. */
+  prefix_reuse?: boolean;
+  /** Called, before the first chunk, with how far a long prompt has been read. */
+  progress_callback?: (event: PromptProgress) => void;
+  /** Cancels: the stream and its result reject with `AbortError`. */
+  signal?: AbortSignal;
+}
+
+/** How far a prompt has been read. */
+export interface PromptProgress {
+  status: "prompt";
+  /** Percent, 0 to 100. */
+  progress: number;
+  /** Tokens read so far, without those that an earlier call has read. */
+  loaded: number;
+  /** Tokens to read. */
+  total: number;
+}
+
+/** A token with its log-probability. */
+export interface TokenLogprob {
+  token_id: number;
+  text: string;
+  logprob: number;
+}
+
+/** What one new token adds to the text. */
+export interface Chunk {
+  /** Whole characters; may be empty. */
+  text: string;
+  /** `null` only for text that was held back for a stop string when `interrupt()` ended the generation. */
+  token_id: number | null;
+  logprob?: number;
+  top_logprobs?: TokenLogprob[];
+  /** One array [n_head, tokens so far] per layer. */
+  attentions?: Float32Array[];
+}
+
+/** Everything that determines a text: plain JSON for {@link Generator.replay}. */
+export interface Recipe {
+  model: string;
+  revision: string;
+  device: string;
+  dtype: string;
+  prompt: string | number[];
+  [option: string]: unknown;
+}
+
+/** A finished generation. */
+export interface GenerationResult {
+  text: string;
+  token_ids: number[];
+  finish_reason: "stop" | "length" | "interrupt";
+  usage: { prompt_tokens: number; completion_tokens: number };
+  timings: { prompt_ms: number; predicted_ms: number; prompt_per_second: number; predicted_per_second: number };
+  recipe: Recipe;
+}
+
+/** One token of a scored text. The first has no `logprob` and no `rank`, since nothing predicts it. */
+export interface ScoredToken {
+  id: number;
+  text: string;
+  logprob: number | null;
+  rank: number | null;
+  top_logprobs: TokenLogprob[];
+}
+
+/** A scored text: `nll` is the mean negative log-probability in nats per predicted token. */
+export interface Score {
+  tokens: ScoredToken[];
+  nll: number;
+  perplexity: number;
+}
+
+/** What is running, and where. */
+export interface GeneratorInfo {
+  model: string;
+  revision: string;
+  device: "webgpu" | "wasm";
+  /** Description of the GPU adapter in use. */
+  adapter: string | null;
+  dtype: string;
+  parameters: number;
+  weight_bytes: number;
+  /** The most tokens that a text can have. */
+  context_window: number;
+  threads: number;
+  /** Outcome of the test at load, which compares the engine with known answers. */
+  self_test: string;
+  /** Why the CPU is used, if the GPU was wanted. */
+  fallback_reason: string | null;
+  /** What did not work but did not stop the load either, such as a cache that could not be written. */
+  warnings: string[];
+}
+
+/** What loading a model would take, known before anything large is fetched. */
+export interface Estimate {
+  /** Bytes that would be fetched, as far as the server gives sizes. */
+  download_bytes: number;
+  /** Bytes that are in the cache already. */
+  cached_bytes: number;
+  /** Bytes that the weights will take in memory. */
+  device_bytes: number;
+  storage: { usage: number; quota: number };
+  device: "webgpu" | "wasm";
+  dtype: string;
+  /** What would make loading fail or work less well; empty if nothing is known. */
+  problems: string[];
+}
+
+/** Measured since loading. */
+export interface GeneratorStats {
+  tokens: number;
+  token_ms: { p50: number; p95: number; p99: number };
+  tokens_per_second: number;
+  /** Bytes of WebAssembly memory. */
+  bytes_held: number;
+  /** This and the following are measured on WebGPU only. */
+  dispatches_per_token: number | null;
+  submits_per_token: number | null;
+  /** Buffers, bind groups, pipelines and shader modules that are created. */
+  objects_per_token: number | null;
+  read_bytes_per_token: number | null;
+  /** Time spent on recording the commands of a token. */
+  encode_ms_per_token: number | null;
+}
+
+/** A model in the cache. */
+export interface CachedModel {
+  name: string;
+  revision: string;
+  /** Whether it loads without the network. If not, loading it goes on where the download stopped. */
+  complete: boolean;
+  /** Number formats whose converted weights are kept. A complete model with none has the checkpoint's own weights. */
+  dtypes: string[];
+  /** Bytes that are kept. */
+  bytes: number;
+  /** Bytes that it will have when it is complete, as far as is known. */
+  total_bytes: number;
+  files: string[];
+  /** When its first file was kept, as an ISO 8601 date and time. */
+  saved_at: string;
+}

@@ -1,0 +1,22 @@
+/** One more thread of the kernels: does its part of each pass. Started by kernels.ts, and ended with that worker. */
+
+import { imports, type ToThread } from "./kernel-module.js";
+
+interface Exports {
+  // biome-ignore lint/style/useNamingConvention: the linker gives this name
+  __stack_pointer: WebAssembly.Global;
+  member(index: number, epoch: number): never;
+}
+
+const scope = globalThis as unknown as {
+  onmessage: (event: MessageEvent<ToThread>) => void;
+  postMessage(message: unknown): void;
+};
+
+scope.onmessage = async ({ data: { module, memory, index, stack, epoch } }) => {
+  const instance = await WebAssembly.instantiate(module, imports(memory));
+  const exports = instance.exports as unknown as Exports;
+  exports.__stack_pointer.value = stack;
+  scope.postMessage("ready");
+  exports.member(index, epoch);
+};

@@ -1,0 +1,292 @@
+/** The files of a checkpoint through the cache: from there, or from the network into it. Runs in the worker. */
+
+import { abortError, makeError } from "../api/errors.js";
+import type { WireModel } from "../api/messages.js";
+import { Arrival, after } from "./arrival.js";
+import { FileWriter } from "./file-writer.js";
+import { isSame, openRemote, type Remote, type Version, verified, versionOf } from "./http.js";
+import type { Hub, HubOptions, OpenFile } from "./hub.js";
+import { ModelCache, whyNotKept } from "./model-cache.js";
+import { keepPacked } from "./packed.js";
+import * as store from "./store.js";
+
+/** Files that are fetched at once: a browser allows six connections to a host. */
+const MAX_AT_ONCE = 4;
+
+/** Where a file is: all of it in the cache (`remote: null`), or on the server from the byte on at which `kept` ends. */
+type Place = { kept: store.FileEntry; remote: null } | { kept: store.FileEntry | undefined; remote: Remote };
+
+/** Reads through the cache. Where the cache fails, files come from the network alone. */
+export class CachedHub implements Hub {
+  #base: string;
+  #options: HubOptions;
+  #cache: ModelCache;
+  /** Every file that was opened. */
+  #opened = new Set<string>();
+  #arrivals = new Map<string, Promise<Arrival | Place | null>>();
+  /** The check of the small files, once it has begun. */
+  #freshness: Promise<void> | undefined;
+  /** Stops the arrivals. */
+  #stop = new AbortController();
+
+  constructor(model: WireModel & { kind: "url" }, options: HubOptions) {
+    [this.#base, this.#options] = [model.base, options];
+    this.#cache = new ModelCache(model, (warning) => {
+      this.#stop.abort();
+      options.warn(warning);
+    });
+    options.signal.addEventListener("abort", () => this.#stop.abort(), { once: true });
+  }
+
+  async open(file: string): Promise<OpenFile | null> {
+    this.#opened.add(file);
+    const place = await this.#place(file);
+    if (place instanceof Arrival) {
+      const { remote, writer } = place;
+      const chunks = this.#checked(file, remote.sha256, this.#follow(file, place), writer);
+      return { name: file, bytes: remote.bytes, chunks };
+    }
+    if (place === null) {
+      this.#opened.delete(file);
+      return null;
+    }
+    const { kept, remote } = place;
+    if (remote) {
+      const writer = this.#writer(file, remote, kept);
+      const chunks = this.#checked(file, remote.sha256, this.#keep(file, remote, kept, writer), writer);
+      return { name: file, bytes: remote.bytes, chunks };
+    }
+    const chunks = kept.whole
+      ? this.#read(kept)
+      : this.#checked(file, kept.sha256, this.#read(kept), this.#writer(file, kept, kept));
+    return { name: file, bytes: kept.n_bytes, chunks };
+  }
+
+  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
+    const kept = await this.#cache.find(file);
+    const cached = kept?.n_bytes ?? 0;
+    if (kept?.whole) return kept.n_bytes === null ? null : { bytes: cached, cached };
+    const remote = await versionOf(this.#url(file), this.#options);
+    return remote && { bytes: remote.bytes ?? kept?.bytes ?? 0, cached };
+  }
+
+  prefetch(files: string[], bytes: number | null): void {
+    if (!this.#cache.works || !this.#cache.hasRoom) return;
+    if (bytes !== null)
+      void this.#cache.try(() => this.#cache.begin().then(() => store.noteWeightBytes(this.#cache.key, bytes)));
+    const ends: Promise<unknown>[] = [];
+    files.forEach((file, i) => {
+      // Each begins when the file MAX_AT_ONCE places before it is there.
+      const arrival = Promise.resolve(ends[i - MAX_AT_ONCE]).then(() => this.#arrive(file));
+      this.#arrivals.set(file, arrival);
+      const end = arrival.then((it) => (it instanceof Arrival ? it.end : undefined));
+      ends.push(end.catch(() => undefined)); // `open` throws the failure
+    });
+  }
+
+  async openPacked(name: string): Promise<OpenFile | null> {
+    const kept = await this.#cache.find(name);
+    if (!kept?.whole || kept.n_bytes === null || (this.#options.verify && !kept.checked)) return null;
+    return { name, bytes: kept.n_bytes, chunks: this.#read(kept) };
+  }
+
+  async keepPacked(name: string, bytes: number, chunks: AsyncIterable<Uint8Array>, replaces: string[]): Promise<void> {
+    if (!this.#cache.works) return;
+    const { verify: checked, signal, warn } = this.#options;
+    try {
+      await this.#cache.begin();
+      const whole = new Set((await store.filesOf(this.#cache.key)).filter((f) => f.whole).map((f) => f.file));
+      // Without the model's small files, packed weights could not be loaded and would only take room.
+      if ([...this.#opened].some((file) => !store.isWeights(file) && !whole.has(file))) return;
+      await keepPacked({
+        model: this.#cache.key,
+        name,
+        bytes,
+        chunks,
+        replaces,
+        wasFull: !this.#cache.hasRoom,
+        checked,
+        signal,
+      });
+    } catch (error) {
+      if (signal.aborted) throw abortError();
+      warn(`${name}: not cached: ${whyNotKept(error)}`);
+    }
+  }
+
+  async complete(): Promise<void> {
+    const originals = [...this.#opened].filter(store.isWeights);
+    if (originals.length > 0) await this.#cache.try(() => store.noteOriginals(this.#cache.key, originals));
+  }
+
+  async drop(file: string): Promise<void> {
+    await this.#cache.drop(file);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    for (const arrival of this.#arrivals.values()) {
+      const it = await arrival.catch(() => null);
+      if (it instanceof Arrival) await it.end;
+    }
+  }
+
+  #url(file: string): string {
+    return new URL(file, this.#base).href;
+  }
+
+  #writer(
+    file: string,
+    { bytes, tag, sha256 }: Version & { sha256: string | null },
+    kept: store.FileEntry | undefined,
+  ): FileWriter {
+    return new FileWriter({ model: this.#cache.key, file, bytes, tag, sha256, checked: this.#options.verify }, kept);
+  }
+
+  /** Where a file is, or the download of it that is under way. */
+  async #place(file: string): Promise<Arrival | Place | null> {
+    try {
+      const arrival = await this.#arrivals.get(file);
+      if (arrival !== undefined) return arrival;
+    } catch (error) {
+      if (this.#options.signal.aborted || this.#cache.keeps(file)) throw error;
+      // The download into the cache was stopped because the file cannot be kept; it begins anew without the cache.
+    }
+    return this.#locate(file, this.#options);
+  }
+
+  /** Finds out where a file is; `null` if there is none of that name. */
+  async #locate(file: string, options: HubOptions): Promise<Place | null> {
+    const kept = await this.#cache.find(file);
+    const isComplete = kept?.whole ? await this.#cache.isComplete() : false;
+    const url = this.#url(file);
+    const isAll = kept && kept.n_bytes !== null && (kept.whole || kept.n_bytes === kept.bytes);
+    if (isAll && (kept.checked || !options.verify)) {
+      if (kept.whole && isComplete) return { kept, remote: null };
+      // Files of a model that never became whole may have changed on the server since.
+      const now = await versionOf(url, options);
+      if (now && isSame(now, kept)) return { kept, remote: null };
+    }
+    if (kept?.n_bytes === null && isComplete) return null;
+    if (store.isWeights(file)) await this.#checkFresh(options);
+
+    const part = kept && !kept.whole && kept.n_bytes ? { ...kept, n: kept.n_bytes } : null;
+    const remote = await openRemote(url, part, options);
+    if (!remote) {
+      await this.#cache.try(() => this.#cache.begin().then(() => store.markAbsent(this.#cache.key, file)));
+      return null;
+    }
+    if (part && remote.from === 0) {
+      options.warn(`${file}: the server did not continue the download from byte ${part.n}, so it began anew`);
+    }
+    return { kept: remote.from > 0 ? kept : undefined, remote };
+  }
+
+  /**
+   * Checks, once, that the small files in the cache are still those on the server. Packed weights fit the small files
+   * that they came with, but weights that are fetched now fit the ones that the server has now.
+   */
+  #checkFresh(options: HubOptions): Promise<void> {
+    this.#freshness ??= this.#checkSmallFiles(options);
+    return this.#freshness;
+  }
+
+  async #checkSmallFiles(options: HubOptions): Promise<void> {
+    const { key } = this.#cache;
+    if (!(await this.#cache.isComplete())) return;
+    for (const kept of (await this.#cache.try(() => store.filesOf(key))) ?? []) {
+      if (!this.#opened.has(kept.file) || store.isWeights(kept.file) || !kept.n_bytes || kept.tag === null) continue;
+      const now = await versionOf(this.#url(kept.file), options);
+      if (now?.tag === kept.tag) continue;
+      await this.#cache.try(() => store.deleteAll(key));
+      const message = `${kept.file}: it has changed on the server since it was kept; a retry fetches the model anew`;
+      throw makeError("integrity", message, { file: kept.file });
+    }
+  }
+
+  /** What is kept of a file. If the browser has lost some of it, the rest is of no use and is dropped. */
+  async *#read(entry: store.FileEntry): AsyncGenerator<Uint8Array> {
+    try {
+      yield* store.readChunks(entry, [0, entry.n_chunks], this.#options.signal);
+    } catch (error) {
+      if (this.#options.signal.aborted) throw abortError();
+      await this.drop(entry.file);
+      const lost = `the browser has lost a part of what it kept (${(error as Error).message})`;
+      const message = `${entry.file}: ${lost}; a retry fetches it again`;
+      throw makeError("integrity", message, { file: entry.file });
+    }
+  }
+
+  /**
+   * The file from its first byte: the part that is kept already, then what comes from the network, which is kept too.
+   */
+  async *#keep(
+    file: string,
+    remote: Remote,
+    part: store.FileEntry | undefined,
+    writer: FileWriter,
+  ): AsyncGenerator<Uint8Array> {
+    if (part) yield* this.#read(part);
+    else await this.#cache.clear(file);
+    try {
+      for await (const chunk of remote.chunks) {
+        if (this.#cache.keeps(file)) await this.#cache.try(() => writer.write(chunk), file);
+        yield chunk;
+      }
+    } finally {
+      // Also when the download breaks off, since the next visit goes on from what is stored.
+      if (this.#cache.keeps(file)) await this.#cache.try(() => writer.flush(), file);
+    }
+  }
+
+  /** Begins to fetch a file into the cache, unless it is there. */
+  async #arrive(file: string): Promise<Arrival | Place | null> {
+    const options = { ...this.#options, signal: this.#stop.signal };
+    if (this.#stop.signal.aborted) throw abortError();
+    const place = await this.#locate(file, options);
+    if (!place?.remote) return place;
+    if (!place.kept) await this.#cache.clear(file);
+    return new Arrival(place.remote, this.#writer(file, place.remote, place.kept), async (action) => {
+      if (this.#cache.keeps(file)) await this.#cache.try(action, file);
+      if (!this.#cache.keeps(file)) throw new Error(`${file} can no longer be kept`);
+    });
+  }
+
+  /** The chunks of a file that arrives in the cache. If the cache fails, the rest comes straight from the network. */
+  async *#follow(file: string, arrival: Arrival): AsyncGenerator<Uint8Array> {
+    let nBytes = 0;
+    try {
+      for await (const chunk of arrival.chunks(this.#options.signal)) {
+        nBytes += chunk.byteLength;
+        yield chunk;
+      }
+      return;
+    } catch (error) {
+      if (this.#options.signal.aborted) throw abortError();
+      if (this.#cache.keeps(file) && error === arrival.failure) throw error;
+    }
+    const remote = await openRemote(this.#url(file), { ...arrival.remote, n: nBytes }, this.#options);
+    // Where the server gives no tags, the sizes are all that can be compared.
+    const isSameFile = remote?.bytes === arrival.remote.bytes && remote.tag === arrival.remote.tag;
+    if (!isSameFile) {
+      throw makeError("network", `${file}: it changed on the server while it was fetched`, { url: this.#url(file) });
+    }
+    yield* after(nBytes - remote.from, remote.chunks);
+  }
+
+  /** Marks the file as whole once it has passed its checks, and drops it if it has not. */
+  async *#checked(
+    file: string,
+    sha256: string | null,
+    chunks: AsyncIterable<Uint8Array>,
+    writer: FileWriter,
+  ): AsyncGenerator<Uint8Array> {
+    try {
+      yield* verified(chunks, sha256, file, this.#options.verify);
+    } catch (error) {
+      if ((error as { code?: string }).code === "integrity") await this.drop(file);
+      throw error;
+    }
+    if (this.#cache.keeps(file)) await this.#cache.try(() => writer.finish(), file);
+  }
+}

@@ -1,0 +1,79 @@
+/** What gives the files of a checkpoint as streams of bytes, wherever they come from. Runs in the worker. */
+
+import { makeError } from "../api/errors.js";
+import type { HttpOptions } from "./http.js";
+
+/** An open file. */
+export interface OpenFile {
+  name: string;
+  /** Size in bytes, where it is known. */
+  bytes: number | null;
+  /** Its bytes in order; each chunk is there until the next one is asked for. */
+  chunks: AsyncIterable<Uint8Array>;
+}
+
+/** Where a checkpoint's files come from. */
+export interface Hub {
+  /** Opens a file; `null` if there is none of that name. */
+  open(file: string): Promise<OpenFile | null>;
+  /** A file's size and how much of it is in the cache, without reading it; `null` if there is none of that name. */
+  size(file: string): Promise<{ bytes: number; cached: number } | null>;
+  /**
+   * Says which files will be opened next, in that order, and how many bytes they have together. A hub with a cache
+   * fetches several of them at once. If that fails, `open` throws, or the chunks of the file do.
+   */
+  prefetch(files: string[], bytes: number | null): void;
+  /** Opens packed weights, such as `model.q8.v1.packed`, that are whole in the cache. Never asks the network. */
+  openPacked(name: string): Promise<OpenFile | null>;
+  /**
+   * Keeps packed weights of this many bytes. When they are whole, the files that they replace are forgotten, and so are
+   * packed weights of the same kind in an older layout. If they cannot be kept, this is a warning and no error.
+   */
+  keepPacked(name: string, bytes: number, chunks: AsyncIterable<Uint8Array>, replaces: string[]): Promise<void>;
+  /** Called when every file has been read to its end. */
+  complete(): Promise<void>;
+  /** Called when a file is malformed: a retry must not read the same bytes again. */
+  drop(file: string): Promise<void>;
+  /** Called when loading has ended or failed: nothing goes on in the background afterwards. */
+  close(): Promise<void>;
+}
+
+/** What a hub needs to know. */
+export interface HubOptions extends HttpOptions {
+  cache: boolean;
+  /** Takes a message about something that failed without stopping the load. */
+  warn(message: string): void;
+}
+
+/** Reads a small text file whole. */
+export async function readText(file: OpenFile): Promise<string> {
+  return new TextDecoder().decode(await readBytes(file));
+}
+
+/** The largest real tokenizer.json is 2 MB. */
+const MAX_SMALL_BYTES = 64 << 20;
+
+/** Reads a small file whole. Fails where it turns out to be large. */
+export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>> {
+  let bytes = new Uint8Array(file.bytes === null ? 0 : Math.min(file.bytes, MAX_SMALL_BYTES));
+  let nBytes = 0;
+  for await (const chunk of file.chunks) {
+    const end = nBytes + chunk.byteLength;
+    if (end > MAX_SMALL_BYTES) {
+      const [expected, found] = [`at most ${MAX_SMALL_BYTES} bytes`, "more"];
+      throw makeError("checkpoint", `${file.name}: expected ${expected}, found ${found}`, {
+        file: file.name,
+        expected,
+        found,
+      });
+    }
+    if (end > bytes.byteLength) {
+      const larger = new Uint8Array(Math.max(end, 2 * nBytes)); // the server gave no size, or a wrong one
+      larger.set(bytes.subarray(0, nBytes));
+      bytes = larger;
+    }
+    bytes.set(chunk, nBytes);
+    nBytes = end;
+  }
+  return nBytes === bytes.byteLength ? bytes : bytes.slice(0, nBytes);
+}

@@ -1,0 +1,81 @@
+/** Keeping packed weights, in place of the files that they were made from. */
+
+import { abortError } from "../api/errors.js";
+import { FileWriter } from "./file-writer.js";
+import * as store from "./store.js";
+
+/** A packed file to be kept. */
+export interface Packed {
+  /** The cache's key of its model. */
+  model: string;
+  name: string;
+  bytes: number;
+  chunks: AsyncIterable<Uint8Array>;
+  /** What it was made from. */
+  replaces: string[];
+  /** Whether those files were dropped because the storage is full. */
+  wasFull: boolean;
+  checked: boolean;
+  signal: AbortSignal;
+}
+
+/** Browsers do not free the room of deleted files at once: how many times writing is tried again, and the waits. */
+const [N_TRIES, WAIT_MS] = [8, 250];
+
+/**
+ * Writes the file, marks it as whole and, in the same transaction, forgets the files that it replaces. Packed weights
+ * in an older layout are forgotten before. If the storage has no room for both, the replaced files are deleted first.
+ * If the file cannot be kept, nothing of it is left.
+ */
+export async function keepPacked({
+  model,
+  name,
+  bytes,
+  chunks,
+  replaces,
+  wasFull,
+  checked,
+  signal,
+}: Packed): Promise<void> {
+  const own = store.packedParts(name);
+  const isStale = ({ file, whole }: store.FileEntry) => {
+    const other = store.packedParts(file);
+    const isOlder = other?.layout === own?.layout && (other?.version ?? 0) < (own?.version ?? 0);
+    return file === name || (other !== null && (!whole || isOlder));
+  };
+  const files = await store.filesOf(model);
+  const replaced = files.filter((f) => replaces.includes(f.file));
+  const nReplaced = replaced.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
+  let nTries = wasFull || nReplaced >= bytes ? N_TRIES : 0;
+  const makeRoom = async () => {
+    if (nTries === 0 || signal.aborted) return false;
+    nTries -= 1;
+    await store.deleteFiles(
+      model,
+      replaced.map((f) => f.file),
+    );
+    await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+    return true;
+  };
+  try {
+    await store.deleteFiles(
+      model,
+      files.filter(isStale).map((f) => f.file),
+    );
+    // Where room is freed bit by bit, Chrome takes small chunks of bytes earlier than it takes large blobs.
+    const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, {
+      asBlobs: !wasFull,
+      makeRoom,
+    });
+    for await (const chunk of chunks) {
+      if (signal.aborted) throw abortError();
+      await writer.write(chunk);
+    }
+    await writer.flush();
+    if (writer.entry.n_bytes !== bytes) throw new Error(`expected ${bytes} bytes, found ${writer.entry.n_bytes}`);
+    await writer.finish(replaces);
+  } catch (error) {
+    await store.deleteFiles(model, [name]).catch(() => undefined);
+    throw error;
+  }
+}

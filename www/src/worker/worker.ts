@@ -1,0 +1,118 @@
+/** The worker: hears the page's messages, and answers one request after the other. */
+
+import { abortError, toWire } from "../api/errors.js";
+import type { FromWorker, Request, RequestName, ToWorker } from "../api/messages.js";
+import type { Fetch } from "../files/http.js";
+import { ProxyFetch } from "../files/proxy-fetch.js";
+import { answer, type Context, currentDevice, recover, returnGpu } from "./answers.js";
+import { panicMessage } from "./wasm.js";
+
+/** The part of a worker's global scope that is used here: the "dom" types describe a window. */
+interface WorkerScope {
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  addEventListener<K extends keyof WorkerGlobalEvents>(type: K, listener: (event: WorkerGlobalEvents[K]) => void): void;
+  fetch: typeof fetch;
+}
+interface WorkerGlobalEvents {
+  message: MessageEvent<ToWorker>;
+  error: ErrorEvent;
+  unhandledrejection: PromiseRejectionEvent;
+}
+
+const scope = globalThis as unknown as WorkerScope;
+const post = (message: FromWorker, transfer: Transferable[] = []) => scope.postMessage(message, transfer);
+
+/** Requests that are running or waiting, by id: what cancels them, and whether they are to end softly. */
+const running = new Map<number, { controller: AbortController; isInterrupted: boolean }>();
+const proxy = new ProxyFetch(post);
+
+/** Whether the request that is running is still wanted. */
+let isWanted = () => true;
+
+/** The model does one thing at a time; requests wait for the one before. */
+let queue: Promise<unknown> = Promise.resolve();
+
+/** Tells the page that nothing can be asked any more. A panic says more than the trap that it ends in. */
+function crash(error: unknown): void {
+  const wire = toWire(error);
+  post({ kind: "crashed", error: { ...wire, code: "internal", message: panicMessage() ?? wire.message } });
+}
+scope.addEventListener("error", (event) => crash(event.error ?? event.message));
+scope.addEventListener("unhandledrejection", (event) => crash(event.reason));
+
+scope.addEventListener("message", ({ data }) => {
+  switch (data.kind) {
+    case "request":
+      enqueue(data);
+      break;
+    case "cancel":
+      running.get(data.id)?.controller.abort();
+      break;
+    case "interrupt": {
+      const request = running.get(data.id);
+      if (request) request.isInterrupted = true;
+      break;
+    }
+    case "dispose":
+      dispose();
+      break;
+    case "fetch-head":
+    case "fetch-chunk":
+    case "fetch-end":
+    case "fetch-error":
+      proxy.receive(data);
+      break;
+    default:
+      throw new Error(`unknown message of the page: ${JSON.stringify(data satisfies never)}`);
+  }
+});
+
+/** Ends what is under way, so that it does not go on elsewhere when its device is gone, and returns the device. */
+function dispose(): void {
+  for (const { controller } of running.values()) controller.abort();
+  try {
+    returnGpu();
+  } finally {
+    post({ kind: "disposed" });
+  }
+}
+
+function enqueue(request: Request<RequestName>): void {
+  const { id, name } = request;
+  const entry = { controller: new AbortController(), isInterrupted: false };
+  running.set(id, entry);
+  const { signal } = entry.controller;
+  const context: Context = {
+    pace: {
+      signal,
+      device: currentDevice,
+      interrupted: () => entry.isInterrupted,
+      recover: (lost: Error) => recover(lost, signal),
+    },
+    tell: {
+      progress: (event) => post({ kind: "progress", id, event }),
+      prompt: (event) => post({ kind: "prompt", id, event }),
+      chunk: (chunk) => post({ kind: "chunk", id, chunk }, chunk.attentions?.map((a) => a.buffer as ArrayBuffer) ?? []),
+    },
+    fetchOf: ({ cache, custom_fetch }) => (custom_fetch ? proxy.fetch : platformFetch(cache)),
+    isWanted: () => isWanted(),
+  };
+  queue = queue.then(async () => {
+    isWanted = () => !signal.aborted && !entry.isInterrupted;
+    try {
+      if (signal.aborted) throw abortError();
+      post({ kind: "result", id, name, value: await answer(request, context) });
+    } catch (error) {
+      // WebAssembly traps after a panic: nothing of this module can be trusted any more.
+      if (error instanceof WebAssembly.RuntimeError) crash(error);
+      else post({ kind: "error", id, error: toWire(error) });
+    } finally {
+      running.delete(id);
+    }
+  });
+}
+
+/** What IndexedDB keeps, the browser's own cache need not keep as well, nor mix up with what it has in part. */
+function platformFetch(hasCache: boolean): Fetch {
+  return (url, init) => scope.fetch(url, { ...init, cache: hasCache ? "no-store" : "default" });
+}

@@ -1,5 +1,7 @@
 //! The trait that every engine implements, so that each can be held against the reference.
 
+pub use gpt2_kernels::Rows;
+
 use super::propose::{Choose, Chosen};
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};
@@ -11,17 +13,6 @@ pub trait Cache: Clone {
     fn n_tokens(&self) -> usize;
     /// Forgets all but the first `n_tokens`.
     fn truncate(&mut self, n_tokens: usize);
-}
-
-/// Which of the new positions get logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// None: a part of a prompt that is not its end.
-    None,
-    /// The last one, which predicts the next token.
-    Last,
-    /// Every one: for scoring a text.
-    All,
 }
 
 /// What [`Engine::forward`] computes.

@@ -89,11 +89,6 @@ impl Kernels for Linked {
     }
 
     fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()> {
-        let rows = match rows {
-            Rows::None => gpt2_kernels::Rows::None,
-            Rows::Last => gpt2_kernels::Rows::Last,
-            Rows::All => gpt2_kernels::Rows::All,
-        };
         let run = |cache: &mut Cache| {
             self.model.forward_alone(&mut self.scratch.borrow_mut(), cache, ids, rows, with_attentions)
         };

@@ -126,7 +126,7 @@ build_wasm() {
   own_sources
   say "compiling to WebAssembly (the first time takes a minute or two)"
   # in a folder of its own: a cdylib has one name, and the tests build it with the reference in it
-  cargo build --locked --release --lib --no-default-features --target "$wasm_target" --target-dir "$CARGO_TARGET_DIR/page"
+  cargo build --locked --release --lib --target "$wasm_target" --target-dir "$CARGO_TARGET_DIR/page"
   local wasm="$CARGO_TARGET_DIR/page/$wasm_target/release/gpt2_web.wasm"
   if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
   # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web/mod.rs

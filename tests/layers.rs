@@ -1,70 +1,75 @@
-//! The dependency rules of `src/lib.rs`, kept by reading the sources.
+//! The order of the rooms in `src/lib.rs`, kept by reading the sources.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+#[path = "../kernels/tests/sources/mod.rs"]
+mod sources;
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => files.extend(sources(&path)),
-            false if path.extension().is_some_and(|e| e == "rs") => files.push(path),
-            false => {}
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sources::{circle, read, rooms, uses};
+
+/// The rooms from the ground up: each uses only those before it.
+const ORDER: [&str; 9] = ["token", "error", "checkpoint", "tokenizer", "gpt2", "sampler", "engine", "generate", "web"];
+
+/// Crates that only some files may name: the files whose path begins with one of these.
+const CRATES: [(&str, &[&str]); 7] = [
+    ("wasm_bindgen", &["web/"]),
+    ("web_sys", &["web/"]),
+    ("js_sys", &["web/"]),
+    // one file of the web surface asks the browser for something that wgpu does not offer
+    ("wgpu", &["engine/gpu/", "web/pipelines.rs"]),
+    // a page has neither of the two, and nothing else sees a tensor
+    ("burn", &["gpt2/", "engine/reference.rs"]),
+    ("gpt2_kernels", &["checkpoint/", "engine/", "web/"]),
+    ("tokenizers", &["tokenizer/"]),
+];
+
+fn texts() -> BTreeMap<String, String> {
+    let texts = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(texts.len() > 50, "found {} source files", texts.len());
+    texts
+}
+
+#[test]
+fn no_files_and_no_rooms_use_each_other_in_a_circle() {
+    let uses = uses(&texts());
+    for (file, used) in [
+        ("engine/gpu/run/pass.rs", "engine/gpu/kernels/model.rs"),
+        ("generate/session.rs", "engine/interface.rs"),
+        ("gpt2/mod.rs", "checkpoint/config.rs"),
+        ("web/loader.rs", "tokenizer/mod.rs"),
+    ] {
+        assert!(uses[file].contains(used), "{file} uses {used}, but the reader found {:?}", uses[file]);
+    }
+    assert_eq!(circle(&uses), None, "files");
+    assert_eq!(circle(&rooms(&uses)), None, "rooms");
+}
+
+#[test]
+fn each_room_uses_only_rooms_below_it() {
+    let place = |room: &str| ORDER.iter().position(|name| *name == room);
+    for (room, used) in rooms(&uses(&texts())).iter().filter(|(room, _)| *room != "lib") {
+        let own = place(room).unwrap_or_else(|| panic!("the room `{room}` has no place in the order"));
+        for below in used {
+            let below_place = place(below).unwrap_or_else(|| panic!("`{room}` uses `{below}`, which has no place"));
+            assert!(below_place < own, "`{room}` uses `{below}`, which is above it");
         }
     }
-    files
 }
 
-/// The file's code without comments and tests.
-fn code(path: &Path) -> String {
-    let text = fs::read_to_string(path).expect("a source file");
-    let before_tests = text.split("#[cfg(test)]").next().unwrap_or_default();
-    before_tests.lines().map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
-}
-
-/// Each word may be named only in files whose path under `src` starts with one of the places.
 #[test]
-fn dependencies_run_downward_only() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files = sources(&src);
-    assert!(files.len() > 15, "found {} source files", files.len());
-    let rules: [(&str, &[&str]); 8] = [
-        ("wasm_bindgen", &["web/"]),
-        ("web_sys", &["web/"]),
-        ("js_sys", &["web/"]),
-        // but one file that asks a browser for what wgpu does not
-        ("wgpu", &["device.rs", "engine/gpu/", "web/pipelines.rs"]),
-        // the model and what runs it as it stands: a page has neither, and nobody else sees a tensor
-        ("burn::", &["gpt2/", "engine/reference.rs"]),
-        // the kernels know no tensor, and only engines and weights know the kernels
-        ("gpt2_kernels::", &["engine/", "weights/", "config.rs", "device.rs", "self_test.rs", "web/"]),
-        ("crate::session", &["web/", "score.rs"]),
-        ("tokenizers::", &["tokenizer/"]),
-    ];
-    for (word, places) in rules {
+fn only_some_rooms_name_a_backend() {
+    for (name, places) in CRATES {
         let mut n_found = 0;
-        for file in &files {
-            let name = file.strip_prefix(&src).expect("under src").to_string_lossy().replace('\\', "/");
-            if code(file).contains(word) {
+        for (file, text) in texts() {
+            let before_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let code: String = before_tests.lines().filter_map(|line| line.split("//").next()).collect();
+            if [format!("{name}::"), format!("use {name};")].iter().any(|word| code.contains(word)) {
                 n_found += 1;
-                assert!(
-                    places.iter().any(|p| name.starts_with(p)),
-                    "src/{name} names `{word}`, which belongs to {places:?}"
-                );
+                let is_allowed = places.iter().any(|place| file.starts_with(place));
+                assert!(is_allowed, "src/{file} names the crate `{name}`, which belongs to {places:?}");
             }
         }
-        assert!(n_found > 0, "no file names `{word}`: the rule is out of date");
-    }
-    for (file, words) in [
-        ("sampler/mod.rs", ["crate::engine", "crate::gpt2", "crate::checkpoint", "rand::"]),
-        ("sampler/logits.rs", ["crate::engine", "crate::gpt2", "crate::checkpoint", "rand::"]),
-        ("tokenizer/mod.rs", ["crate::engine", "crate::gpt2", "crate::sampler", "crate::session"]),
-        ("gpt2/mod.rs", ["crate::engine", "crate::sampler", "crate::session", "std::fs"]),
-    ] {
-        let code = code(&src.join(file));
-        for word in words {
-            assert!(!code.contains(word), "src/{file} names `{word}`");
-        }
+        assert!(n_found > 0, "no file names `{name}`: the rule is out of date");
     }
 }

@@ -37,7 +37,8 @@ fn the_reader_finds_every_way_to_name_a_file() {
         ("use crate::c;", &["c.rs"][..]),
         ("use crate::c::{Name, Other as Another};", &["c.rs"]),
         ("use crate::{a::b::Name, c::Other};", &["a/b.rs", "c.rs"]),
-        ("pub use b::Name;", &["a/b.rs"]),
+        ("pub use b::Name; fn f() -> Name {}", &["a/b.rs"]),
+        ("pub(crate) use b::{Name, Third}; fn f() -> super::a::Third {}", &["a/b.rs"]),
         ("use b as other;", &["a/b.rs"]),
         ("use self::b::*;", &["a/b.rs"]),
         ("use super::c::Name;", &["c.rs"]),
@@ -55,6 +56,7 @@ fn the_reader_finds_every_way_to_name_a_file() {
 fn the_reader_passes_over_what_is_no_use() {
     for text in [
         "mod b;",
+        "pub use b::Name;",
         "use std::c::Name;",
         "/// [`crate::c`]\nfn f() {} // crate::c\n/* crate::c */",
         "const TEXT: &str = \"crate::c \\\" crate::c\";",

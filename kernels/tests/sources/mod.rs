@@ -1,8 +1,9 @@
 //! Which files of a crate use which, read from the sources: what tests of the layers stand on.
 //!
 //! A file uses another if it names it in a path, in a `use` or anywhere else: `crate::a::b`, `super::b`, `self::b`, or
-//! `b::c` where `b` is a module below it. A path belongs to the innermost module on it, so `crate::a::Name` is a use of
-//! `a` even if `a` only passes `Name` on. `mod b;` alone is no use. Comments, strings and items under `#[cfg(test)]` do
+//! `b::c` where `b` is a module below it. A path belongs to the innermost module on it; where that module passes the
+//! name on (`pub use b::Name;`), it belongs to the file in which the name is written. So neither `mod b;` nor `pub use
+//! b::Name;` is a use, unless `Name` occurs elsewhere in the file. Comments, strings and items under `#[cfg(test)]` do
 //! not count.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,16 +35,32 @@ pub fn read(src: &Path) -> BTreeMap<String, String> {
 /// Which of these files use which.
 pub fn uses(texts: &BTreeMap<String, String>) -> Uses {
     let files: Files = texts.keys().map(|name| (module(name), name.as_str())).collect();
-    let uses_of = |name: &str, text: &str| {
-        let mut used = BTreeSet::new();
-        for path in paths(&tokens(text), &module(name), &files) {
-            let innermost = (0..=path.len()).rev().find_map(|n| files.get(&path[..n]));
-            used.extend(innermost.map(|file| (*file).to_string()));
-        }
+    let paths: BTreeMap<&str, Paths> =
+        texts.iter().map(|(name, text)| (name.as_str(), Paths::of(&tokens(text), &module(name), &files))).collect();
+    let passed_on = paths.values().flat_map(|paths| paths.passed_on.clone()).collect();
+    let uses_of = |name: &str, paths: &Paths| {
+        let mut used: BTreeSet<String> =
+            paths.used.iter().filter_map(|path| file_of(path, &files, &passed_on)).map(str::to_string).collect();
         used.remove(name);
         used
     };
-    texts.iter().map(|(name, text)| (name.clone(), uses_of(name, text))).collect()
+    paths.iter().map(|(name, paths)| (name.to_string(), uses_of(name, paths))).collect()
+}
+
+/// Where each name that a module passes on is written: the path under which it is offered, and the path that it has.
+type PassedOn = BTreeMap<Vec<String>, Vec<String>>;
+
+/// The file in which the end of a path is written.
+fn file_of<'a>(path: &[String], files: &Files<'a>, passed_on: &PassedOn) -> Option<&'a str> {
+    /// A name that is passed on more often than this is passed on in a circle.
+    const MAX_STEPS: usize = 16;
+    let mut path = path.to_vec();
+    for _ in 0..MAX_STEPS {
+        let offered = (1..=path.len()).find_map(|n| Some((n, passed_on.get(&path[..n])?)));
+        let Some((n, written)) = offered else { break };
+        path = [written, &path[n..]].concat();
+    }
+    (0..=path.len()).rev().find_map(|n| files.get(&path[..n]).copied())
 }
 
 /// The same for the crate's rooms, which are the files and folders directly below `src`.
@@ -171,42 +188,62 @@ fn is_word(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// All paths that begin in this crate, from its root on.
-fn paths(tokens: &[String], module: &[String], files: &Files) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    // the file's module, and the modules that are written in it, with the depth of braces at which each ends
-    let (mut here, mut ends, mut depth) = (module.to_vec(), Vec::new(), 0);
-    let mut at = 0;
-    while let Some(token) = tokens.get(at) {
-        let before = at.checked_sub(1).map_or("", |i| tokens[i].as_str());
-        let after = tokens.get(at + 1).map_or("", String::as_str);
-        assert!(!(before == "[" && token == "path" && after == "="), "{module:?}: #[path] hides where a module lies");
-        match token.as_str() {
-            "{" => {
-                depth += 1;
-                if at >= 2 && tokens[at - 2] == "mod" {
-                    here.push(before.to_string());
-                    ends.push(depth);
+/// The paths in a file that begin in this crate, from its root on.
+#[derive(Default)]
+struct Paths {
+    used: Vec<Vec<String>>,
+    /// Those of `pub use`, by the path under which they are offered.
+    passed_on: PassedOn,
+}
+
+impl Paths {
+    fn of(tokens: &[String], module: &[String], files: &Files) -> Self {
+        let mut found = Self::default();
+        // the file's module, and the modules that are written in it, with the depth of braces at which each ends
+        let (mut here, mut ends, mut depth) = (module.to_vec(), Vec::new(), 0);
+        let mut at = 0;
+        while let Some(token) = tokens.get(at) {
+            let before = at.checked_sub(1).map_or("", |i| tokens[i].as_str());
+            let after = tokens.get(at + 1).map_or("", String::as_str);
+            let hides = before == "[" && token == "path" && after == "=";
+            assert!(!hides, "{module:?}: #[path] hides where a module lies");
+            match token.as_str() {
+                "{" => {
+                    depth += 1;
+                    if at >= 2 && tokens[at - 2] == "mod" {
+                        here.push(before.to_string());
+                        ends.push(depth);
+                    }
                 }
-            }
-            "}" => {
-                if ends.last() == Some(&depth) {
-                    ends.pop();
-                    here.pop();
+                "}" => {
+                    if ends.last() == Some(&depth) {
+                        ends.pop();
+                        here.pop();
+                    }
+                    depth -= 1;
                 }
-                depth -= 1;
+                word if is_word(word) && before != "::" && before != "." && (after == "::" || before == "use") => {
+                    let is_passed_on = before == "use" && at >= 2 && matches!(tokens[at - 2].as_str(), "pub" | ")");
+                    let mut tree = Vec::new();
+                    at = read_tree(tokens, at, &[], &mut tree);
+                    for path in tree.into_iter().filter_map(|path| from_root(path, &here, files)) {
+                        let name = path.last().filter(|_| is_passed_on);
+                        if let Some(name) = name {
+                            found.passed_on.insert([&here[..], &[name.clone()]].concat(), path.clone());
+                        }
+                        // a name that is passed on may be needed here as well
+                        if name.is_none_or(|name| tokens.iter().filter(|token| *token == name).count() > 1) {
+                            found.used.push(path);
+                        }
+                    }
+                    continue;
+                }
+                _ => {}
             }
-            word if is_word(word) && before != "::" && before != "." && (after == "::" || before == "use") => {
-                let mut tree = Vec::new();
-                at = read_tree(tokens, at, &[], &mut tree);
-                found.extend(tree.into_iter().filter_map(|path| from_root(path, &here, files)));
-                continue;
-            }
-            _ => {}
+            at += 1;
         }
-        at += 1;
+        found
     }
-    found
 }
 
 /// Reads a path, which may branch as those of `use` do: `a::{b, c::d}`. → where it ends

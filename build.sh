@@ -205,11 +205,11 @@ run_check() {
   cargo fmt --all --check
   cargo fmt --check --manifest-path fuzz/Cargo.toml
   say "cargo clippy"
-  cargo clippy --locked --workspace --all-targets -- -D warnings
-  cargo clippy --locked --lib --no-default-features --target "$wasm_target" -- -D warnings
-  cargo clippy --locked --test web --target "$wasm_target" -- -D warnings
+  cargo clippy --locked --workspace --all-targets --features burn -- -D warnings
+  cargo clippy --locked --lib --target "$wasm_target" -- -D warnings
+  cargo clippy --locked --test web --features burn --target "$wasm_target" -- -D warnings
   say "cargo doc"
-  RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace
+  RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace --features burn
   say "biome"
   (cd www && npx biome check --error-on-warnings)
   if LC_ALL=C.UTF-8 grep -rnE '.{121}' www/src; then die "lines of www/src are longer than 120 characters"; fi
@@ -226,7 +226,7 @@ run_test() {
   [ -n "${CI:-}" ] || [ -d "${GPT2_WEB_SHARED:-../shared}" ] ||
     say "SKIPPING tests/foreign.rs and tests/quality.rs: the files that they read are not here (tests/README.md)"
   say "native tests"
-  cargo test --locked --workspace
+  cargo test --locked --workspace --features burn
   run_fuzz 10 -seed=1
   # a test on the software GPU compiles every pipeline first, which takes the runner's 20 seconds and more
   export WASM_BINDGEN_TEST_TIMEOUT=300
@@ -234,7 +234,7 @@ run_test() {
   node www/test/webdriver.mjs "$CARGO_TARGET_DIR/webdriver.json"
   WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" \
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
-    cargo test --locked --release --target "$wasm_target" --test web
+    cargo test --locked --release --features burn --target "$wasm_target" --test web
   say "the kernels' tests as WebAssembly with relaxed SIMD"
   WASM_BINDGEN_TEST_WEBDRIVER_JSON="$CARGO_TARGET_DIR/webdriver.json" RUSTFLAGS="-C target-feature=+simd128,+relaxed-simd" \
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner CARGO_TARGET_DIR="$CARGO_TARGET_DIR/kernels/test" \
@@ -246,7 +246,7 @@ run_test() {
 
 run_bench() {
   case "${1:-page}" in
-    quality) GPT2_WEB_QUALITY_ALL=1 cargo test --locked --test quality -- --nocapture ;;
+    quality) GPT2_WEB_QUALITY_ALL=1 cargo test --locked --features burn --test quality -- --nocapture ;;
     cpu) shift; cargo bench --locked -p gpt2-kernels -- "$@" ;;
     gpu) shift; cargo bench --locked --profile dev --bench gpu -- "$@" ;;
     xl) shift; need_browser; run_pack; exec node www/bench/xl.mjs "$@" ;;

@@ -2,7 +2,7 @@
 
 /// A part of a pass. LayerNorm and the conversion of a product's input count as parts of the product.
 ///
-/// www/src/kernels.ts names them in the same order.
+/// www/src/engine/kernels.ts names them in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Op {

@@ -1,4 +1,4 @@
-//! The kernels as a WebAssembly module of their own: one model in one memory, called by www/src/kernels.ts.
+//! The kernels as a WebAssembly module of their own: one model in one memory, called by www/src/engine/kernels.ts.
 //!
 //! These are the functions that it exports, with those of `profile` and, for several threads, of `threads`. Only the
 //! leader calls them, but for `member`, in which each further thread spends its life.

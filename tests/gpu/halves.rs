@@ -1,5 +1,5 @@
-//! Prompts whose tile of the weights is halves, where the adapter has `shader-f16`: weights are exact in them, so the bounds
-//! are those of f32.
+//! Prompts whose tile of the weights is halves, where the adapter has `shader-f16`: weights are exact in them, so the
+//! bounds are those of f32.
 
 use std::rc::Rc;
 

@@ -1,5 +1,5 @@
-//! GPT-2 as a textbook would write it, in f64, over the *unpacked* weights of an image: what an engine computes from the
-//! same bytes may differ from this by rounding only.
+//! GPT-2 as a textbook would write it, in f64, over the *unpacked* weights of an image: what an engine computes from
+//! the same bytes may differ from this by rounding only.
 
 use gpt2_kernels::format::unpack_row;
 use gpt2_kernels::layout::{BLOCK, GROUP, Layout, Matrix, Norm};

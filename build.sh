@@ -38,13 +38,21 @@ need_rust() {
 }
 
 need_wasm_bindgen() { # the CLI must be of the very version that the crate is locked to
-  local version
+  local version log="$cache/wasm-bindgen.log"
   version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"$/\1/p;}' Cargo.lock)
   [ "$(wasm-bindgen --version 2>/dev/null)" = "wasm-bindgen $version" ] && return
   say "installing wasm-bindgen-cli $version"
-  # its own lock file first; without it where a registry mirror lags behind that file
+  # its own lock file first; a registry may lag behind what that names
   local install=(env -u CARGO_TARGET_DIR cargo install wasm-bindgen-cli --version "$version" --force --root "$tools")
-  "${install[@]}" --locked || "${install[@]}"
+  mkdir -p "$cache"
+  "${install[@]}" --locked >"$log" 2>&1 && return
+  if grep -q 'failed to select a version\|no matching package' "$log"; then
+    say "the lock file's crates cannot all be had from this registry; installing without it"
+  else
+    cat "$log" >&2
+    say "this failed; trying once more, without the lock file"
+  fi
+  "${install[@]}"
 }
 
 need_cargo_fuzz() {

@@ -1,48 +1,45 @@
 // The bench page: it measures tiny shapes with finite numbers, stops when told to, and fits a narrow window.
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
-import path from "node:path";
-import { after, before, test } from "node:test";
-import { launch } from "./browser.mjs";
-import { WWW } from "./site.mjs";
+import { after, test } from "node:test";
 import { serve } from "../serve.mjs";
+import { launch } from "./browser.mjs";
+import { stop, WWW } from "./site.mjs";
+import { openWatchedPage } from "./watched-page.mjs";
 
 const TINY = "n_layer=2&n_embd=64&n_head=4&vocab_size=512";
-const SHOTS = process.env.GPT2_WEB_SCREENSHOTS; // a folder to leave pictures in
-let browser, page, served;
-const thrown = [];
-const state = (name) => page.waitForFunction((name) => document.documentElement.dataset.state === name, name, { timeout: 60_000 });
-const shot = async (name) => {
-  if (!SHOTS) return;
-  mkdirSync(SHOTS, { recursive: true });
-  await page.screenshot({ path: path.join(SHOTS, `${name}.png`), fullPage: true });
-};
-/** A table body as [[name, cell, …]]. */
-const table = (id) => page.$$eval(`#${id} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)));
+/** Measuring this takes long enough to be stopped. */
+const SMALL = "n_layer=12&n_embd=256&n_head=4&vocab_size=2000";
 
-before(async () => {
-  served = await serve(WWW);
-  browser = await launch();
-  page = await (await browser.newContext()).newPage();
-  page.on("pageerror", (error) => thrown.push(String(error)));
-});
+const served = await serve(WWW);
+const browser = await launch();
+const { page, thrown, stateAfter, shot } = await openWatchedPage(await browser.newContext());
 after(async () => {
-  await browser?.close();
-  served?.server.close();
-  served?.server.closeAllConnections();
+  await browser.close();
+  await stop(served.server);
   assert.deepEqual(thrown, [], "errors that nobody caught");
 });
+const run = () => page.click("#run");
+/** A table body as [[name, cell, …]]. */
+const table = (id) =>
+  page.$$eval(`#${id} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)));
 
-for (const [dtype, threads] of [["q8", 1], ["fp32", 2]]) {
+for (const [dtype, threads] of [
+  ["q8", 1],
+  ["fp32", 2],
+]) {
   test(`it measures ${dtype} on ${threads} thread(s)`, async () => {
     await page.goto(`${served.url}bench.html?${TINY}&dtype=${dtype}&threads=${threads}`);
-    await page.click("#run");
-    await state("generating");
-    await state("ready");
+    await stateAfter(run, "ready");
     assert.equal(await page.textContent("#status"), "Done.");
-    assert.match(await page.textContent("#setup-used"), new RegExp(`2 layers of width 64 · ${dtype} · .* MB · ${threads} thread`));
+    assert.match(
+      await page.textContent("#setup-used"),
+      new RegExp(`2 layers of width 64 · ${dtype} · .* MB · ${threads} thread`),
+    );
     const speeds = await table("speeds");
-    assert.deepEqual(speeds.map(([name]) => name), ["read sweep", "prompt of 32", "prompt of 128", "prompt of 512", "token after 32", "token after 512"]);
+    assert.deepEqual(
+      speeds.map(([name]) => name),
+      ["read sweep", "prompt of 32", "prompt of 128", "prompt of 512", "token after 32", "token after 512"],
+    );
     for (const [name, ms, tokens, gb, share] of speeds) {
       assert.ok(Number(ms) >= 0 && ms !== "", `${name}: ${ms} ms`);
       if (name !== "read sweep") assert.ok(Number(tokens) > 0, `${name}: ${tokens} tokens/s`);
@@ -50,7 +47,10 @@ for (const [dtype, threads] of [["q8", 1], ["fp32", 2]]) {
       if (name.startsWith("token")) assert.match(share, /^\d+ %$/);
     }
     const parts = await table("profiles");
-    assert.deepEqual(parts.map(([name]) => name), ["qkv", "attention", "proj", "fc", "proj2", "head", "rest", "in all"]);
+    assert.deepEqual(
+      parts.map(([name]) => name),
+      ["qkv", "attention", "proj", "fc", "proj2", "head", "rest", "in all"],
+    );
     for (const [name, ...cells] of parts) {
       assert.equal(cells.length, 3);
       for (const cell of cells) assert.match(cell, /^\d+(\.\d+)?( \(\d+ %\))?$/, name);
@@ -62,12 +62,10 @@ for (const [dtype, threads] of [["q8", 1], ["fp32", 2]]) {
 }
 
 test("it stops at once when told to, and starts again", async () => {
-  await page.goto(`${served.url}bench.html?${TINY}`);
+  await page.goto(`${served.url}bench.html?${SMALL}`);
   for (let i = 0; i < 2; i++) {
-    await page.click("#run");
-    await state("generating");
-    await page.click("#cancel");
-    await state("ready");
+    await stateAfter(run, "generating");
+    await stateAfter(() => page.click("#cancel"), "ready");
     assert.equal(await page.textContent("#status"), "Stopped.");
     assert.equal(await page.evaluate(() => document.activeElement.id), "run");
   }
@@ -75,8 +73,7 @@ test("it stops at once when told to, and starts again", async () => {
 
 test("shapes that cannot be are refused in words", async () => {
   await page.goto(`${served.url}bench.html?n_embd=65&n_head=4`);
-  await page.click("#run");
-  await state("failed");
+  await stateAfter(run, "failed");
   assert.equal(await page.textContent("#status"), "n_embd: expected a multiple of n_head (4), found 65");
 });
 
@@ -85,10 +82,8 @@ test("it fits a narrow window, in light and dark", async () => {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width: 360, height: 800 });
     await page.goto(`${served.url}bench.html?${TINY}`);
-    await page.click("#run");
-    await state("generating");
-    await state("ready");
-    await shot(`bench-${colorScheme}`);
+    await stateAfter(run, "ready");
+    await shot(`bench-${colorScheme}`, { fullPage: true });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, colorScheme);
   }
 });

@@ -16,11 +16,30 @@ export function shared(file) {
   return full;
 }
 
-/** Serves the package and a few checkpoints. → `{ url, requests, intercept, close }` */
+/** Stops a server, also where a browser keeps connections to it open. */
+export async function stop(server) {
+  const stopped = new Promise((resolve) => server.close(resolve));
+  server.closeAllConnections();
+  await stopped;
+}
+
+/** Has an answer sent as plain hosts send it: without the headers that isolate a page. */
+export function withoutIsolation(response) {
+  const write = response.writeHead.bind(response);
+  response.writeHead = (status, headers = {}) => {
+    const kept = Object.entries(headers).filter(([name]) => !name.startsWith("Cross-Origin-"));
+    return write(status, Object.fromEntries(kept));
+  };
+}
+
+/** Serves the package and a few checkpoints. → `{ url, root, requests, hooks, close }` */
 export async function site() {
   const root = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-"));
   execFileSync("tar", ["-xzf", path.join(WWW, `../dist/gpt2-web-${version}.tgz`), "-C", root]);
-  writeFileSync(path.join(root, "index.html"), "<!doctype html><meta charset=utf-8><title>plain</title><link rel=icon href='data:,'>");
+  writeFileSync(
+    path.join(root, "index.html"),
+    "<!doctype html><meta charset=utf-8><title>plain</title><link rel=icon href='data:,'>",
+  );
 
   const model = (name, files) => {
     mkdirSync(path.join(root, "models", name), { recursive: true });
@@ -38,21 +57,28 @@ export async function site() {
   model("no-weights", config);
   model("not-safetensors", { ...config, "model.safetensors": Buffer.from("<!doctype html><title>not found</title>") });
   model("llama", { ...config, "config.json": Buffer.from('{"model_type":"llama"}') });
-  const other_width = readFileSync(demo("config.json"), "utf8").replace('"n_embd": 160', '"n_embd": 80');
-  model("other-width", { ...config, "config.json": Buffer.from(other_width), "model.safetensors": demo("model.safetensors") });
+  const otherWidth = readFileSync(demo("config.json"), "utf8").replace('"n_embd": 160', '"n_embd": 80');
+  model("other-width", {
+    ...config,
+    "config.json": Buffer.from(otherWidth),
+    "model.safetensors": demo("model.safetensors"),
+  });
 
+  /** The paths that were asked for, but for questions without an answer's bytes (HEAD). */
   const requests = [];
   const hooks = { intercept: undefined };
   const { server, url } = await serve(root, 0, (request, response) => {
-    requests.push(request.url);
+    if (request.method !== "HEAD") requests.push(request.url);
     response.setHeader("Access-Control-Allow-Origin", "*"); // as the hub does
     return hooks.intercept?.(request, response) ?? false;
   });
   return {
-    url, root, requests, hooks,
-    close() {
-      server.close();
-      server.closeAllConnections();
+    url,
+    root,
+    requests,
+    hooks,
+    async close() {
+      await stop(server);
       rmSync(root, { recursive: true, force: true });
     },
   };

@@ -7,8 +7,8 @@
 //   --no-peers       leave transformers.js and wllama out, which otherwise run beside us if harness.mjs finds them
 //
 // Cold: a new profile. Warm: a new browser process on the same one. Ready is counted from the start of the navigation,
-// memory after a first token; both as the peers' driver does, which drives the browser by its debugger. That keeps a part
-// of what is fetched, so ours is measured once more with no debugger attached, as a visitor's browser has none.
+// memory after a first token; both as the peers' driver does, which drives the browser by its debugger. That keeps a
+// part of what is fetched, so ours is measured once more with no debugger attached, as a visitor's browser has none.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -19,7 +19,7 @@ import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 import { serve } from "../serve.mjs";
 import { CHROMIUM, FLAGS } from "../test/browser.mjs";
-import { CHECKPOINT, WWW, runHarness, whyNoHarness } from "./harness.mjs";
+import { CHECKPOINT, runHarness, WWW, whyNoHarness } from "./harness.mjs";
 import { watchRenderers } from "./renderer.mjs";
 
 const { values } = parseArgs({
@@ -33,7 +33,9 @@ const { values } = parseArgs({
   },
 });
 if (!values.model || !existsSync(path.join(values.model, "config.json"))) {
-  console.error(`no checkpoint in ${values.model ?? "--model, which is not given"}: name a folder with --model, or PEERS_DATA`);
+  console.error(
+    `no checkpoint in ${values.model ?? "--model, which is not given"}: name a folder with --model, or PEERS_DATA`,
+  );
   process.exit(1);
 }
 const dtypes = values.dtype.split(",");
@@ -50,7 +52,10 @@ async function counted(folder) {
     response.setHeader("Access-Control-Allow-Origin", "*");
     response.setHeader("Cross-Origin-Resource-Policy", "cross-origin");
     const write = response.write.bind(response);
-    response.write = (chunk, ...rest) => ((it.bytes += chunk.length), write(chunk, ...rest));
+    response.write = (chunk, ...rest) => {
+      it.bytes += chunk.length;
+      return write(chunk, ...rest);
+    };
     if (request.method === "POST") {
       request.setEncoding("utf8");
       request.on("data", (json) => it.told(JSON.parse(json)));
@@ -59,7 +64,8 @@ async function counted(folder) {
     }
     if (request.url !== "/blank.html" && request.url !== "/alone.html") return false;
     response.writeHead(200, { "Content-Type": "text/html", ...ISOLATED });
-    response.end(`<!doctype html><title>bench</title>${request.url === "/alone.html" ? `<script type="module">${it.alone}</script>` : ""}`);
+    const script = request.url === "/alone.html" ? `<script type="module">${it.alone}</script>` : "";
+    response.end(`<!doctype html><title>bench</title>${script}`);
     return true;
   });
   return Object.assign(it, { server, url });
@@ -72,9 +78,9 @@ const loader = (dtype) => `
     const { createGenerator } = await import("/dist/index.js");
     const options = ${JSON.stringify({ dtype, device: values.device, threads: 1 })};
     globalThis.generator = await createGenerator(${JSON.stringify(model.url)}, options);
-    const ready_ms = performance.now();
-    await generator.complete([464, 1468, 5822], { max_new_tokens: 1 });
-    await tell({ ready_ms });
+    const readyMs = performance.now();
+    await generator.complete([464, 1468, 582], { max_new_tokens: 1 });
+    await tell({ readyMs });
   } catch (error) {
     await tell({ error: String(error) });
   }`;
@@ -85,15 +91,18 @@ async function visitAlone(profile, dtype) {
   const answer = new Promise((resolve) => (code.told = resolve));
   const flags = ["--headless=new", ...FLAGS, `--user-data-dir=${profile}`, `${code.url}alone.html`];
   const browser = spawn(CHROMIUM, flags, { stdio: "ignore" });
-  const ended = once(browser, "exit").then(([code]) => ({ error: `the browser ended with ${code}` }), (error) => ({ error: `${CHROMIUM}: ${error.message}` }));
+  const ended = once(browser, "exit").then(
+    ([code]) => ({ error: `the browser ended with ${code}` }),
+    (error) => ({ error: `${CHROMIUM}: ${error.message}` }),
+  );
   const memory = watchRenderers(profile);
   try {
     const late = wait(300_000, { error: "no answer in five minutes" }, { ref: false });
     const { error, ...told } = await Promise.race([answer, ended, late]);
     if (error) throw new Error(error);
-    const { peak_mb } = memory.read();
+    const { peakMb } = memory.read();
     await wait(3000); // as below
-    return { ...told, peak_mb, settled_mb: memory.read().now_mb };
+    return { ...told, peakMb, settledMb: memory.read().nowMb };
   } finally {
     memory.stop();
     browser.kill();
@@ -105,7 +114,12 @@ async function visitAlone(profile, dtype) {
 async function measureAlone(dtype) {
   const profile = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-load-"));
   try {
-    return { name: "gpt2-web, no debugger", dtype, cold: await visitAlone(profile, dtype), warm: await visitAlone(profile, dtype) };
+    return {
+      name: "gpt2-web, no debugger",
+      dtype,
+      cold: await visitAlone(profile, dtype),
+      warm: await visitAlone(profile, dtype),
+    };
   } finally {
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   }
@@ -120,21 +134,21 @@ async function visit(profile, dtype) {
     const page = context.pages()[0] ?? (await context.newPage());
     await page.goto(`${code.url}blank.html`);
     memory = watchRenderers(profile);
-    const { ready_ms, info } = await page.evaluate(
+    const { readyMs, info } = await page.evaluate(
       async ({ entry, model, ...options }) => {
         const { createGenerator } = await import(entry);
         window.generator = await createGenerator(model, options);
-        return { ready_ms: performance.now(), info: generator.info };
+        return { readyMs: performance.now(), info: generator.info };
       },
       { entry: `${code.url}dist/index.js`, model: model.url, dtype, device: values.device, threads: 1 },
     );
-    await page.evaluate(() => generator.complete([464, 1468, 5822], { max_new_tokens: 1 }));
-    const fetched = { code_bytes: code.bytes, model_bytes: model.bytes };
-    const { peak_mb } = memory.read();
+    await page.evaluate(() => generator.complete([464, 1468, 582], { max_new_tokens: 1 }));
+    const fetched = { codeBytes: code.bytes, modelBytes: model.bytes };
+    const { peakMb } = memory.read();
     await page.waitForTimeout(3000); // what was deleted is given back when the browser gets round to it
-    const settled_mb = memory.read().now_mb;
-    const stored_bytes = await page.evaluate(async () => (await navigator.storage.estimate()).usage);
-    return { ready_ms, info, ...fetched, peak_mb, settled_mb, stored_bytes };
+    const settledMb = memory.read().nowMb;
+    const storedBytes = await page.evaluate(async () => (await navigator.storage.estimate()).usage);
+    return { readyMs, info, ...fetched, peakMb, settledMb, storedBytes };
   } finally {
     memory?.stop();
     await context.close();
@@ -147,7 +161,7 @@ async function measure(dtype) {
     const cold = await visit(profile, dtype);
     const warm = [];
     for (let i = 0; i < Number(values.reps); i++) warm.push(await visit(profile, dtype));
-    const best = warm.toSorted((a, b) => a.ready_ms - b.ready_ms)[0];
+    const best = warm.toSorted((a, b) => a.readyMs - b.readyMs)[0];
     for (const warning of cold.info.warnings) console.log(`${dtype}: ${warning}`);
     return { name: "gpt2-web", dtype, cold, warm: best };
   } finally {
@@ -155,23 +169,39 @@ async function measure(dtype) {
   }
 }
 
-/** The peers' cases in the same form. Their driver counts the peak after the first token, and keeps no count of what is stored. */
+/** The peers' cases in the same form. Their driver counts the peak after the first token, and not what is stored. */
 function measurePeers() {
-  const cases = runHarness({ only: `^(transformersjs|wllama)_(${dtypes.join("|")})_${values.device}.*_t1$`, reps: 0, has_ours: false });
-  for (const r of cases.filter((r) => r.error)) console.log(`${r.id}: ${r.error}`);
-  return cases.filter((r) => !r.error).map((r) => {
-    const renderers = r.procs_after_load.filter((p) => p.type === "renderer").sort((a, b) => b.peak_mb - a.peak_mb);
-    const { peak_mb = NaN, rss_mb = NaN } = renderers[0] ?? {};
-    const cold = { ready_ms: r.cold_ready_ms, model_bytes: r.model_bytes, code_bytes: r.code_bytes, peak_mb, settled_mb: rss_mb };
-    return { name: r.peer, dtype: r.dtype, cold, warm: { ready_ms: r.warm_ready_ms } };
+  const cases = runHarness({
+    only: `^(transformersjs|wllama)_(${dtypes.join("|")})_${values.device}.*_t1$`,
+    reps: 0,
+    hasOurs: false,
   });
+  for (const r of cases.filter((r) => r.error)) console.log(`${r.id}: ${r.error}`);
+  return cases
+    .filter((r) => !r.error)
+    .map((r) => {
+      const renderers = r.procs_after_load.filter((p) => p.type === "renderer").sort((a, b) => b.peak_mb - a.peak_mb);
+      const { peak_mb = NaN, rss_mb = NaN } = renderers[0] ?? {};
+      const cold = {
+        readyMs: r.cold_ready_ms,
+        modelBytes: r.model_bytes,
+        codeBytes: r.code_bytes,
+        peakMb: peak_mb,
+        settledMb: rss_mb,
+      };
+      return { name: r.peer, dtype: r.dtype, cold, warm: { readyMs: r.warm_ready_ms } };
+    });
 }
 
 const COLUMNS = [
-  ["cold, s", (r) => r.cold.ready_ms / 1000], ["warm, s", (r) => r.warm.ready_ms / 1000],
-  ["fetched, MB", (r) => (r.cold.model_bytes + r.cold.code_bytes) / 1e6], ["stored, MB", (r) => r.cold.stored_bytes / 1e6],
-  ["peak cold, MiB", (r) => r.cold.peak_mb], ["warm", (r) => r.warm.peak_mb],
-  ["ready cold, MiB", (r) => r.cold.settled_mb], ["warm", (r) => r.warm.settled_mb],
+  ["cold, s", (r) => r.cold.readyMs / 1000],
+  ["warm, s", (r) => r.warm.readyMs / 1000],
+  ["fetched, MB", (r) => (r.cold.modelBytes + r.cold.codeBytes) / 1e6],
+  ["stored, MB", (r) => r.cold.storedBytes / 1e6],
+  ["peak cold, MiB", (r) => r.cold.peakMb],
+  ["warm", (r) => r.warm.peakMb],
+  ["ready cold, MiB", (r) => r.cold.settledMb],
+  ["warm", (r) => r.warm.settledMb],
 ];
 const shown = (x) => (Number.isFinite(x) ? x.toFixed(x < 10 ? 2 : x < 100 ? 1 : 0) : "-");
 const line = (cells) => console.log(`| ${cells.join(" | ")} |`);
@@ -184,14 +214,22 @@ try {
   for (const dtype of dtypes) alone.push(await measureAlone(dtype));
   const why = values.peers ? whyNoHarness() : "they are left out";
   const peers = why ? [] : measurePeers();
-  console.log(`\n${os.cpus()[0].model}, load average ${os.loadavg()[0].toFixed(1)} at the end, one thread, ${ours[0].info?.device ?? values.device}`);
+  const device = ours[0].info?.device ?? values.device;
+  const busy = os.loadavg()[0].toFixed(1);
+  console.log(`\n${os.cpus()[0].model}, load average ${busy} at the end, one thread, ${device}`);
   console.log("MiB: memory of the renderer process, its peak until the first token and what it is afterwards\n");
   line(["", "dtype", ...COLUMNS.map(([name]) => name)]);
   line(["", "", ...COLUMNS].map(() => "---"));
-  for (const r of [...alone, ...ours, ...peers]) line([r.name, r.dtype, ...COLUMNS.map(([, value]) => shown(value(r)))]);
+  for (const r of [...alone, ...ours, ...peers])
+    line([r.name, r.dtype, ...COLUMNS.map(([, value]) => shown(value(r)))]);
   for (const r of ours) {
     const rivals = peers.filter((p) => p.dtype === r.dtype);
-    if (rivals.length > 0) line(["ours / best peer", r.dtype, ...COLUMNS.map(([, value]) => shown(value(r) / Math.min(...rivals.map(value))))]);
+    if (rivals.length > 0)
+      line([
+        "ours / best peer",
+        r.dtype,
+        ...COLUMNS.map(([, value]) => shown(value(r) / Math.min(...rivals.map(value)))),
+      ]);
   }
   if (why) console.log(`\nno peers: ${why}`);
 } finally {

@@ -1,5 +1,5 @@
 // What a browser's pages take of memory, as the system counts it (Linux only).
-import { readFileSync, readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 const read = (pid, file) => {
   try {
@@ -20,22 +20,24 @@ function renderers(profile) {
     return [];
   }
   const all = pids.map((pid) => ({ pid, parent: String(field(pid, "PPid")), command: read(pid, "cmdline") }));
-  const is_in = new Set(all.filter((p) => p.command.includes(`--user-data-dir=${profile}`)).map((p) => p.pid));
-  for (let n = -1; n !== is_in.size; ) {
-    n = is_in.size;
-    for (const p of all) if (is_in.has(p.parent)) is_in.add(p.pid);
+  const isIn = new Set(all.filter((p) => p.command.includes(`--user-data-dir=${profile}`)).map((p) => p.pid));
+  for (let n = -1; n !== isIn.size; ) {
+    n = isIn.size;
+    for (const p of all) if (isIn.has(p.parent)) isIn.add(p.pid);
   }
-  return all.filter((p) => is_in.has(p.pid) && p.command.includes("--type=renderer")).map((p) => p.pid);
+  return all.filter((p) => isIn.has(p.pid) && p.command.includes("--type=renderer")).map((p) => p.pid);
 }
 
 /**
- * Watches the renderers of the browser on a profile, which may be about to start. `read()` gives `{ now_mb, peak_mb }` of
- * the largest, NaN where nothing can be known. The peak is looked at again and again: a browser that counts its own
+ * Watches the renderers of the browser on a profile, which may be about to start. `read()` gives `{ nowMb, peakMb }`
+ * of the largest, NaN where nothing can be known. The peak is looked at again and again: a browser that counts its own
  * memory sets it back.
  */
 export function watchRenderers(profile) {
   const peaks = new Map();
-  const find = () => renderers(profile).forEach((pid) => peaks.has(pid) || peaks.set(pid, 0));
+  const find = () => {
+    for (const pid of renderers(profile)) if (!peaks.has(pid)) peaks.set(pid, 0);
+  };
   const look = () => {
     for (const [pid, peak] of peaks) peaks.set(pid, Math.max(peak, field(pid, "VmHWM") / 1024 || 0));
   };
@@ -44,8 +46,8 @@ export function watchRenderers(profile) {
     read() {
       find();
       look();
-      const [pid, peak_mb] = [...peaks].sort(([, a], [, b]) => b - a)[0] ?? [0, NaN];
-      return { now_mb: field(pid, "VmRSS") / 1024, peak_mb };
+      const [pid, peakMb] = [...peaks].sort(([, a], [, b]) => b - a)[0] ?? [0, NaN];
+      return { nowMb: field(pid, "VmRSS") / 1024, peakMb };
     },
     stop: () => timers.forEach(clearInterval),
   };

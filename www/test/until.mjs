@@ -18,6 +18,7 @@ export async function untilInPage(page, what, condition, argument = null) {
   try {
     await page.waitForFunction(condition, argument, { timeout: TIMEOUT_MS });
   } catch (error) {
+    if (error.name !== "TimeoutError") throw error;
     throw new Error(`waited ${TIMEOUT_MS / 1000} s in vain until ${what}`, { cause: error });
   }
 }

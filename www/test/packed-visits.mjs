@@ -5,10 +5,11 @@ import { WWW } from "./site.mjs";
 
 /** The modules of the cache as one script, which they are served as. */
 export async function bundleCache() {
-  const exported = ['{ openHub } from "./hub.ts"', '* as cache from "./cache.ts"', '* as store from "./store.ts"'];
+  const exported = ['{ openHub } from "./open-hub.ts"', '* as cache from "./cache.ts"', '* as store from "./store.ts"'];
   const contents = exported.map((what) => `export ${what};`).join("\n");
   const built = await build({
     stdin: { contents, resolveDir: path.join(WWW, "src/files"), loader: "ts" },
+    define: { PACKAGE_VERSION: JSON.stringify("0") },
     bundle: true,
     format: "esm",
     target: "es2022",

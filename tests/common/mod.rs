@@ -1,13 +1,14 @@
 //! Golden data: a folder with a checkpoint in the hub's layout and what transformers computes from it.
 #![allow(dead_code, unused_imports)] // each test uses its own part
 
+pub mod checks;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use gpt2_web::checkpoint::Config;
-use gpt2_web::checkpoint::{CheckpointReader, Header, StoredDtype, TensorSink, index};
+use gpt2_web::checkpoint::{CheckpointReader, Config, Header, StoredDtype, TensorSink, index};
 use gpt2_web::engine::ReferenceSink;
 use gpt2_web::engine::cpu::Linked;
 use gpt2_web::engine::{CpuEngine, Engine, Reference, Rows};

@@ -56,7 +56,7 @@ fn attention_weights() {
     let packed = Packed::golden("odd", Dtype::Fp32);
     let (Some(device), Some(plain)) = (device_having(wgpu::Features::SUBGROUP), packed.gpu()) else { return };
     let gpu = packed.on(device);
-    let weights = |gpu: &Gpu| {
+    let weights = |gpu: &GpuEngine| {
         let output = block_on(gpu.forward(&mut gpu.new_cache(), &[1, 2, 3, 4, 5], Rows::Last, true)).expect("forward");
         output.attentions.expect("asked for").concat()
     };

@@ -26,7 +26,7 @@ export interface Pace {
 type Step =
   | { kind: "prefill"; ms: number; n_done: number; n_total: number }
   | { kind: "token"; ms: number; chunk: Chunk; finish_reason?: "stop" | "length" }
-  | { kind: "full"; ms: number };
+  | { kind: "refill"; ms: number };
 
 /** Runs one generation after the session's text. `undo` takes the prompt back if it cannot begin. */
 export async function generate(
@@ -79,7 +79,7 @@ export async function generate(
         told({ status: "prompt", progress: (100 * loaded) / total, loaded, total });
         continue;
       }
-      if (step.kind === "full") break;
+      if (step.kind === "refill") continue; // the window has slid, or the device is another: nothing new to tell
       if (token_ids.length === 0) first_ms = performance.now();
       else latencies.add(step.ms, before);
       const { chunk } = step;

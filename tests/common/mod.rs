@@ -3,6 +3,7 @@
 //! What needs the reference is in `reference.rs`; the rest works without Burn.
 #![allow(dead_code, unused_imports)] // each test uses its own part
 
+mod folder;
 #[cfg(feature = "burn")]
 mod reference;
 
@@ -17,6 +18,7 @@ use gpt2_web::engine::{CpuEngine, Engine, Rows};
 use pollster::block_on;
 use serde_json::Value;
 
+pub use folder::{LoadedModel, load_folder};
 #[cfg(feature = "burn")]
 pub use reference::{reference, tensors};
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)] // each test uses its own part
 
 mod folder;
+pub mod oracle;
 #[cfg(feature = "burn")]
 mod reference;
 

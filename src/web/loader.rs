@@ -44,6 +44,8 @@ pub struct Loader {
     defaults: GenerateOptions,
     tokenizer: Option<Tokenizer>,
     target: Option<Target>,
+    /// What of the files is left out or replaced, one sentence each.
+    warnings: Vec<String>,
 }
 
 /// Where the weights go.
@@ -104,8 +106,13 @@ impl Loader {
     #[wasm_bindgen(constructor)]
     pub fn new(config_json: &str, generation_config_json: Option<String>) -> JsResult<Loader> {
         let config = Config::from_json(config_json)?;
-        let defaults = GenerateOptions::defaults(&config, generation_config_json.as_deref())?;
-        Ok(Loader { config, defaults, tokenizer: None, target: None })
+        let (defaults, warnings) = GenerateOptions::defaults(&config, generation_config_json.as_deref());
+        Ok(Loader { config, defaults, tokenizer: None, target: None, warnings })
+    }
+
+    /// What of the files is left out or replaced, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     /// Takes the bytes of a `tokenizer.json`.

@@ -1,20 +1,27 @@
 //! Golden data: a folder with a checkpoint in the hub's layout and what transformers computes from it.
+//!
+//! What needs the reference is in `reference.rs`; the rest works without Burn.
 #![allow(dead_code, unused_imports)] // each test uses its own part
 
 pub mod checks;
+mod folder;
+pub mod oracle;
+#[cfg(feature = "burn")]
+mod reference;
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use gpt2_web::checkpoint::{CheckpointReader, Config, Header, StoredDtype, TensorSink, WEIGHT_FILES, index};
-use gpt2_web::engine::ReferenceSink;
 use gpt2_web::engine::cpu::Linked;
-use gpt2_web::engine::{CpuEngine, Engine, Reference, Rows};
-use gpt2_web::gpt2::Tensors;
+use gpt2_web::engine::{CpuEngine, Engine, Rows};
 use pollster::block_on;
 use serde_json::Value;
+
+pub use folder::{LoadedModel, load_folder};
+#[cfg(feature = "burn")]
+pub use reference::{reference, tensors};
 
 /// The folders in `tests/golden/models`, one for each kind of configuration and checkpoint.
 pub const MODELS: [&str; 13] = [
@@ -96,20 +103,6 @@ pub fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>, folder: &Path,
     Ok(())
 }
 
-/// Loads the checkpoint in `folder`, in pieces of `piece` bytes.
-pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors) {
-    let config = config(folder);
-    let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(device.clone()));
-    read_into(&mut stream, folder, piece).expect("checkpoint");
-    (config, stream.finish().expect("finish").0.into_tensors())
-}
-
-/// The reference engine with the checkpoint in `folder`, on the CPU.
-pub fn reference(folder: &Path) -> Reference {
-    let (config, tensors) = tensors(folder, &Device::flex(), 4096);
-    Reference::new(config, tensors).expect("engine")
-}
-
 /// The CPU engine with the checkpoint in `folder`.
 pub fn cpu(folder: &Path, dtype: gpt2_kernels::Dtype) -> CpuEngine<Linked> {
     CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine")
@@ -151,9 +144,14 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     (error / squares(&|i| f64::from(expected[i]) - mean)).sqrt()
 }
 
+/// The folder of the small trained model that the package carries.
+pub fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo")
+}
+
 /// The demo model's folder, and more tokens than one pass takes and than one page of the CPU's cache holds.
 pub fn demo_prompt() -> (PathBuf, Vec<u32>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo");
+    let folder = demo();
     let config = config(&folder);
     let ids = (0..config.n_positions.min(200) as u32).map(|i| i * 7919 % config.vocab_size as u32).collect();
     (folder, ids)

@@ -38,7 +38,7 @@ pub fn load_folder(folder: &Path, dtype: Dtype) -> Result<LoadedModel> {
         _ => return Err(missing("tokenizer.json")),
     };
     let files = match text(index::FILE) {
-        Some(json) => index::shard_names(&json)?,
+        Some(json) => index::shard_names(index::FILE, &json)?,
         None => vec!["model.safetensors".to_string()],
     };
     let engine = CpuEngine::load(config.clone(), dtype, |stream| {

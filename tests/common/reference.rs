@@ -14,7 +14,7 @@ pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors
     let config = config(folder);
     let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(device.clone()));
     read_into(&mut stream, folder, piece).expect("checkpoint");
-    (config, stream.finish().expect("finish").into_tensors())
+    (config, stream.finish().expect("finish").0.into_tensors())
 }
 
 /// The reference engine with the checkpoint in `folder`, on the CPU.

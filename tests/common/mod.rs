@@ -86,7 +86,7 @@ pub fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>, folder: &Path,
 
 /// The CPU engine with the checkpoint in `folder`.
 pub fn cpu(folder: &Path, dtype: gpt2_kernels::Dtype) -> CpuEngine<Linked> {
-    CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine")
+    CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine").0
 }
 
 /// The F32 tensors of a safetensors file: shape and values by name.

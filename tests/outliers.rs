@@ -96,7 +96,7 @@ fn engine(config: &Config, file: &[u8], dtype: Dtype) -> CpuEngine<Linked> {
         stream.begin_file("model.safetensors", Some(file.len() as u64))?;
         stream.write(file)
     };
-    CpuEngine::load(config.clone(), dtype, read).expect("engine")
+    CpuEngine::load(config.clone(), dtype, read).expect("engine").0
 }
 
 /// What f64 makes of the weights as a format holds them: logits [T][V].

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::options::GenerateOptions;
 use super::value::Given;
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, read_json};
 use crate::error::{Error, excerpt};
 use crate::token::TokenId;
 
@@ -58,9 +58,13 @@ impl GenerateOptions {
         let mut options = Self::of_model(config);
         let mut warnings = Vec::new();
         let Some(text) = generation_config else { return (options, warnings) };
-        match read(text) {
-            Ok(json) => options.advise(json, config, &mut warnings),
-            Err(found) => warnings.push(format!("{FILE} is left out: expected a JSON object, found {found}")),
+        match read_json(FILE, text) {
+            Ok(Value::Object(json)) => options.advise(json, config, &mut warnings),
+            Ok(other) => {
+                let found = excerpt(&other.to_string());
+                warnings.push(format!("{FILE} is left out: expected a JSON object, found {found}"));
+            }
+            Err(error) => warnings.push(format!("{FILE} is left out: {error}")),
         }
         (options, warnings)
     }
@@ -164,37 +168,6 @@ fn retain_known(name: &str, value: &mut Value, vocab_size: usize) -> usize {
         _ => {}
     }
     n_before - list.len()
-}
-
-/// → the file's object, or what it is instead
-fn read(text: &str) -> Result<Map<String, Value>, String> {
-    let text = text.trim_start_matches('\u{feff}');
-    match serde_json::from_str(text).or_else(|_| serde_json::from_str(&quote_non_numbers(text))) {
-        Ok(Value::Object(json)) => Ok(json),
-        Ok(Value::Null) => Err("null".into()),
-        Ok(other) => Err(excerpt(&other.to_string())),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Python writes `NaN`, `Infinity` and `-Infinity` for what JSON has no numbers for; here they become strings, so that only
-/// an option that has one is left out.
-fn quote_non_numbers(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len());
-    let (mut is_in_string, mut is_escaped, mut rest) = (false, false, text);
-    while let Some(c) = rest.chars().next() {
-        let word = ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| !is_in_string && rest.starts_with(word));
-        if let Some(word) = word {
-            quoted.extend(["\"", word, "\""]);
-            rest = &rest[word.len()..];
-            continue;
-        }
-        is_in_string ^= c == '"' && !is_escaped;
-        is_escaped = c == '\\' && !is_escaped;
-        quoted.push(c);
-        rest = &rest[c.len_utf8()..];
-    }
-    quoted
 }
 
 #[cfg(test)]

@@ -244,7 +244,7 @@ impl<E: Engine> Session<E> {
             ahead: None,
             sampler,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-            text: GrowingText::new(options.stop.clone()),
+            text: GrowingText::new(&self.tokenizer, &self.ids, options.stop.clone()),
             n_prompt,
             prefilled: None,
             options,

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::token::TokenId;
-use crate::tokenizer::{StopStrings, Tokenizer, Utf8Stream};
+use crate::tokenizer::{StopStrings, TextStream, Tokenizer};
 
 /// Turns the tokens of one generation into text.
 ///
 /// Stop strings are looked for in the *written* text, in which special tokens have their written form; what is shown is
 /// that without them.
 pub(super) struct GrowingText {
-    utf8: Utf8Stream,
+    stream: TextStream,
     stops: StopStrings,
     /// Bytes of written text that have gone into `stops`.
     n_in: usize,
@@ -22,32 +22,31 @@ pub(super) struct GrowingText {
 }
 
 impl GrowingText {
-    /// An empty text that any of `stops` ends; none of them may be empty.
-    pub fn new(stops: Vec<String>) -> Self {
-        Self { utf8: Utf8Stream::default(), stops: StopStrings::new(stops), n_in: 0, n_out: 0, hidden: VecDeque::new() }
+    /// What comes after the tokens `before`, until any of `stops` ends it; none of them may be empty.
+    pub fn new(tokenizer: &Tokenizer, before: &[TokenId], stops: Vec<String>) -> Self {
+        let stream = tokenizer.stream_after(before);
+        Self { stream, stops: StopStrings::new(stops), n_in: 0, n_out: 0, hidden: VecDeque::new() }
     }
 
     /// Takes the next token. → text that can be shown, and whether a stop string was met right after it
     pub fn push(&mut self, tokenizer: &Tokenizer, id: TokenId) -> (String, bool) {
-        // a model may have more rows than its tokenizer has tokens (rows are often padded); such an id has no text
-        let Some(piece) = tokenizer.piece(id) else { return (String::new(), false) };
-        if tokenizer.is_special(id) {
-            return self.push_hidden(&String::from_utf8_lossy(piece));
+        if let Some(written) = tokenizer.special_text(id) {
+            return self.push_hidden(written);
         }
-        let written = self.utf8.push(piece);
+        // a model may have more rows than its tokenizer has tokens (rows are often padded); such an id has no text
+        let written = self.stream.push(id);
         self.push_written(&written)
     }
 
     /// Takes the token that ends the text, which is not shown. → as [`Self::push`]
     pub fn push_end(&mut self, tokenizer: &Tokenizer, id: TokenId) -> (String, bool) {
-        let piece = tokenizer.piece(id).unwrap_or_default();
-        self.push_hidden(&String::from_utf8_lossy(piece))
+        self.push_hidden(&tokenizer.piece_text(id))
     }
 
     /// Ends the text. → what was held back for a character or a stop string
     pub fn finish(&mut self) -> String {
-        let rest = self.utf8.finish();
-        let (mut text, stopped) = self.push_written(rest);
+        let rest = self.stream.finish();
+        let (mut text, stopped) = self.push_written(&rest);
         if !stopped {
             let held = self.stops.finish();
             text.push_str(&self.shown(held));
@@ -110,7 +109,7 @@ mod tests {
 
     fn run(stops: &[&str], ids: &[TokenId]) -> (String, bool) {
         let tokenizer = tokenizer();
-        let mut text = GrowingText::new(stops.iter().map(|s| s.to_string()).collect());
+        let mut text = GrowingText::new(&tokenizer, &[], stops.iter().map(|s| s.to_string()).collect());
         let mut shown = String::new();
         for &id in ids {
             let (more, stopped) = text.push(&tokenizer, id);

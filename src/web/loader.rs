@@ -17,7 +17,7 @@ use crate::engine::gpu::{self, BringUpStep, GpuLoader, Trial, TuningSource};
 use crate::engine::{CpuEngine, self_test};
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, TokenizerFiles};
 
 /// Names of the shards in a `model.safetensors.index.json`.
 #[wasm_bindgen(js_name = shardNames)]
@@ -118,7 +118,11 @@ impl Loader {
     /// Takes the bytes of a `tokenizer.json`.
     #[wasm_bindgen(js_name = tokenizerJson)]
     pub fn tokenizer_json(&mut self, json: Vec<u8>) -> JsResult<()> {
-        self.tokenizer = Some(Tokenizer::from_tokenizer_json(json)?);
+        self.tokenizer = Some({
+            let mut files = TokenizerFiles::default();
+            files.set("tokenizer.json", json)?;
+            Tokenizer::from_files(files)?.0
+        });
         Ok(())
     }
 

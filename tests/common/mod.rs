@@ -6,6 +6,7 @@
 pub mod checks;
 mod folder;
 pub mod oracle;
+mod places;
 #[cfg(feature = "burn")]
 mod reference;
 
@@ -20,6 +21,7 @@ use pollster::block_on;
 use serde_json::Value;
 
 pub use folder::{LoadedModel, load_folder};
+pub use places::{golden, shared};
 #[cfg(feature = "burn")]
 pub use reference::{reference, tensors};
 
@@ -39,27 +41,6 @@ pub const MODELS: [&str; 13] = [
     "sharded",
     "one",
 ];
-
-/// `tests/golden/…`
-pub fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
-}
-
-/// A file that is read in place and is not part of this repository: under `$GPT2_WEB_SHARED`, or `../shared`.
-///
-/// `None` where there is no such folder at all, which is a reason to fail in CI and to skip elsewhere.
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("GPT2_WEB_SHARED").map(PathBuf::from);
-    let must_be_there = named.is_some() || std::env::var_os("CI").is_some();
-    let root = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    if !root.exists() && !must_be_there {
-        eprintln!("SKIPPED: {path} is not here; tests/README.md says where to get it");
-        return None;
-    }
-    let path = root.join(path);
-    assert!(path.exists(), "{} is missing; tests/README.md says where to get it", path.display());
-    Some(path)
-}
 
 /// Reads a whole text file.
 pub fn text(path: &Path) -> String {
@@ -105,7 +86,7 @@ pub fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>, folder: &Path,
 
 /// The CPU engine with the checkpoint in `folder`.
 pub fn cpu(folder: &Path, dtype: gpt2_kernels::Dtype) -> CpuEngine<Linked> {
-    CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine")
+    CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine").0
 }
 
 /// The F32 tensors of a safetensors file: shape and values by name.

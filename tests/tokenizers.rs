@@ -204,3 +204,79 @@ fn damaged_files_never_panic() {
         }
     });
 }
+
+/// The places of a JSON text whose values are neither objects nor arrays.
+fn leaves<'a>(json: &'a mut Value, found: &mut Vec<&'a mut Value>) {
+    match json {
+        Value::Object(fields) => fields.values_mut().for_each(|field| leaves(field, found)),
+        Value::Array(items) => items.iter_mut().for_each(|item| leaves(item, found)),
+        _ => found.push(json),
+    }
+}
+
+/// Files that are well-formed and say what no tokenizer should: the values are of the right kinds often enough to reach
+/// the steps themselves.
+#[test]
+fn files_with_other_values_never_panic() {
+    let folders = folders(&golden("tokenizers"));
+    let values = prop::sample::select(vec![
+        Value::Null,
+        true.into(),
+        false.into(),
+        0.into(),
+        1.into(),
+        (-1).into(),
+        4_294_967_295u32.into(),
+        u64::MAX.into(),
+        1e308.into(),
+        "".into(),
+        " ".into(),
+        "a".into(),
+        "\u{2581}".into(),
+        "he".into(),
+        "b?".into(),
+        "<0xE2>".into(),
+        "ByteLevel".into(),
+        "Fuse".into(),
+        "Strip".into(),
+        "CTC".into(),
+        "Metaspace".into(),
+        "BPE".into(),
+        "Unigram".into(),
+        "MergedWithPrevious".into(),
+        "first".into(),
+        "BertTokenizer".into(),
+    ]);
+    let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), values, any::<bool>()), 1..5);
+    proptest!(config, |(at in any::<prop::sample::Index>(), edits in edits, numbers in prop::collection::vec(any::<u32>(), 9))| {
+        let mut files = files(&folders[at.index(folders.len())]);
+        for bytes in [&mut files.tokenizer_json, &mut files.tokenizer_config_json].into_iter().flatten() {
+            let mut json: Value = serde_json::from_slice(bytes).expect("our own files");
+            // the steps and flags rather than one of the hundreds of tokens
+            let mut model = json.get_mut("model").map_or(Value::Null, Value::take);
+            let mut found = Vec::new();
+            leaves(&mut json, &mut found);
+            let n = found.len();
+            leaves(&mut model, &mut found);
+            for (place, value, in_model) in &edits {
+                let n = if *in_model || n == 0 { found.len() } else { n };
+                *found[place.index(n)] = value.clone();
+            }
+            if !model.is_null() {
+                json["model"] = model;
+            }
+            *bytes = json.to_string().into_bytes();
+        }
+        if let Ok((tokenizer, _)) = Tokenizer::from_files(files) {
+            for text in ["the  hen\u{2581} isn't <mask> <s>x [SEP]", "\u{3042}\u{301} \u{ff4b}\t\u{2122}", " ", "12 3,4!"] {
+                if let Ok(ids) = tokenizer.encode(text) {
+                    let _ = tokenizer.decode(&ids);
+                }
+            }
+            let ids: Vec<u32> = numbers.iter().map(|n| n % tokenizer.vocab_size().max(1) as u32).collect();
+            let known: Vec<u32> = ids.into_iter().filter(|&id| tokenizer.piece(id).is_some()).collect();
+            prop_assert_eq!(streamed(&tokenizer, &[], &known), tokenizer.decode(&known).expect("decode"));
+        }
+    });
+}

@@ -4,96 +4,21 @@
 //! Three classes take only the vocabulary from a tokenizer.json and know all else themselves; any other class means that
 //! the file is followed as it is written.
 
-use std::collections::{BTreeMap, HashSet};
-use std::rc::Rc;
-
 use tokenizers::models::bpe::Vocab;
-use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer as HfTokenizer};
 
-use super::decoder::{DecoderFile, TokenDecoder};
+use super::assemble::{Parts, assemble};
+use super::class::Class;
+use super::decoder::DecoderFile;
 use super::files::{TokenizerFiles, text};
 use super::models::{Bpe, ModelParts};
-use super::pieces::Pieces;
 use super::post_processor::Template;
 use super::settings::Settings;
-use super::stream::Decoding;
-use super::text_filters::CLEAN_UP_SPACES;
 use super::tokenizer::Tokenizer;
 use super::tokenizer_json::TokenizerJson;
-use super::utf8::Utf8Stream;
 use crate::error::{Error, Result, excerpt};
-use crate::token::TokenId;
-
-/// GPT-2's one special token.
-pub const END_OF_TEXT: &str = "<|endoftext|>";
-
-/// Whose rules a tokenizer follows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Class {
-    Gpt2,
-    Roberta,
-    Bert,
-    /// What tokenizer.json says.
-    AsWritten,
-}
-
-impl Class {
-    fn from_name(name: Option<&str>) -> Self {
-        match name {
-            None | Some("GPT2Tokenizer") => Self::Gpt2,
-            Some("RobertaTokenizer" | "BartTokenizer" | "LongformerTokenizer" | "LEDTokenizer") => Self::Roberta,
-            Some("BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer" | "RetriBertTokenizer") => Self::Bert,
-            Some(_) => Self::AsWritten,
-        }
-    }
-
-    fn is_byte_level(self) -> bool {
-        matches!(self, Self::Gpt2 | Self::Roberta)
-    }
-
-    /// The special tokens that it has unless a file says otherwise.
-    fn defaults(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Gpt2 => &[("bos_token", END_OF_TEXT), ("eos_token", END_OF_TEXT), ("unk_token", END_OF_TEXT)],
-            Self::Roberta => &[
-                ("bos_token", "<s>"),
-                ("eos_token", "</s>"),
-                ("unk_token", "<unk>"),
-                ("sep_token", "</s>"),
-                ("pad_token", "<pad>"),
-                ("cls_token", "<s>"),
-                ("mask_token", "<mask>"),
-            ],
-            Self::Bert => &[
-                ("unk_token", "[UNK]"),
-                ("sep_token", "[SEP]"),
-                ("pad_token", "[PAD]"),
-                ("cls_token", "[CLS]"),
-                ("mask_token", "[MASK]"),
-            ],
-            Self::AsWritten => &[],
-        }
-    }
-}
-
-/// All that a tokenizer is made of, before it is put together.
-struct Parts {
-    /// The file with the vocabulary, for errors.
-    file: &'static str,
-    model: ModelParts,
-    normalizer: Option<NormalizerWrapper>,
-    pre_tokenizer: Option<PreTokenizerWrapper>,
-    decoder: Option<DecoderFile>,
-    is_byte_level: bool,
-    /// Of tokenizer.json.
-    template: Option<Template>,
-    /// Of tokenizer.json, with the ids that it gives them.
-    added: Vec<(Option<TokenId>, AddedToken)>,
-}
 
 impl Tokenizer {
     /// Makes a tokenizer of its files. → with what of them is not used or is used otherwise, one sentence each
@@ -214,8 +139,10 @@ fn from_vocabulary(
                 ));
                 *class = Class::Gpt2;
             }
-            let vocab = serde_json::from_slice::<Vocab>(&vocab)
+            let bytes = vocab;
+            let vocab = serde_json::from_slice::<Vocab>(&bytes)
                 .map_err(|e| Error::file("vocab.json", "an object of token → id", e.to_string()))?;
+            drop(bytes); // makes room for the tables
             let merges = read_merges(text(&merges, "merges.txt")?)?;
             Ok(byte_level(Bpe { vocab, merges, ..Bpe::default() }, settings.add_prefix_space, "merges.txt"))
         }
@@ -294,124 +221,59 @@ fn word_piece(vocab: Vocab, settings: &Settings, file: &'static str) -> Parts {
     }
 }
 
-fn assemble(
-    parts: Parts,
-    class: Class,
-    settings: Settings,
-    mut warnings: Vec<String>,
-) -> Result<(Tokenizer, Vec<String>)> {
-    let Parts { file, model, normalizer, pre_tokenizer, decoder, is_byte_level, template, added } = parts;
-    let is_bpe = matches!(model, ModelParts::Bpe(_));
-    let has_cleanup = settings.clean_up_spaces && (!is_bpe || settings.clean_up_spaces_of_bpe);
-    let has_bytes = matches!(decoder, Some(DecoderFile::ByteLevel {})) && !has_cleanup;
-    let decoding = if has_bytes {
-        Decoding::Bytes(Utf8Stream::default())
-    } else {
-        let mut decoder = TokenDecoder::new(decoder)?;
-        if has_cleanup {
-            decoder.add_replacements(&CLEAN_UP_SPACES);
-        }
-        Decoding::Tokens(Box::new(decoder))
-    };
-    let mut pieces = Pieces::new(model.n_tokens(), has_bytes);
-    model.each_token(|token, id| pieces.insert(token, id, file))?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
 
-    let mut inner = HfTokenizer::new(model.build(is_byte_level, file)?);
-    inner
-        .with_normalizer(normalizer)
-        .map_err(|e| Error::file(file, "a normalizer", e.to_string()))?
-        .with_pre_tokenizer(pre_tokenizer);
-    add_tokens(&mut inner, class, &settings, added, &mut warnings, file)?;
-    inner.set_encode_special_tokens(settings.split_special_tokens);
-    note_added(&inner, &mut pieces, file)?;
+    fn with_added(normalizer: serde_json::Value, added: &[(&str, bool, bool)]) -> Result<Tokenizer> {
+        let added: Vec<_> = added
+            .iter()
+            .map(|(content, lstrip, rstrip)| {
+                json!({"content": content, "lstrip": lstrip, "rstrip": rstrip, "single_word": false,
+                    "normalized": true, "special": false})
+            })
+            .collect();
+        let vocab = json!({"a": 0, "b": 1, "[UNK]": 2});
+        let model = json!({"type": "WordLevel", "unk_token": "[UNK]", "vocab": vocab});
+        let mut files = TokenizerFiles::default();
+        let json = json!({"added_tokens": added, "normalizer": normalizer, "model": model});
+        files.set("tokenizer.json", json.to_string().into_bytes())?;
+        files.set("tokenizer_config.json", br#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#.to_vec())?;
+        Ok(Tokenizer::from_files(files)?.0)
+    }
 
-    let id = |name: &str| settings.special(name).and_then(|token| inner.token_to_id(token));
-    let template = match class {
-        Class::Bert | Class::Roberta => Template::around(id("cls_token"), id("sep_token")),
-        _ if file == "tokenizer.json" => template.unwrap_or_else(|| Template::around(None, None)),
-        _ => Template::around(
-            id("bos_token").filter(|_| settings.add_bos_token),
-            id("eos_token").filter(|_| settings.add_eos_token),
-        ),
-    };
-    if let Some(id) = template.ids().find(|&id| pieces.get(id).is_none()) {
-        let expected = "tokens in the vocabulary around a text";
-        return Err(Error::file(file, expected, format!("an id of {id} in the post-processor")));
+    #[test]
+    fn added_tokens_that_cut_backwards_are_refused() {
+        let none = serde_json::Value::Null;
+        let spaces = json!({"type": "Replace", "pattern": {"String": "x"}, "content": " "});
+        let error = with_added(none.clone(), &[("a", false, true), (" ", true, false)]).unwrap_err().to_string();
+        assert!(error.contains("rstrip"), "{error}");
+        assert!(with_added(spaces, &[("a", false, true), ("x", true, false)]).is_err());
+        // these only overlap
+        for others in [(" ", false, false), (" b", true, true), ("b", true, true), ("  ", false, true)] {
+            let tokenizer = with_added(none.clone(), &[("a", false, true), others]).unwrap();
+            for text in ["a  ", "a b a  b", "  a   b  ", "ab \u{3000} a\u{3000} b"] {
+                let _ = tokenizer.encode(text);
+            }
+        }
     }
-    Ok((Tokenizer::new(inner, Rc::new(pieces), decoding, template), warnings))
-}
 
-/// Adds the tokens beside the vocabulary, in transformers' order: that gives them their ids.
-fn add_tokens(
-    inner: &mut HfTokenizer,
-    class: Class,
-    settings: &Settings,
-    of_file: Vec<(Option<TokenId>, AddedToken)>,
-    warnings: &mut Vec<String>,
-    file: &str,
-) -> Result<()> {
-    let mut tokens: Vec<AddedToken> = Vec::new();
-    if class == Class::AsWritten {
-        tokens.extend(of_file.iter().map(|(_, token)| token.clone()));
+    #[test]
+    fn an_id_that_two_tokens_share_is_told() {
+        let mut files = TokenizerFiles::default();
+        files.set("vocab.json", br#"{"a": 0, "b": 2}"#.to_vec()).unwrap();
+        files.set("merges.txt", Vec::new()).unwrap();
+        let (tokenizer, warnings) = Tokenizer::from_files(files).unwrap();
+        assert_eq!(tokenizer.special_text(2), Some("<|endoftext|>"));
+        assert!(warnings[0].contains("place of \"b\""), "{warnings:?}");
     }
-    let with_ids: BTreeMap<TokenId, AddedToken> = match &settings.added {
-        Some(added) => added.clone(),
-        None => {
-            let of_file = of_file.into_iter().filter_map(|(id, token)| Some((id?, token)));
-            settings.legacy_added.clone().into_iter().chain(of_file).collect()
-        }
-    };
-    let named: HashSet<&str> = settings.named().map(|token| token.content.as_str()).collect();
-    for token in with_ids.values() {
-        let is_special = token.special || named.contains(token.content.as_str());
-        tokens.push(token.clone().special(is_special));
-    }
-    for token in settings.named().chain(&settings.extra) {
-        if !tokens.iter().any(|known| known.content == token.content) {
-            let is_special = token.special || named.contains(token.content.as_str());
-            tokens.push(token.clone().special(is_special));
-        }
-    }
-    check_spaces(&tokens, file)?;
-    inner.add_tokens(tokens).map_err(|e| Error::file(file, "room for the added tokens", e.to_string()))?;
-    for (id, token) in &with_ids {
-        if let Some(found) = inner.token_to_id(&token.content).filter(|found| found != id) {
-            let content = excerpt(&token.content);
-            warnings.push(format!(
-                "the added token \"{content}\" has the id {found}, as transformers counts, and not {id} as its file says"
-            ));
-        }
-    }
-    Ok(())
-}
 
-/// Refuses added tokens that make the `tokenizers` crate cut a text backwards: one that takes the spaces behind it, and
-/// one of spaces alone that takes those before it.
-fn check_spaces(tokens: &[AddedToken], file: &str) -> Result<()> {
-    let is_space = |token: &&AddedToken| token.lstrip && token.content.chars().all(char::is_whitespace);
-    match tokens.iter().find(is_space).filter(|_| tokens.iter().any(|token| token.rstrip)) {
-        None => Ok(()),
-        Some(token) => {
-            let field = format!("added token \"{}\" ({file})", excerpt(&token.content));
-            Err(Error::unsupported(field, "no `lstrip` for a token of spaces where another has `rstrip`", "both"))
+    #[test]
+    fn an_added_token_that_normalizes_to_nothing_does_no_harm() {
+        let strip = json!({"type": "Strip", "strip_left": true, "strip_right": true});
+        if let Ok(tokenizer) = with_added(strip, &[(" ", false, false), ("a", true, false)]) {
+            let _ = tokenizer.encode(" a  b ");
         }
     }
-}
-
-/// Notes the added tokens, whose ids are known now. What decodes is a token's normalized text, as in the crate.
-fn note_added(inner: &HfTokenizer, pieces: &mut Pieces, file: &str) -> Result<()> {
-    let added = inner.get_added_vocabulary();
-    let (mut special, mut hidden) = (Vec::new(), Vec::new());
-    for (&id, token) in added.get_added_tokens_decoder() {
-        let written = added.simple_id_to_token(id).unwrap_or_else(|| token.content.clone());
-        pieces.replace(&written, id, file)?;
-        if token.special {
-            special.push((id, token.content.clone()));
-        }
-        if added.is_special_token(&written) {
-            hidden.push(id);
-        }
-    }
-    pieces.set_special(special, hidden);
-    Ok(())
 }

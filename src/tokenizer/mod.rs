@@ -1,5 +1,7 @@
 //! Text ↔ token ids: every tokenizer that the `tokenizers` crate runs, and the way back to text one token at a time.
 
+mod assemble;
+mod class;
 mod decoder;
 mod files;
 mod from_files;
@@ -18,8 +20,8 @@ mod tokenizer_json;
 mod untrusted;
 mod utf8;
 
+pub use class::END_OF_TEXT;
 pub use files::{FILES, TokenizerFiles};
-pub use from_files::END_OF_TEXT;
 pub use stop::StopStrings;
 pub use stream::TextStream;
 pub use tokenizer::Tokenizer;

@@ -5,6 +5,10 @@ use serde_json::Value;
 use super::json::read_json;
 use crate::error::{Error, Result, excerpt};
 
+/// The files that hold a model's weights, in the order in which transformers looks for them. The indexes name others.
+pub const WEIGHT_FILES: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
 /// Names of the shards, each once, sorted. `file` is the index's own name.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::config::Config;
 use super::names;
-use super::reader::TensorSink;
+use super::sink::TensorSink;
 use super::stored_dtype::StoredDtype;
 use super::tensor_file::{ListedTensor, ModelTensors};
 use crate::error::{Error, Result, excerpt};

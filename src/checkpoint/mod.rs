@@ -17,12 +17,15 @@ mod pytorch;
 mod reader;
 mod safetensors;
 mod safetensors_file;
+mod sink;
 mod stored_dtype;
 mod tensor_file;
 
 pub use config::{Activation, Config, token_ids};
+pub use index::WEIGHT_FILES;
 pub use json::{read_json, whole_number};
 pub use packing::PackingSink;
-pub use reader::{CheckpointReader, TensorSink, WEIGHT_FILES};
+pub use reader::CheckpointReader;
 pub use safetensors::{Header, PREFIX_BYTES, TensorInfo};
+pub use sink::TensorSink;
 pub use stored_dtype::StoredDtype;

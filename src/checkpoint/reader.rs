@@ -5,48 +5,9 @@ use super::file_kind::{self, FileKind};
 use super::intake::Intake;
 use super::pytorch::{LegacyFile, ZipFile};
 use super::safetensors_file::SafetensorsFile;
+use super::sink::TensorSink;
 use super::tensor_file::{ModelTensors, TensorFile, fill};
 use crate::error::{Error, Result};
-
-/// The files that hold a model's weights, in the order in which transformers looks for them. The indexes name others.
-pub const WEIGHT_FILES: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
-
-/// Where a checkpoint's tensors go: one after the other, in the file's order, each with a name and a shape that the
-/// model expects.
-pub trait TensorSink {
-    /// Begins a tensor of f32 values, row-major.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] if there is no room for it.
-    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()>;
-
-    /// Takes its next values.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] for values that cannot be used; the file is the caller's to name.
-    fn values(&mut self, values: &[f32]) -> Result<()>;
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// As [`Self::begin`].
-    fn end(&mut self) -> Result<()>;
-}
-
-impl<S: TensorSink + ?Sized> TensorSink for Box<S> {
-    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()> {
-        (**self).begin(name, shape)
-    }
-
-    fn values(&mut self, values: &[f32]) -> Result<()> {
-        (**self).values(values)
-    }
-
-    fn end(&mut self) -> Result<()> {
-        (**self).end()
-    }
-}
 
 /// Takes the bytes of one or more files of weights, in pieces of any size, and passes the tensors on as they come.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ pub enum FinishReason {
 pub enum Step {
     /// Ran a part of the prompt: so many of its tokens are done, of so many that had to be run.
     Prefill {
-        /// Tokens run so far.
+        /// Tokens that are computed by now.
         n_done: usize,
         /// Tokens to run.
         n_total: usize,
@@ -302,7 +302,7 @@ impl<E: Engine> Session<E> {
             let chunk = self.rest()[..max_tokens].to_vec();
             self.engine.forward(&mut self.cache, &chunk, Rows::None, false).await?;
             let n_total = self.context_usage() - run.n_reused.min(self.context_usage());
-            return Ok(Step::Prefill { n_done: self.cache.n_tokens().saturating_sub(run.n_reused), n_total });
+            return Ok(Step::Prefill { n_done: self.cache.n_computed().saturating_sub(run.n_reused), n_total });
         }
         if let Some(token_id) = self.choose_ahead(run).await? {
             return Ok(self.accept(run, token_id, &Output::default(), 1));

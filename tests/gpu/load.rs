@@ -4,8 +4,7 @@ use std::rc::Rc;
 
 use gpt2_kernels::{Dtype, Layout};
 use gpt2_web::checkpoint::Config;
-use gpt2_web::engine::gpu::{GpuLoader, Input, Plan};
-use gpt2_web::engine::gpu::{How, Step, Trial};
+use gpt2_web::engine::gpu::{BringUpStep, GpuLoader, Input, Plan, Trial, TuningSource};
 use gpt2_web::engine::{Engine, Rows};
 use pollster::block_on;
 
@@ -83,19 +82,19 @@ fn a_trial_compiles_everything_and_passes() {
         let activation = packed.config.activation_function;
         let trial = block_on(Trial::new(model.clone(), activation)).expect("trial");
         if i == 0 {
-            trial.set_tuning(How::Measured(now_ms));
+            trial.set_tuning(TuningSource::Measured(now_ms));
         }
         let mut steps = Vec::new();
         while let Some(step) = block_on(trial.next()).expect("step") {
             steps.push((step, trial.n_pipelines_left()));
         }
-        assert_eq!(steps[0].0, Step::Tuned);
+        assert_eq!(steps[0].0, BringUpStep::Tuned);
         assert_eq!(trial.found().is_some(), i == 0);
         let n_left = steps[0].1;
         assert!(n_left >= 20, "{n_left}");
-        let n_compiled = steps.iter().filter(|(step, _)| *step == Step::Compiled).count();
+        let n_compiled = steps.iter().filter(|(step, _)| *step == BringUpStep::Compiled).count();
         assert_eq!((n_compiled, steps.last().expect("steps").1), (n_left, 0));
-        assert_eq!(steps.iter().filter(|(step, _)| *step == Step::Tested).count(), 1);
+        assert_eq!(steps.iter().filter(|(step, _)| *step == BringUpStep::Tested).count(), 1);
         assert!(block_on(trial.finish()).expect("outcome").starts_with("passed"));
         let loader = Rc::try_unwrap(model).map_err(|_| "still held").expect("the owner's alone");
         block_on(block_on(loader.finish()).expect("engine").warm_up()).expect("warm");

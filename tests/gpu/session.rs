@@ -86,7 +86,7 @@ fn a_pass_ahead_writes_the_text_that_all_logits_give() {
     let (mut a, mut b) = (Session::new(ahead.clone(), tokenizer.clone()), Session::new(plain, tokenizer.clone()));
     let config = packed.config.clone();
     let prompt = tokenizer.encode(PROMPT).expect("encode");
-    let same = |a: &mut Session<Gpu>, b: &mut Session<LogitsOnly>, given: Value| {
+    let same = |a: &mut Session<GpuEngine>, b: &mut Session<LogitsOnly>, given: Value| {
         let texts = (go_on(a, &config, &given).expect("ahead"), go_on(b, &config, &given).expect("all logits"));
         assert_eq!(texts.0, texts.1, "{given}");
         assert_eq!(a.ids(), b.ids(), "{given}");

@@ -65,6 +65,12 @@ impl GpuLoader {
         self.context.compile_ahead.set(Some(compile_ahead));
     }
 
+    /// As [`GpuEngine::act_full`], for this model and those [`beside`](Self::beside) it.
+    #[doc(hidden)]
+    pub fn act_full(&self, acts_full: bool) {
+        self.context.acts_full.set(acts_full);
+    }
+
     /// Writes a piece of the image; offset and length are multiples of 4 bytes.
     ///
     /// # Errors

@@ -68,6 +68,29 @@ pub enum Error {
         /// How much, bytes.
         n_bytes: u64,
     },
+    /// There is not enough memory on the GPU. The engine and what it holds are as they were.
+    #[error("out of GPU memory: {what} takes {n_bytes} bytes, more than can be had there")]
+    GpuOutOfMemory {
+        /// What it is for.
+        what: String,
+        /// How much, bytes.
+        n_bytes: u64,
+    },
+    /// The model's weights are larger than the CPU engine can hold in any browser.
+    #[error(
+        "out of memory: the model in {dtype} takes {n_bytes} bytes, and the CPU engine holds at most {max_bytes}; {}",
+        instead.as_ref().map_or("it fits in no dtype".to_string(), |dtype| format!("dtype \"{dtype}\" fits"))
+    )]
+    ModelTooLarge {
+        /// The format of the weights.
+        dtype: String,
+        /// How much they take, bytes.
+        n_bytes: u64,
+        /// How much can be had, bytes.
+        max_bytes: u64,
+        /// The most accurate format that fits.
+        instead: Option<String>,
+    },
     /// The model's output cannot be sampled from: NaN, infinite, or nothing left after masking.
     #[error("logits cannot be sampled from: {0}")]
     InvalidLogits(String),
@@ -93,7 +116,7 @@ impl Error {
             Error::ContextWindow { .. } => "context_window",
             Error::WebGpuNotAvailable(_) => "webgpu_not_available",
             Error::DeviceLost(_) => "device_lost",
-            Error::OutOfMemory { .. } => "out_of_memory",
+            Error::OutOfMemory { .. } | Error::GpuOutOfMemory { .. } | Error::ModelTooLarge { .. } => "out_of_memory",
             Error::InvalidLogits(_) => "invalid_logits",
             Error::Interrupted => "interrupted",
             Error::InvalidState(_) => "invalid_state",

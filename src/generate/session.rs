@@ -55,7 +55,7 @@ pub enum FinishReason {
 pub enum Step {
     /// Ran a part of the prompt, before the first new token.
     Prefill {
-        /// Tokens run so far; never fewer than the step before said.
+        /// Tokens that are computed by now; never fewer than the step before said.
         n_done: usize,
         /// Tokens that had to be run when the generation began: above 0, and the same in all its steps.
         n_total: usize,
@@ -305,7 +305,9 @@ impl<E: Engine> Session<E> {
             }
             // a move to another device may leave more to be run than there was: the progress waits for that
             let (n_done, n_total) = run.prefilled.unwrap_or((0, n_rest));
-            let n_done = n_done.max(n_total.saturating_sub(n_rest - max_tokens));
+            // a GPU may still be computing what was submitted
+            let n_under_way = self.cache.n_tokens().saturating_sub(self.cache.n_computed());
+            let n_done = n_done.max(n_total.saturating_sub(n_rest - max_tokens + n_under_way));
             run.prefilled = Some((n_done, n_total));
             return Ok(Step::Prefill { n_done, n_total });
         }

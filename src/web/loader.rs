@@ -97,7 +97,8 @@ struct Expected<'a> {
     device: &'a str,
     dtype: &'a str,
     fallback_reason: Option<String>,
-    device_bytes: usize,
+    device_bytes: u64,
+    problem: Option<String>,
 }
 
 #[wasm_bindgen]
@@ -133,18 +134,20 @@ impl Loader {
         Ok(())
     }
 
-    /// What opening the device would choose, without opening it.
-    /// → `{device, dtype, fallback_reason, device_bytes}`
+    /// What opening the device would choose, without opening it; `problem` says why the model could not run there.
+    /// → `{device, dtype, fallback_reason, device_bytes, problem}`
     #[wasm_bindgen(js_name = expectedDevice)]
     pub fn expected_device(&self, request: &str, dtype: &str, adapter_json: Option<String>) -> JsResult<JsValue> {
         let adapter = adapter_info(adapter_json)?;
         let (request, dtype) = (Request::from_name(request)?, device::dtype_from_name(dtype)?);
-        let (device, dtype, fallback_reason) = device::expected(request, dtype, adapter.as_ref())?;
-        if device == "wasm" {
-            device::check_memory(&self.config, dtype)?;
-        }
-        let device_bytes = packing::layout(&self.config, dtype)?.n_bytes;
-        to_js(&Expected { device, dtype: dtype.name(), fallback_reason, device_bytes })
+        let expected = device::expected(request, dtype, adapter.as_ref(), &self.config)?;
+        to_js(&Expected {
+            device: expected.place.name(),
+            dtype: expected.dtype.name(),
+            fallback_reason: expected.fallback_reason,
+            device_bytes: expected.n_bytes,
+            problem: expected.problem.map(|e| e.to_string()),
+        })
     }
 
     /// Opens the device (`"auto"`, `"webgpu"`, `"wasm"`); `adapter_json` is what the browser tells of its adapter, if

@@ -1,6 +1,7 @@
 /** `createGenerator` and what it makes. */
 
-import { resolve } from "../files/source.js";
+import { isUrl, resolve } from "../files/source.js";
+import { checkBrowser } from "./browser.js";
 import { Client, type Listeners } from "./client.js";
 import { abortError, invalidOption, makeError } from "./errors.js";
 import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
@@ -70,9 +71,10 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
   const source = resolve(model, options);
   if (signal?.aborted) throw abortError();
   const pageUrl = globalThis.location?.href;
-  if (wasm_url !== undefined && !URL.canParse(String(wasm_url), pageUrl)) {
+  if (wasm_url !== undefined && !isUrl(String(wasm_url), pageUrl)) {
     throw invalidOption("wasm_url", "a URL", String(wasm_url));
   }
+  checkBrowser();
   // An estimate has a worker of its own, which ends with it.
   const worker = what === "load" && options.worker instanceof Worker ? options.worker : startWorker();
   const client = new Client(worker, options.fetch);
@@ -180,6 +182,7 @@ export class Generator {
     await this.#client.dispose(makeError("disposed", "the generator is disposed"));
   }
 
+  /** For `await using`. Where a browser has no such symbol, it is a method that nobody calls. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }

@@ -36,7 +36,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Checkpoint`] if the vocabulary lacks a token for a part of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
-        Ok(self.template.whole(&self.text_ids(text)?))
+        Ok(self.template.whole(&self.encode_continuation(text)?))
     }
 
     /// A prompt → token ids: as [`Tokenizer::encode`], but without the special tokens that would end the text.
@@ -44,10 +44,14 @@ impl Tokenizer {
     /// # Errors
     /// As for [`Tokenizer::encode`].
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<TokenId>> {
-        Ok(self.template.prompt(&self.text_ids(text)?))
+        Ok(self.template.prompt(&self.encode_continuation(text)?))
     }
 
-    fn text_ids(&self, text: &str) -> Result<Vec<TokenId>> {
+    /// A text that continues another → token ids: as [`Tokenizer::encode`], but without special tokens around it.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<TokenId>> {
         let encoding = self.inner.encode_fast(text, false);
         let wrong =
             |e: tokenizers::Error| Error::file("tokenizer", "a token for every byte of the text", e.to_string());

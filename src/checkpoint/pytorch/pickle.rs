@@ -9,10 +9,10 @@ use crate::error::{Error, Result, excerpt};
 
 /// Values that a pickle may make, and bytes that it may have. A state dict of a thousand blocks has a tenth of that.
 const MAX_VALUES: usize = 1 << 20;
-const MAX_PICKLE_BYTES: usize = 1 << 25;
+const MAX_PICKLE_BYTES: usize = 1 << 23;
 
-/// PyTorch itself has no more, and no GPT-2 more than four.
-const MAX_DIMENSIONS: usize = 64;
+/// No tensor of a GPT-2 has more than four.
+const MAX_DIMENSIONS: usize = 16;
 /// Bytes of a storage's name, which is a number.
 const MAX_KEY_BYTES: usize = 255;
 
@@ -202,11 +202,11 @@ impl Pickle {
                 let items = self.above_mark()?;
                 self.extend_dict(&items)?;
             }
-            I::Global(module, name) => self.global(&module, &name)?,
+            I::Global(module, name) => self.push(Value::Global(self.global(&module, &name)?))?,
             I::StackGlobal => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (self.text(module), self.text(name)) {
-                    (Some(module), Some(name)) => self.global(&module.to_string(), &name.to_string())?,
+                    (Some(module), Some(name)) => self.push(Value::Global(self.global(module, name)?))?,
                     _ => return Err(self.wrong("names of a module and a thing in it", "other values")),
                 }
             }
@@ -279,16 +279,13 @@ impl Pickle {
         Ok(())
     }
 
-    /// Pushes what a name stands for.
-    fn global(&mut self, module: &str, name: &str) -> Result<()> {
-        match globals::find(module, name) {
-            Some(global) => self.push(Value::Global(global)),
-            None => {
-                let name = excerpt(&globals::full_name(module, name));
-                let found = format!("`{name}`, which is refused: a pickle's names can run code");
-                Err(self.wrong("a state dict, which needs tensors and dictionaries alone", &found))
-            }
-        }
+    /// What a name stands for.
+    fn global(&self, module: &str, name: &str) -> Result<Global> {
+        globals::find(module, name).ok_or_else(|| {
+            let name = excerpt(&globals::full_name(module, name));
+            let found = format!("`{name}`, which is refused: a pickle's names can run code");
+            self.wrong("a state dict, which needs tensors and dictionaries alone", &found)
+        })
     }
 
     /// Pushes what a function of the list gives.
@@ -445,5 +442,67 @@ impl Tensor {
             });
         let end = last.and_then(|last| last.checked_add(1)?.checked_mul(self.dtype.n_bytes));
         self.n_values().is_some() && end.is_some_and(|end| end <= n_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A storage of eight bytes, pushed.
+    const STORAGE: &[u8] = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02tQ";
+
+    fn run(bytes: &[u8]) -> Result<Value> {
+        let mut pickle = Pickle::new("f");
+        let (_, top) = pickle.write(bytes)?;
+        Ok(pickle.values[top.expect("its end")].clone())
+    }
+
+    #[test]
+    fn every_way_to_make_a_tensor() {
+        let view = b"K\0K\x02\x85K\x01\x85";
+        let plain = [&b"ctorch._utils\n_rebuild_tensor_v2\n("[..], STORAGE, view, b"\x89}tR"].concat();
+        let bytes = [&b"(U\x07storagectorch.storage\nUntypedStorage\n"[..], b"U\x010U\x03cpuK\x08tQ"].concat();
+        let third = [&b"ctorch._utils\n_rebuild_tensor_v3\n("[..], &bytes, view, b"\x89}ctorch\nfloat32\ntR"].concat();
+        let parameter = [&b"ctorch._utils\n_rebuild_parameter\n("[..], &plain, b"\x88}tR"].concat();
+        let from_type = [
+            &b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nctorch\nTensor\n("[..],
+            STORAGE,
+            view,
+            b"\x89}t}tR",
+        ]
+        .concat();
+        for pickle in [plain, third, parameter, from_type] {
+            match run(&[&pickle[..], b"."].concat()).unwrap() {
+                Value::Tensor(tensor) => assert_eq!((tensor.shape, tensor.dtype.name), (vec![2], "F32")),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn views_beyond_their_storage_are_refused() {
+        for view in [
+            &b"K\x01K\x02\x85K\x01\x85"[..],                             // an offset
+            b"K\0K\x02\x85K\x02\x85",                                    // a stride
+            b"K\0K\x02K\x02\x86K\x01\x85",                               // not as many strides as dimensions
+            b"K\0J\xff\xff\xff\xff\x85K\x01\x85",                        // a negative size
+            b"K\0\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85K\x03\x85", // a place that cannot be counted
+        ] {
+            let pickle = [&b"ctorch._utils\n_rebuild_tensor_v2\n("[..], STORAGE, view, b"\x89}tR."].concat();
+            assert!(run(&pickle).is_err(), "{view:?}");
+        }
+    }
+
+    #[test]
+    fn depth_and_loops_do_no_harm() {
+        let deep = [&b")"[..], &vec![0x85; 200_000], b"."].concat();
+        assert!(matches!(run(&deep), Ok(Value::Tuple(_))));
+        // a list that holds itself
+        assert!(matches!(run(b"]q\0h\0a."), Ok(Value::List(_))));
+        for wrong in [&b"R."[..], b".", b"(.", b"t.", b"h\x07.", b"}K\x01s.", b"]K\x01K\x02s.", b"(K\x01d.", b"K\x01Q."]
+        {
+            assert!(run(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::pickle::{Pickle, Place, Storage, Tensor, Value};
+use super::pickle::{Pickle, Place, Value};
+use super::view::{Storage, Tensor};
 use crate::checkpoint::tensor_file::ListedTensor;
 use crate::error::{Error, Result, excerpt};
 

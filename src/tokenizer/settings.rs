@@ -107,6 +107,10 @@ impl Settings {
             Value::Object(items) => !items.is_empty(),
             _ => false,
         });
+        // a model's own special tokens, such as `image_token`
+        let own = config.iter().filter(|(name, value)| name.ends_with("_token") && !value.is_boolean());
+        let own = own.map(|(name, value)| (name.clone(), added_token(value, true)));
+        self.named.extend(own.filter(|(_, token)| token.is_some()));
         match extra.or(other) {
             Some(Value::Array(items)) => {
                 let tokens = items.iter().map(|item| added_token(item, true));
@@ -119,10 +123,6 @@ impl Settings {
             }
             _ => {}
         }
-        // a model's own special tokens, such as `image_token`
-        let own = config.iter().filter(|(name, value)| name.ends_with("_token") && !value.is_boolean());
-        let own = own.map(|(name, value)| (name.clone(), added_token(value, true)));
-        self.named.extend(own.filter(|(_, token)| token.is_some()));
         Ok(())
     }
 

@@ -224,6 +224,38 @@ def cases():
     yield "added_flags", {
         "tokenizer.json": whole(unigram(), flags, normalizer={"type": "Lowercase"}, pre_tokenizer=meta(), decoder=meta()),
         "tokenizer_config.json": {**BACKEND, "split_special_tokens": False}}, ["<mask>"]
+    ctc = {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "▁", "cleanup": True}
+    yield "ctc", {"tokenizer.json": whole(bpe(char_vocab(False), CHAR_MERGES, unk_token="<unk>"), SPECIAL_ADDED[:3],
+                                          pre_tokenizer=meta(scheme="first"), decoder=ctc),
+                  "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"}}, []
+    strips = {"type": "Sequence", "decoders": [
+        {"type": "Strip", "content": "n", "start": 0, "stop": 1}, {"type": "Replace", "pattern": {"Regex": "[ei]n?"},
+                                                                   "content": "*"},
+        {"type": "Strip", "content": "*", "start": 2, "stop": 0}]}
+    cut = {"type": "Sequence", "pretokenizers": [
+        {"type": "UnicodeScripts"}, {"type": "CharDelimiterSplit", "delimiter": "o"}, {"type": "FixedLength", "length": 5},
+        {"type": "Punctuation", "behavior": "MergedWithPrevious"},
+        {"type": "Split", "pattern": {"Regex": "[aeiou](?=[a-z])"}, "behavior": "MergedWithNext", "invert": False}]}
+    yield "strips_and_splits", {
+        "tokenizer.json": whole({k: v for k, v in bpe(char_vocab(False), CHAR_MERGES, unk_token="<unk>").items() if k != "type"},
+                                SPECIAL_ADDED, normalizer={"type": "Strip", "strip_left": True, "strip_right": False},
+                                pre_tokenizer=cut, decoder=strips),
+        "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"}}, []
+    yield "level_then_strip", {
+        "tokenizer.json": level_file(decoder={"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "Ġ"}, "content": "ĠĠ"}, LEVEL,
+            {"type": "Replace", "pattern": {"String": "  t"}, "content": " t"},
+            {"type": "Strip", "content": " ", "start": 2, "stop": 0}]}),
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"}}, []
+    old = {"type": "Metaspace", "replacement": "▁", "str_rep": "▁", "add_prefix_space": True}
+    yield "metaspace_of_old", {
+        "tokenizer.json": whole(unigram(), SPECIAL_ADDED, pre_tokenizer=old, decoder=old), "tokenizer_config.json": BACKEND}, []
+    yield "no_unknown_token", {**gpt2, "tokenizer_config.json": {
+        "tokenizer_class": "GPT2Tokenizer", "unk_token": None, "bos_token": "<s>", "eos_token": None,
+        "image_token": "<mask>", "extra_special_tokens": {"own_token": "</s>"}}}, []
+    holes = {token: i + (i > 100) * 7 for token, i in byte_vocab(END).items()}
+    yield "holes", {"vocab.json": holes, "merges.txt": merges}, []
+    yield "holes_and_added", {"vocab.json": holes, "merges.txt": merges, "added_tokens.json": {"<|user|>": 268}}, ["<|user|>"]
     yield "split_special", {"tokenizer.json": level_file(), "tokenizer_config.json": {
         "tokenizer_class": "GPT2Tokenizer", "split_special_tokens": True}}, []
 

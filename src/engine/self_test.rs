@@ -52,7 +52,7 @@ pub fn config(activation_function: Activation) -> Result<Config> {
 pub fn write<S: TensorSink>(sink: S) -> Result<S> {
     let mut stream = CheckpointReader::new(config(Activation::GeluNew)?, sink);
     read_into(&mut stream)?;
-    stream.finish()
+    Ok(stream.finish()?.0)
 }
 
 fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>) -> Result<()> {

@@ -22,7 +22,7 @@ use crate::tokenizer::{Tokenizer, TokenizerFiles};
 /// Names of the shards in a `model.safetensors.index.json`.
 #[wasm_bindgen(js_name = shardNames)]
 pub fn shard_names(index_json: &str) -> JsResult<Vec<String>> {
-    Ok(index::shard_names(index_json)?)
+    Ok(index::shard_names("model.safetensors.index.json", index_json)?)
 }
 
 /// Returns all memory of the GPU; a model that was there is lost, and the next loader opens another.

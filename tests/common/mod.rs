@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use gpt2_web::checkpoint::Config;
-use gpt2_web::checkpoint::{CheckpointReader, Header, StoredDtype, TensorSink, index};
+use gpt2_web::checkpoint::{CheckpointReader, Header, StoredDtype, TensorSink, WEIGHT_FILES, index};
 use gpt2_web::engine::ReferenceSink;
 use gpt2_web::engine::cpu::Linked;
 use gpt2_web::engine::{CpuEngine, Engine, Reference, Rows};
@@ -63,10 +63,10 @@ pub fn config(folder: &Path) -> Config {
 
 /// Writes the checkpoint in `folder` to a stream, in pieces of `piece` bytes.
 pub fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>, folder: &Path, piece: usize) -> gpt2_web::Result<()> {
-    let index = folder.join(index::FILE);
-    let files = match index.exists() {
-        true => index::shard_names(&text(&index))?,
-        false => vec!["model.safetensors".to_string()],
+    let found = WEIGHT_FILES.into_iter().find(|name| folder.join(name).exists()).expect("weights");
+    let files = match found.ends_with(".json") {
+        true => index::shard_names(found, &text(&folder.join(found)))?,
+        false => vec![found.to_string()],
     };
     for file in files {
         let bytes = fs::read(folder.join(&file)).expect("checkpoint");
@@ -83,7 +83,7 @@ pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors
     let config = config(folder);
     let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(device.clone()));
     read_into(&mut stream, folder, piece).expect("checkpoint");
-    (config, stream.finish().expect("finish").into_tensors())
+    (config, stream.finish().expect("finish").0.into_tensors())
 }
 
 /// The reference engine with the checkpoint in `folder`, on the CPU.

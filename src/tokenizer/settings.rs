@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::files::TokenizerFiles;
+use super::files::{TokenizerFiles, text};
+use crate::checkpoint::read_json;
 use crate::error::{Error, Result};
 use crate::token::TokenId;
 
@@ -189,8 +190,10 @@ fn added_token(value: &Value, is_special: bool) -> Option<AddedToken> {
 
 fn object(bytes: Option<&[u8]>, name: &str) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = bytes else { return Ok(None) };
-    let wrong = |e: serde_json::Error| Error::file(name, "an object in JSON", e.to_string());
-    serde_json::from_slice(bytes).map(Some).map_err(wrong)
+    match read_json(name, text(bytes, name)?)? {
+        Value::Object(fields) => Ok(Some(fields)),
+        _ => Err(Error::file(name, "an object in JSON", "another value")),
+    }
 }
 
 fn malformed(file: &str, field: &str) -> Error {
@@ -231,6 +234,12 @@ mod tests {
     fn the_models_own_file_names_the_class_of_old_checkpoints() {
         let settings = read(&[("config.json", r#"{"tokenizer_class": "BertTokenizer"}"#)]).unwrap();
         assert_eq!(settings.class.as_deref(), Some("BertTokenizer"));
+    }
+
+    #[test]
+    fn pythons_words_for_no_number_are_read() {
+        let config = r#"{"model_max_length": Infinity, "add_prefix_space": true}"#;
+        assert!(read(&[("tokenizer_config.json", config), ("config.json", "{\"a\": NaN}")]).unwrap().add_prefix_space);
     }
 
     #[test]

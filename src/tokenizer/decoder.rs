@@ -1,7 +1,7 @@
 //! From tokens to text, one token at a time, as the `decoder` of a tokenizer.json says.
 //!
-//! The `tokenizers` crate decodes whole lists of tokens. Here each of its steps is written as one that remembers what it
-//! must, so that a text that is being generated comes out as it is made, and equals the text of the whole.
+//! The `tokenizers` crate decodes whole lists of tokens. Here each of its steps is written as one that remembers what
+//! it must, so that a text that is being generated comes out as it is made, and equals the text of the whole.
 
 use serde::Deserialize;
 use tokenizers::normalizers::Replace;

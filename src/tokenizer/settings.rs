@@ -1,6 +1,6 @@
-//! What the small files beside a vocabulary say: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
-//! and the class that an old `config.json` names. Read as `PreTrainedTokenizerBase._from_pretrained` of transformers 5.23
-//! does.
+//! What the small files beside a vocabulary say: `tokenizer_config.json`, `special_tokens_map.json`,
+//! `added_tokens.json`, and the class that an old `config.json` names. Read as `_from_pretrained` in
+//! tokenization_utils_base.py of transformers 5.23 does.
 
 use std::collections::BTreeMap;
 

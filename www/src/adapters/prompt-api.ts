@@ -115,12 +115,15 @@ export class LanguageModel extends EventTarget {
     const monitor = new CreateMonitor();
     options.monitor?.(monitor);
     const held = await take(own, signal, progressOf(monitor));
+    const begun = Conversation.begin(held.generator, own.template ?? DEFAULT_TEMPLATE, initial);
     try {
-      const begun = Conversation.begin(held.generator, own.template ?? DEFAULT_TEMPLATE, initial);
       const model = new LanguageModel({ conversation: await unlessAborted(begun, signal), held, sampling, own });
-      signal?.addEventListener("abort", () => model.#destroy(signal.reason), { once: true });
+      const end = () => model.#destroy(signal?.reason);
+      signal?.addEventListener("abort", end, { once: true, signal: model.#end.signal });
       return model;
     } catch (error) {
+      // A conversation that an abort came before is of no use to anybody; one that did not begin has told why.
+      void begun.then((conversation) => conversation.dispose()).catch(() => undefined);
       await held.release();
       throw error;
     }
@@ -285,7 +288,7 @@ async function take(own: Gpt2Options, signal: AbortSignal | undefined, tell: (lo
     return held;
   }
   const held = await share({ model, options: load }, signal, ({ status, progress }) => {
-    if (status === "progress_total") tell(progress / 100);
+    if (status === "progress_total" && progress !== null) tell(progress / 100);
   });
   tell(1);
   return held;

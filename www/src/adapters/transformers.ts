@@ -54,9 +54,12 @@ const NEUTRAL: Record<string, unknown> = {
 
 /** What `progress_callback` is told: the events of transformers.js, with our fields beside theirs. */
 export type PipelineProgress =
-  | (ProgressEvent & { status: "initiate" | "download" | "progress" | "done" })
-  | (ProgressEvent & { status: "progress_total"; files: Record<string, { loaded: number; total: number }> })
-  | (ProgressEvent & { status: "ready"; task: string; model: string });
+  | (NumberedProgress & { status: "initiate" | "download" | "progress" | "done" })
+  | (NumberedProgress & { status: "progress_total"; files: Record<string, { loaded: number; total: number }> })
+  | (NumberedProgress & { status: "ready"; task: string; model: string });
+
+/** As transformers.js has it, `progress` is 0 where the number of bytes to come is not known. */
+type NumberedProgress = Omit<ProgressEvent, "progress"> & { progress: number };
 
 /** Options of {@link pipeline}: those of `createGenerator`, under the names that transformers.js has for them. */
 export interface PipelineOptions extends Omit<CreateGeneratorOptions, "device" | "dtype" | "progress_callback"> {
@@ -149,13 +152,13 @@ function named<T extends Record<string, string>>(option: string, names: T, name:
 function toldLikeTransformers(callback: (event: PipelineProgress) => void): (event: ProgressEvent) => void {
   const files: Record<string, { loaded: number; total: number }> = {};
   return (event) => {
-    if (event.status === "progress_total") {
-      callback({ ...event, status: event.status, files: structuredClone(files) });
-    } else if (event.status === "ready") {
-      callback({ ...event, status: event.status, task: "text-generation", model: event.name });
-    } else if (event.file !== "") {
+    const { status } = event;
+    const told = { ...event, progress: event.progress ?? 0 };
+    if (status === "progress_total") callback({ ...told, status, files: structuredClone(files) });
+    else if (status === "ready") callback({ ...told, status, task: "text-generation", model: event.name });
+    else if (event.file !== "") {
       files[event.file] = { loaded: event.loaded, total: event.total };
-      callback({ ...event, status: event.status });
+      callback({ ...told, status });
     }
   };
 }

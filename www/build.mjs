@@ -11,6 +11,18 @@ const { version } = JSON.parse(readFileSync("package.json", "utf8"));
 rmSync("dist", { recursive: true, force: true });
 mkdirSync("dist/demo", { recursive: true });
 
+/** wasm-bindgen's loader knows a place of the module by itself, from which a bundler would make a second copy. */
+const withoutOwnPlace = {
+  name: "without-own-place",
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /gpt2_web\.js$/ }, ({ path: file }) => {
+      const source = readFileSync(file, "utf8");
+      const place = "module_or_path = new URL('gpt2_web_bg.wasm', import.meta.url);";
+      if (source.split(place).length !== 2) throw new Error(`${file}: expected once \`${place}\``);
+      return { contents: source.replace(place, 'throw new Error("the module\'s address is missing");') };
+    }),
+};
+
 const common = {
   bundle: true,
   format: "esm",
@@ -20,6 +32,7 @@ const common = {
   sourcemap: true,
   legalComments: "none",
   logLevel: "warning",
+  plugins: [withoutOwnPlace],
   define: { PACKAGE_VERSION: JSON.stringify(version) },
 };
 await build({

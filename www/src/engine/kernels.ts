@@ -4,7 +4,10 @@
  */
 
 import { relaxedSimd } from "wasm-feature-detect";
+import type { WorkerFile } from "../api/messages.js";
+import { trustedScript } from "../api/trusted.js";
 import { breathe } from "./breathe.js";
+import { fetchModule } from "./fetch-module.js";
 import { imports, type ToThread } from "./kernel-module.js";
 
 /** What the module exports. */
@@ -39,6 +42,8 @@ interface Started {
   exports: Exports;
   /** Whether the memory can be shared with other threads. */
   isShared: boolean;
+  /** Address of the script that a thread is started from. */
+  threadScript: string;
 }
 
 /** The parts of a pass, as `Op` in the kernels' sources; each includes its LayerNorm and the packing of its input. */
@@ -63,29 +68,35 @@ export class Kernels {
   #module: WebAssembly.Module;
   #workers: Worker[] = [];
   #isShared: boolean;
+  #threadScript: string;
   #isWanted: () => boolean;
 
-  private constructor({ module, memory, exports, isShared }: Started, isWanted: () => boolean) {
+  private constructor({ module, memory, exports, isShared, threadScript }: Started, isWanted: () => boolean) {
     this.#module = module;
     this.memory = memory;
     this.#exports = exports;
     this.#isShared = isShared;
+    this.#threadScript = threadScript;
     this.#isWanted = isWanted;
   }
 
   /**
-   * Compiles and starts the module that this browser runs best, of those in the folder `base`. During each long pass
-   * `isWanted` is asked whether to go on with it.
+   * Compiles and starts the module that this browser runs best, of those whose addresses are given. During each long
+   * pass `isWanted` is asked whether to go on with it.
    */
-  static async start(base: URL, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
+  static async start(
+    files: Readonly<Record<WorkerFile, string>>,
+    signal: AbortSignal,
+    isWanted: () => boolean,
+  ): Promise<Kernels> {
     const isShared = globalThis.crossOriginIsolated === true;
-    const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${isShared ? "-threads" : ""}.wasm`;
-    const response = await fetch(new URL(name, base), { signal });
-    if (!response.ok) throw new Error(`${name}: the server says ${response.status} ${response.statusText}`);
+    const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${isShared ? "-threads" : ""}.wasm` as const;
+    const response = await fetchModule(files[name], signal);
     const module = await WebAssembly.compile(await response.arrayBuffer());
     const memory = new WebAssembly.Memory({ initial: 32, maximum: MAX_PAGES, shared: isShared });
     const { exports } = await WebAssembly.instantiate(module, imports(memory));
-    return new Kernels({ module, memory, exports: exports as unknown as Exports, isShared }, isWanted);
+    const threadScript = files["kernel-thread.js"];
+    return new Kernels({ module, memory, exports: exports as unknown as Exports, isShared, threadScript }, isWanted);
   }
 
   /** Makes room for a model. Returns the bytes of its image, 0 if there is not so much memory. */
@@ -231,10 +242,7 @@ export class Kernels {
 
   async #setThreads(threads: number): Promise<void> {
     while (this.#workers.length < threads - 1) {
-      const worker = new Worker(new URL("./kernel-thread.js", import.meta.url), {
-        type: "module",
-        name: "gpt2-web kernels",
-      });
+      const worker = new Worker(trustedScript(this.#threadScript), { type: "module", name: "gpt2-web kernels" });
       const index = this.#workers.push(worker);
       const message: ToThread = {
         module: this.#module,

@@ -27,7 +27,8 @@ import { filesFor } from "./worker-files.js";
  * Loads a model and starts a worker for it.
  *
  * @throws {@link UnsupportedModelError}, {@link CheckpointError}, {@link IntegrityError}, {@link NetworkError},
- * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, {@link UnsupportedEnvironmentError}, or the platform's `AbortError`.
+ * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, {@link UnsupportedEnvironmentError}, or the
+ * platform's `AbortError`.
  */
 export async function createGenerator(
   model: ModelSource = "demo",

@@ -8,14 +8,17 @@ const importers = new Map<string, string>();
 
 /**
  * The address at which the browser starts a worker from a script: the script's own, or that of a local one that imports
- * it, since a worker's script must be of the page's origin. That of a sandboxed frame is not its server's either.
+ * it, since a worker's script must be of the page's origin. A sandboxed frame is of no server's origin.
  */
 export function startable(url: URL): string {
   if (url.origin === globalThis.origin) return url.href;
   let importer = importers.get(url.href);
   if (importer === undefined) {
-    const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
-    importer = URL.createObjectURL(script);
+    const script = `import ${JSON.stringify(url.href)};`;
+    importer =
+      globalThis.origin === "null"
+        ? `data:text/javascript,${encodeURIComponent(script)}` // there, Chromium starts no module from a blob
+        : URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
     importers.set(url.href, importer);
   }
   return importer;

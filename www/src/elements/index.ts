@@ -26,7 +26,7 @@ declare global {
 
 const ELEMENTS = { "gpt2-generator": Gpt2GeneratorElement, "gpt2-autocomplete": Gpt2AutocompleteElement };
 
-// A server has no elements. A page may load this module twice, in two versions too: the first one counts, since a second
-// `define` would throw.
+// A server has no elements. A page may load this module twice, in two versions too: the first one counts, since a
+// second `define` would throw.
 const registry: CustomElementRegistry | undefined = globalThis.customElements;
 for (const [name, element] of Object.entries(ELEMENTS)) if (!registry?.get(name)) registry?.define(name, element);

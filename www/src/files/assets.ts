@@ -1,6 +1,6 @@
 /**
- * Where the package's own files are. Runs in the page's thread, where bundlers look: for each expression below they emit
- * the file that it names, and put the file's new address in its place. So each is written out, once.
+ * Where the package's own files are. Runs in the page's thread, where bundlers look: for each expression below they
+ * emit the file that it names, and put the file's new address in its place. So each is written out, once.
  */
 
 import type { WorkerFile } from "../api/messages.js";
@@ -21,18 +21,24 @@ const DEMO_FILES: Readonly<Record<string, () => URL>> = {
   "tokenizer.json": () => new URL("./demo/tokenizer.json", import.meta.url),
 };
 
+/** Some bundlers (Next.js's) put an object there whose address begins with a slash. */
+const absolute = (url: URL) => new URL(String(url), globalThis.location?.href);
+
 /** The worker's script. */
 export function workerScript(): URL {
-  return new URL("./worker.js", import.meta.url);
+  return absolute(new URL("./worker.js", import.meta.url));
 }
 
 /** The files that the worker needs, at the addresses that `place` gives them, or else at those of the build. */
 export function workerFiles(place: ((file: WorkerFile) => URL) | undefined): Record<WorkerFile, URL> {
   const entries = Object.entries(WORKER_FILES) as [WorkerFile, () => URL][];
-  return Object.fromEntries(entries.map(([file, url]) => [file, place?.(file) ?? url()])) as Record<WorkerFile, URL>;
+  return Object.fromEntries(entries.map(([file, url]) => [file, place?.(file) ?? absolute(url())])) as Record<
+    WorkerFile,
+    URL
+  >;
 }
 
 /** The demo model's files. */
 export function demoFiles(): Record<string, string> {
-  return Object.fromEntries(Object.entries(DEMO_FILES).map(([file, url]) => [file, url().href]));
+  return Object.fromEntries(Object.entries(DEMO_FILES).map(([file, url]) => [file, absolute(url()).href]));
 }

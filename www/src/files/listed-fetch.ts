@@ -2,7 +2,7 @@
 
 import type { Fetch } from "./http.js";
 
-/** A `fetch` that finds the file `name` of a model, asked for beside `base`, where `files` says. There are no others. */
+/** A `fetch` that finds a file of a model, asked for beside `base`, where `files` says. There are no others. */
 export function listedFetch(base: string, files: Readonly<Record<string, string>>, fetch: Fetch): Fetch {
   const urls = new Map(Object.entries(files).map(([name, url]) => [new URL(name, base).href, url]));
   return async (asked, init) => {
@@ -12,7 +12,7 @@ export function listedFetch(base: string, files: Readonly<Record<string, string>
   };
 }
 
-/** The content of a `data:` URL, into which bundlers turn small files. A strict policy (CSP) does not let it be fetched. */
+/** What a `data:` URL holds. Bundlers make them of small files, and a strict policy (CSP) lets nobody fetch them. */
 function inlined(url: string): Response {
   const comma = url.indexOf(",");
   const body = url.slice(comma + 1);

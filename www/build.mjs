@@ -30,7 +30,7 @@ const common = {
   minify: true,
   keepNames: true,
   sourcemap: true,
-  legalComments: "none",
+  legalComments: "eof",
   logLevel: "warning",
   plugins: [withoutOwnPlace],
   define: { PACKAGE_VERSION: JSON.stringify(version) },

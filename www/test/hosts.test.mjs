@@ -37,7 +37,6 @@ test("Vite: the development server", async () => {
     root: folder,
     logLevel: "error",
     server: { port: 0, host: "127.0.0.1" },
-    optimizeDeps: { exclude: ["gpt2-web"] },
   });
   after(() => server.close());
   await server.listen();

@@ -5,7 +5,7 @@ import { cpSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { after, test } from "node:test";
-import { app, checkEmitted, filesIn, html, makeHost, openHosts, serveHost, writeFiles } from "./hosts/host.mjs";
+import { app, checkEmitted, filesIn, html, makeHost, openHosts, STRICT, serveHost, writeFiles } from "./hosts/host.mjs";
 import { WWW } from "./site.mjs";
 
 /** A bundler of hosts/package.json. */
@@ -20,11 +20,12 @@ test("static files, no bundler", async () => {
   assert.deepEqual(notFound, []);
 });
 
-test("Vite: build", async () => {
+test("Vite: build, under a strict policy", async () => {
   const { build } = await load("vite");
   const folder = makeHost(PAGE);
   await build({ root: folder, logLevel: "error", build: { target: "es2022" } });
-  const { url, notFound } = await serveHost(path.join(folder, "dist"));
+  const headers = { "Content-Security-Policy": `${STRICT}; img-src data:` };
+  const { url, notFound } = await serveHost(path.join(folder, "dist"), headers);
   checkEmitted(path.join(folder, "dist"));
   await hosts.writes(url);
   assert.deepEqual(notFound, []);

@@ -13,6 +13,7 @@ import {
   html,
   makeHost,
   openHosts,
+  STRICT,
   serveHost,
   TEXT,
   VERSION,
@@ -24,7 +25,6 @@ const hosts = await openHosts();
 const folder = makeHost({});
 const DIST = "./node_modules/gpt2-web/dist";
 const OPEN = { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
-const STRICT = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; worker-src 'self'";
 
 /** Serves a page with these files beside the package. */
 const serveWith = (files, headers) => {

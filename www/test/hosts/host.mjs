@@ -82,6 +82,9 @@ export function checkRuntime(folder, command, args, lacks) {
   assert.deepEqual(JSON.parse(said), ["UnsupportedEnvironmentError", "unsupported_environment", lacks, []]);
 }
 
+/** A policy that forbids whatever is not the page's own. */
+export const STRICT = `default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; worker-src 'self'`;
+
 /** Serves a folder until the tests are over. `headers` are sent with each answer. → its URL, and paths not found */
 export async function serveHost(folder, headers = {}) {
   const notFound = [];

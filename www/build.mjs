@@ -1,5 +1,6 @@
 // Bundles the package into dist/: modules, types, the wasm and the demo model. Needs ../build.sh's wasm in wasm/.
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -23,6 +24,13 @@ const withoutOwnPlace = {
     }),
 };
 
+const modules = readdirSync("wasm").filter((name) => name.endsWith(".wasm"));
+const digest = (file) =>
+  createHash("sha384")
+    .update(readFileSync(`wasm/${file}`))
+    .digest("base64");
+const integrity = Object.fromEntries(modules.map((file) => [file, `sha384-${digest(file)}`]));
+
 const common = {
   bundle: true,
   format: "esm",
@@ -33,7 +41,7 @@ const common = {
   legalComments: "eof",
   logLevel: "warning",
   plugins: [withoutOwnPlace],
-  define: { PACKAGE_VERSION: JSON.stringify(version) },
+  define: { PACKAGE_VERSION: JSON.stringify(version), MODULE_INTEGRITY: JSON.stringify(integrity) },
 };
 await build({
   ...common,
@@ -64,7 +72,7 @@ await build({ ...common, entryPoints: ["src/isolation/coi-sw.ts"], outdir: "dist
 // The page's service worker, a classic script. Its scope is the folder that it is in, so it lies beside index.html.
 await build({ ...common, entryPoints: ["src/page/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
-for (const file of readdirSync("wasm").filter((name) => name.endsWith(".wasm"))) cpSync(`wasm/${file}`, `dist/${file}`);
+for (const file of modules) cpSync(`wasm/${file}`, `dist/${file}`);
 const modelFiles = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];
 for (const file of modelFiles) cpSync(`demo/${file}`, `dist/demo/${file}`);
 

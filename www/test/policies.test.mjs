@@ -1,7 +1,7 @@
 // The package where something is forbidden or doubled: another origin, strict policies, sandboxed frames, extensions,
 // several versions on a page, and no page at all.
 import assert from "node:assert/strict";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { chromium } from "playwright-core";
@@ -177,10 +177,26 @@ window.outcome = { texts, versions: [first.VERSION, second.VERSION], revisions: 
   assert.deepEqual(
     [versions, revisions],
     [
-      ["0.1.0", "0.2.0"],
-      ["0.1.0", "0.1.0", "0.2.0"],
+      [VERSION, "next"],
+      [VERSION, VERSION, "next"],
     ],
   );
+});
+
+test("a file that is missing, or of another build, is an error that names it", async () => {
+  const broken = makeHost({ "index.html": html("./main.js"), "main.js": app(`${DIST}/index.js`) });
+  const { url } = await serveHost(broken);
+  const fails = async () => hosts.outcome((await hosts.open(url)).page);
+  const kernels = filesIn(path.join(broken, DIST)).filter((file) => file.startsWith("kernels"));
+  for (const file of kernels) appendFileSync(path.join(broken, DIST, file), "\0");
+  const changed = await fails();
+  assert.equal(changed.code, "integrity", changed.message);
+  assert.match(
+    changed.message,
+    /dist\/kernels\S*\.wasm: expected the module kernels\S*\.wasm .* found another content/,
+  );
+  rmSync(path.join(broken, DIST, "worker.js"));
+  assert.match((await fails()).message, /its script could not be loaded \(is http:\S+\/dist\/worker\.js served\?/);
 });
 
 test("a wrong wasm_url is an error that names the file, and a right one is used", async () => {
@@ -193,7 +209,7 @@ test("a wrong wasm_url is an error that names the file, and a right one is used"
   const { page } = await hosts.open(`${url}wrong.html`);
   const { code, message } = await hosts.outcome(page);
   assert.equal(code, "network");
-  assert.match(message, /\/nowhere\/\S+\.wasm: expected a WebAssembly module .* found HTTP status 404/);
+  assert.match(message, /\/nowhere\/\S+\.wasm: expected the module \S+ of this package, found HTTP status 404/);
   await hosts.writes(`${url}right.html`);
 });
 

@@ -78,8 +78,9 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
   if (signal?.aborted) throw abortError();
   const files = filesFor(options.wasm_url);
   // An estimate has a worker of its own, which ends with it.
-  const worker = what === "load" && options.worker instanceof Worker ? options.worker : startWorker(workerScript());
-  const client = new Client(worker, options.fetch);
+  const given = what === "load" && options.worker instanceof Worker ? options.worker : undefined;
+  const script = workerScript();
+  const client = given ? new Client(given, options.fetch) : new Client(startWorker(script), options.fetch, script.href);
   const cancel = () => client.abort(abortError());
   signal?.addEventListener("abort", cancel, { once: true });
   const wire: WireLoadOptions = {

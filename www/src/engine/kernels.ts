@@ -91,7 +91,7 @@ export class Kernels {
   ): Promise<Kernels> {
     const isShared = globalThis.crossOriginIsolated === true;
     const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${isShared ? "-threads" : ""}.wasm` as const;
-    const response = await fetchModule(files[name], signal);
+    const response = await fetchModule(name, files[name], signal);
     const module = await WebAssembly.compile(await response.arrayBuffer());
     const memory = new WebAssembly.Memory({ initial: 32, maximum: MAX_PAGES, shared: isShared });
     const { exports } = await WebAssembly.instantiate(module, imports(memory));

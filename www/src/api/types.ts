@@ -73,8 +73,11 @@ export interface CreateGeneratorOptions {
    * `true`, a worker is started.
    */
   worker?: true | Worker;
-  /** URL of `gpt2_web_bg.wasm`, if it is not beside the package's modules. */
-  wasm_url?: string | URL;
+  /**
+   * Where the worker's files are (`dist/*.wasm` and `dist/kernel-thread.js`), if not where the build laid them: the URL
+   * of a folder, or a function from a file's name to its URL.
+   */
+  wasm_url?: string | URL | ((file: string) => string | URL);
 }
 
 /**

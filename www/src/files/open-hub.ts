@@ -4,12 +4,15 @@ import type { WireModel } from "../api/messages.js";
 import { CachedHub } from "./cached-hub.js";
 import { openRemote, verified, versionOf } from "./http.js";
 import type { Hub, HubOptions, OpenFile } from "./hub.js";
+import { listedFetch } from "./listed-fetch.js";
 import { readStream } from "./read-stream.js";
 
 /** The hub for a model. */
 export function openHub(model: WireModel, options: HubOptions): Hub {
   if (model.kind === "files") return new DiskHub(model.files, options.signal);
-  return options.cache ? new CachedHub(model, options) : new NetworkHub(model.base, options);
+  const { base, files } = model;
+  const all = files ? { ...options, fetch: listedFetch(base, files, options.fetch) } : options;
+  return options.cache ? new CachedHub(model, all) : new NetworkHub(base, all);
 }
 
 /** A hub that keeps nothing. */

@@ -25,7 +25,7 @@ export async function estimate(
 ): Promise<Estimate> {
   const problems: string[] = [];
   const hub = openHub(source, { ...options, fetch, signal, warn: (message) => problems.push(message) });
-  await startWasm(options.wasm_url);
+  await startWasm(options.files["gpt2_web_bg.wasm"]);
 
   let plan = {
     device: "wasm" as Estimate["device"],

@@ -16,7 +16,7 @@ import { findTuning, keepTuning } from "../files/store.js";
 import { Checkpoint, type TokenizerFiles } from "./checkpoint.js";
 import { Preparation } from "./preparation.js";
 import { Progress } from "./progress.js";
-import { moduleFolder, startWasm } from "./wasm.js";
+import { startWasm } from "./wasm.js";
 import { loadWeights, packedPieces } from "./weights.js";
 
 /** A model that is ready. */
@@ -136,8 +136,8 @@ async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], pro
   };
   progress.phase("compile");
   const modules = Promise.all([
-    startWasm(options.wasm_url),
-    Kernels.start(moduleFolder(options.wasm_url), signal, isWanted),
+    startWasm(options.files["gpt2_web_bg.wasm"]),
+    Kernels.start(options.files, signal, isWanted),
   ]);
   // The small files are read meanwhile; an error in them is thrown below, where they are used.
   const checkpoint = new Checkpoint(hub, progress);

@@ -27,6 +27,15 @@ pub enum Error {
         /// What this one has.
         found: String,
     },
+    /// The configuration says that the head is the embedding, and the files have a head that differs from it. The
+    /// caller reads them again with the configuration untied.
+    #[error(
+        "{file}: tensor `lm_head.weight`: expected the numbers of `wte.weight`, since config.json ties them, found others"
+    )]
+    UntiedHead {
+        /// The file that holds the head.
+        file: String,
+    },
     /// An option is unknown or its value is out of range.
     #[error("option `{option}`: expected {expected}, found {found}")]
     InvalidOption {
@@ -102,6 +111,7 @@ impl Error {
         match self {
             Error::UnsupportedModel { .. } => "unsupported_model",
             Error::Checkpoint { .. } => "checkpoint",
+            Error::UntiedHead { .. } => "untied_head",
             Error::InvalidOption { .. } => "invalid_option",
             Error::ContextWindow { .. } => "context_window",
             Error::WebGpuNotAvailable(_) => "webgpu_not_available",

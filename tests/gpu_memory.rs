@@ -104,7 +104,7 @@ fn a_session_goes_on_after_a_call_that_found_no_room() {
     let serde_json::Value::Object(given) = serde_json::json!({ "max_new_tokens": 20, "eos_token_id": null }) else {
         panic!("an object")
     };
-    let defaults = GenerateOptions::defaults(&packed.config, None).expect("defaults");
+    let (defaults, _) = GenerateOptions::defaults(&packed.config, None);
     let options = defaults.with(&given, &packed.config).expect("options");
     let write = |session: &mut Session<GpuEngine>| {
         session.begin(options.clone(), 0)?;

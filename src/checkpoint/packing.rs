@@ -5,7 +5,7 @@ use gpt2_kernels::{Dtype, Layout};
 
 use super::config::Config;
 use super::names;
-use super::reader::TensorSink;
+use super::sink::TensorSink;
 use crate::error::{Error, Result};
 
 /// The layout of a model's packed weights.

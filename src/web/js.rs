@@ -23,6 +23,7 @@ impl From<Error> for JsValue {
                 properties.extend([("file", file), ("expected", expected), ("found", found)]);
                 properties.extend(tensor.map(|tensor| ("tensor", tensor)));
             }
+            Error::UntiedHead { file } => properties.push(("file", file)),
             Error::InvalidOption { option, expected, found } => {
                 properties.extend([("option", option), ("expected", expected), ("found", found)]);
             }

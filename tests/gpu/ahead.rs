@@ -74,7 +74,8 @@ fn sampling_agrees_with_the_sampler() {
         for i in 0..25 {
             let coin = f64::from(i) / 25.0 + 0.001;
             let expected = sampler.pick(&logits, &[5, 6], 2, coin).expect("pick");
-            let choose = Choose { k: top_k, top_k: 0, do_sample: true, temperature, top_p, min_p, coin: coin as f32 };
+            let [temperature, top_p, min_p, coin] = [temperature, top_p, min_p, coin].map(|x| x as f32);
+            let choose = Choose { k: top_k, top_k: 0, do_sample: true, temperature, top_p, min_p, coin };
             let found = chosen(&gpu, &mut gpu.new_cache(), Input::Ids(&[5, 6]), &choose);
             n += 1;
             n_different += usize::from(found.id != expected);

@@ -8,6 +8,7 @@ use gpt2_web::engine::gpu::{BringUpStep, GpuLoader, Input, Plan, Trial, TuningSo
 use gpt2_web::engine::{Engine, Rows};
 use pollster::block_on;
 
+use crate::common::checks;
 use crate::harness::*;
 use crate::run;
 
@@ -135,14 +136,8 @@ fn a_validation_error_is_not_swallowed() {
 
 #[test]
 fn bounds_are_errors_and_not_panics() {
-    let Some(gpu) = Packed::golden("one", Dtype::Fp32).gpu() else { return }; // 7 tokens, context of 4
-    let mut cache = gpu.new_cache();
-    let mut run = |ids: &[u32]| block_on(gpu.forward(&mut cache, ids, Rows::Last, false)).map(|o| o.logits.len());
-    assert_eq!(run(&[0, 1, 2, 3, 4]).expect_err("too long").code(), "context_window");
-    assert_eq!(run(&[7]).expect_err("no such id").code(), "invalid_option");
-    assert_eq!(run(&[]).expect_err("nothing").code(), "invalid_option");
-    assert_eq!(run(&[0, 1, 2, 6]).expect("fits"), 7);
-    assert_eq!(run(&[0]).expect_err("full").code(), "context_window");
+    let Some(gpu) = Packed::golden("one", Dtype::Fp32).gpu() else { return };
+    checks::bounds_are_errors_and_not_panics(&gpu);
 
     let Some(other) = Packed::golden("one", Dtype::Fp32).gpu() else { return };
     let error = block_on(gpu.forward(&mut other.new_cache(), &[0], Rows::Last, false)).expect_err("another's cache");

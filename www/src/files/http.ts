@@ -62,7 +62,7 @@ export async function openRemote(
     const { start, version } = describe(response);
     if (start === kept.n && isSame(version, kept)) from = kept.n;
     else {
-      await response.body?.cancel(); // a part of another version is of no use
+      await drop(response); // a part of another version is of no use
       response = await request(url, 0, options);
     }
   }
@@ -75,7 +75,7 @@ export async function openRemote(
 /** Asks which version of a file is served, without its bytes; `null` if the server does not have it. */
 export async function versionOf(url: string, options: HttpOptions): Promise<Version | null> {
   const response = await request(url, 0, options, "HEAD");
-  await response?.body?.cancel(); // a caller's fetch may have ignored the method and sent the bytes
+  if (response) await drop(response); // a caller's fetch may have ignored the method and sent the bytes
   return response && describe(response).version;
 }
 
@@ -152,7 +152,7 @@ async function* read({ url, response: first, from, version, options }: Reading):
       const described = next && describe(next);
       const isSameVersion = described && (found === 0 || isSame(described.version, version));
       if (!next || !isSameVersion || (described.start !== found && described.start !== 0)) {
-        await next?.body?.cancel();
+        if (next) await drop(next);
         const broke = `the connection broke after ${found} bytes`;
         const message = `${url}: ${broke}, and the server does not continue the file from there`;
         throw makeError("network", message, { url });
@@ -210,8 +210,10 @@ async function request(
   }
 }
 
+/** Lets go of a response whose bytes nobody wants. */
 async function drop(response: Response): Promise<null> {
-  await response.body?.cancel();
+  // what has failed by itself cannot be cancelled, and that failure is no longer of interest
+  await response.body?.cancel().catch(() => undefined);
   return null;
 }
 

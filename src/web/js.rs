@@ -32,6 +32,7 @@ impl From<Error> for JsValue {
             Error::OutOfMemory { what, n_bytes } => {
                 properties.extend([("what", what), ("n_bytes", n_bytes.to_string())]);
             }
+            Error::UntiedHead { file } => properties.push(("file", file)),
             Error::WebGpuNotAvailable(_)
             | Error::DeviceLost(_)
             | Error::InvalidLogits(_)

@@ -1,8 +1,9 @@
 /** `createGenerator` and what it makes. */
 
+import { canParse } from "../files/address.js";
 import { resolve } from "../files/source.js";
 import { Client, type Listeners } from "./client.js";
-import { abortError, invalidOption, makeError } from "./errors.js";
+import { invalidOption, makeError, reasonOf } from "./errors.js";
 import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
 import { GenerationStream } from "./stream.js";
@@ -17,7 +18,15 @@ import type {
   Recipe,
   Score,
 } from "./types.js";
-import { checkCallback, checkCreateOptions, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
+import {
+  checkCallback,
+  checkCreateOptions,
+  checkSignal,
+  generateOptionsJson,
+  idsOf,
+  isWorker,
+  promptOf,
+} from "./validate.js";
 
 /**
  * Loads a model and starts a worker for it.
@@ -35,7 +44,7 @@ export async function createGenerator(
     const info = await untilAborted(client.ask("load", body, undefined, listeners).answer);
     return new Generator(client, body.model, info);
   } catch (error) {
-    client.close(error as Error);
+    client.close(error);
     throw error;
   }
 }
@@ -68,15 +77,15 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
   checkCreateOptions(options);
   const { signal, wasm_url } = options;
   const source = resolve(model, options);
-  if (signal?.aborted) throw abortError();
+  if (signal?.aborted) throw reasonOf(signal);
   const pageUrl = globalThis.location?.href;
-  if (wasm_url !== undefined && !URL.canParse(String(wasm_url), pageUrl)) {
+  if (wasm_url !== undefined && !canParse(String(wasm_url), pageUrl)) {
     throw invalidOption("wasm_url", "a URL", String(wasm_url));
   }
   // An estimate has a worker of its own, which ends with it.
-  const worker = what === "load" && options.worker instanceof Worker ? options.worker : startWorker();
+  const worker = what === "load" && isWorker(options.worker) ? options.worker : startWorker();
   const client = new Client(worker, options.fetch);
-  const cancel = () => client.abort(abortError());
+  const cancel = () => signal && client.abort(reasonOf(signal));
   signal?.addEventListener("abort", cancel, { once: true });
   const wire: WireLoadOptions = {
     device: options.device ?? "auto",
@@ -197,8 +206,9 @@ export class Generator {
     return new GenerationStream((push) => {
       const run = async (): Promise<GenerationResult> => {
         const given = promptOf(prompt); // a copy, since the caller may change the list later
-        if (checkSignal(signal)?.aborted) throw abortError();
-        const forward = () => controller.abort();
+        const caller = checkSignal(signal);
+        if (caller?.aborted) throw reasonOf(caller);
+        const forward = () => controller.abort(caller?.reason);
         signal?.addEventListener("abort", forward, { once: true });
         try {
           const body = {

@@ -1,7 +1,7 @@
 /** The page's end of the worker: requests, answers, events. */
 
-import type { Fetch } from "../files/http.js";
 import { Pulls, serveFetch } from "../files/proxy-fetch.js";
+import type { Fetch } from "../files/request.js";
 import { fromWire, makeError, reasonOf } from "./errors.js";
 import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";

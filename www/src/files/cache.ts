@@ -1,6 +1,7 @@
 /** What users of the package can ask of the cache. Runs in the page's thread. */
 
 import type { CachedModel, CreateGeneratorOptions, ModelSource } from "../api/types.js";
+import { currentSlot, twinOf } from "./slots.js";
 import { cacheKey, resolve } from "./source.js";
 import * as store from "./store.js";
 
@@ -9,14 +10,19 @@ type Options = CreateGeneratorOptions;
 
 /** Models that are in the cache, whole or in part. */
 export async function listModels(): Promise<CachedModel[]> {
-  return (await store.list()).map(({ model: _, ...entry }) => entry);
+  const all = await store.list();
+  // A download that is to take the place of a whole model is a part of that model.
+  const whole = new Set(all.filter((entry) => entry.complete).map((entry) => entry.model));
+  const shown = all.filter(({ model, complete }) => complete || !whole.has(twinOf(model)));
+  return shown.map(({ model: _, ...entry }) => entry);
 }
 
 /** Whether a model would load without the network, in a number format or, for `"auto"`, in any. */
 export async function isCached(model: ModelSource, options: Options = {}): Promise<boolean> {
   const source = resolve(model, options);
   const { dtype = "auto" } = options;
-  return source.kind === "files" || store.isComplete(cacheKey(source), dtype === "auto" ? undefined : dtype);
+  if (source.kind === "files") return true;
+  return store.isComplete(await currentSlot(cacheKey(source)), dtype === "auto" ? undefined : dtype);
 }
 
 /** Deletes what is kept of a model, whole or in part, of every revision unless one is named. */
@@ -28,7 +34,7 @@ export async function deleteModel(model: ModelSource, options: Options = {}): Pr
   const keys = new Set(named.map((m) => m.model));
   // A model of whose weights nothing is there is not listed.
   if (isWanted(source.revision)) keys.add(cacheKey(source));
-  for (const key of keys) await store.deleteAll(key);
+  for (const key of keys) await Promise.all([store.deleteAll(key), store.deleteAll(twinOf(key))]);
 }
 
 /** How many bytes the site has stored, and how many the browser allows. */

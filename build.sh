@@ -58,7 +58,8 @@ need_wasm_bindgen() { # the CLI must be of the very version that the crate is lo
 need_cargo_fuzz() {
   local version=0.13.2
   [ "$(cargo-fuzz fuzz --version 2>/dev/null)" = "cargo-fuzz $version" ] && return
-  { command -v "${CXX:-c++}" >/dev/null; } || die "a C++ compiler is missing: libFuzzer, which fuzz/ is linked with, is built from source"
+  { command -v "${CXX:-c++}" >/dev/null; } ||
+    die "a C++ compiler is missing: libFuzzer, which fuzz/ is linked with, is built from source"
   say "installing cargo-fuzz $version"
   env -u CARGO_TARGET_DIR cargo install cargo-fuzz --version "$version" --force --root "$tools" --locked
 }
@@ -72,7 +73,9 @@ need_node() {
   fi
 }
 
-own_sources() { # checkouts may share a target folder, and cargo compares times only: another's build must not pass for ours
+# Checkouts may share a target folder, and cargo compares times only, so one checkout could get the other's build. When the
+# folder was last used by another checkout, all sources count as changed.
+own_sources() {
   local mark="$CARGO_TARGET_DIR/checkout"
   [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return
   find src tests kernels benches fuzz -name '*.rs' -exec touch {} +
@@ -97,7 +100,8 @@ find_browser() {
 need_browser() {
   if ! find_browser; then
     command -v apt-get >/dev/null ||
-      die "Chrome and chromedriver are missing: install both (macOS: brew install --cask google-chrome chromedriver), or name them in CHROMIUM and CHROMEDRIVER"
+      die "Chrome and chromedriver are missing: install both (macOS: brew install --cask google-chrome chromedriver)," \
+        "or name them in CHROMIUM and CHROMEDRIVER"
     say "installing chromium and chromium-driver"
     local sudo=""
     [ "$(id -u)" = 0 ] || sudo=sudo
@@ -130,7 +134,9 @@ build_wasm() {
   local wasm="$CARGO_TARGET_DIR/page/$wasm_target/release/gpt2_web.wasm"
   if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
   # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web/mod.rs
-  if grep -q command_export "$wasm"; then die "the wasm has command_export wrappers: every call would run the constructors again"; fi
+  if grep -q command_export "$wasm"; then
+    die "the wasm has command_export wrappers: every call would run the constructors again"
+  fi
   local staging=www/wasm.new # moved into place when it is whole, so that an interrupted run is done again
   rm -rf www/wasm "$staging"
   wasm-bindgen --target web --out-dir "$staging" "$wasm"

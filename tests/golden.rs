@@ -6,10 +6,7 @@ mod common;
 
 use burn::tensor::{Device, Tensor};
 use common::*;
-use gpt2_web::engine::{Cache, Engine, Rows};
-use gpt2_web::gpt2::{Gpt2, KvCache};
-use gpt2_web::sampler::argmax;
-use pollster::block_on;
+use gpt2_web::gpt2::Gpt2;
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -26,18 +23,7 @@ fn logits_equal_those_of_transformers() {
 #[test]
 fn greedy_ids_equal_those_of_transformers() {
     for name in MODELS {
-        let folder = golden(&format!("models/{name}"));
-        let golden = json(&folder.join("expected.json"));
-        let engine = reference(&folder);
-        let mut cache = engine.new_cache();
-        let mut next = ids(&golden["ids"]);
-        let mut found = Vec::new();
-        for _ in 0..golden["greedy"].as_array().expect("greedy").len() {
-            let output = block_on(engine.forward(&mut cache, &next, Rows::Last, false)).expect("forward");
-            next = vec![argmax(&output.logits).expect("argmax")];
-            found.extend_from_slice(&next);
-        }
-        assert_eq!(found, ids(&golden["greedy"]), "{name}");
+        checks::greedy_ids_equal_those_of_transformers(name, &reference(&golden(&format!("models/{name}"))));
     }
 }
 
@@ -76,49 +62,17 @@ fn values<const N: usize>(tensor: Tensor<N>) -> Vec<f32> {
     tensor.into_data().try_into_vec_as().expect("f32")
 }
 
-/// The property that every engine must have: cutting a prompt in two changes nothing, nor does going back.
 #[test]
 fn every_split_of_a_prompt_gives_the_same_logits() {
-    let folder = golden("models/odd");
-    let engine = reference(&folder);
-    let ids = ids(&json(&folder.join("expected.json"))["ids"]);
-    let mut whole = engine.new_cache();
-    let expected = block_on(engine.forward(&mut whole, &ids, Rows::Last, false)).expect("forward").logits;
-    for cut in 1..ids.len() {
-        let mut cache = engine.new_cache();
-        block_on(engine.forward(&mut cache, &ids[..cut], Rows::None, false)).expect("first part");
-        let found = block_on(engine.forward(&mut cache, &ids[cut..], Rows::Last, false)).expect("second part");
-        assert_close(&format!("cut at {cut}"), &found.logits, &expected, 1e-5);
-
-        let mut rewound: KvCache = whole.clone();
-        rewound.truncate(cut);
-        let found = block_on(engine.forward(&mut rewound, &ids[cut..], Rows::Last, false)).expect("after truncate");
-        assert_close(&format!("truncated to {cut}"), &found.logits, &expected, 1e-5);
-    }
-    assert_eq!(whole.n_tokens(), ids.len(), "a clone's changes are its own");
+    checks::every_split_of_a_prompt_gives_the_same_logits("reference", &reference(&golden("models/odd")), 1e-5);
 }
 
 #[test]
 fn attention_weights_come_when_asked_for() {
-    let folder = golden("models/base");
-    let engine = reference(&folder);
-    let ids = ids(&json(&folder.join("expected.json"))["ids"]);
-    let expected = expected(&folder.join("expected.safetensors"));
-    let output = block_on(engine.forward(&mut engine.new_cache(), &ids, Rows::None, true)).expect("forward");
-    for (i, weights) in output.attentions.expect("attentions").iter().enumerate() {
-        assert_close(&format!("h.{i}"), weights, &expected[&format!("h.{i}.attn.weights")].1, TOLERANCE);
-    }
-    assert!(output.logits.is_empty());
+    checks::attention_weights_come_when_asked_for(&reference(&golden("models/base")));
 }
 
 #[test]
 fn bounds_are_errors_and_not_panics() {
-    let engine = reference(&golden("models/one")); // 7 tokens, context of 4
-    let mut cache = engine.new_cache();
-    let mut run = |ids: &[u32]| block_on(engine.forward(&mut cache, ids, Rows::Last, false)).map(|o| o.logits.len());
-    assert_eq!(run(&[0, 1, 2, 3, 4]).expect_err("too long").code(), "context_window");
-    assert_eq!(run(&[7]).expect_err("no such id").code(), "invalid_option");
-    assert_eq!(run(&[]).expect_err("nothing").code(), "invalid_option");
-    assert_eq!(run(&[0, 1, 2, 6]).expect("fits"), 7);
-    assert_eq!(run(&[0]).expect_err("full").code(), "context_window");
+    checks::bounds_are_errors_and_not_panics(&reference(&golden("models/one")));
 }

@@ -2,8 +2,7 @@
 #![no_main]
 
 use gpt2_kernels::Dtype;
-use gpt2_web::checkpoint::Config;
-use gpt2_web::checkpoint::{CheckpointReader, PackingSink, packing};
+use gpt2_web::checkpoint::{CheckpointReader, Config, PackingSink, packing};
 use gpt2_web_fuzz::brief;
 use libfuzzer_sys::fuzz_target;
 

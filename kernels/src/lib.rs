@@ -8,8 +8,8 @@
 //!
 //! - the ground: `limits` (sizes that several files share), [`simd`] (vectors);
 //! - what a model is: [`activation`], `dims`;
-//! - its weights: [`format`](mod@format) (what the bytes mean), [`layout`] (where each tensor lies), [`pack`] (how they get
-//!   there);
+//! - its weights: [`format`](mod@format) (what the bytes mean), [`layout`] (where each tensor lies), [`pack`] (how they
+//!   get there);
 //! - the kernels: [`inputs`] and [`product`] (y = W x), [`norm`], [`softmax`], [`cache`] (keys and values);
 //! - a pass: [`scratch`] (its memory), [`model`] (the weights in memory), `op` (its parts), [`team`] (several threads),
 //!   [`forward`] (ids in, logits out);

@@ -191,7 +191,7 @@ fn small_bindings_change_nothing() {
         let Some(usual) = packed.gpu() else { return };
         let small = packed.on(device_with(limits).expect("device"));
         let ids = prompt(&config, 30);
-        let run_on = |gpu: &Gpu| {
+        let run_on = |gpu: &GpuEngine| {
             let mut cache = gpu.new_cache();
             [run(gpu, &mut cache, &ids, Rows::All), run(gpu, &mut cache, &[4002], Rows::Last)].concat()
         };

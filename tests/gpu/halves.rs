@@ -1,12 +1,11 @@
-//! Prompts whose tile of the weights is halves, where the adapter has `shader-f16`: weights are exact in them, so the bounds
-//! are those of f32.
+//! Prompts whose tile of the weights is halves, where the adapter has `shader-f16`: weights are exact in them, so the
+//! bounds are those of f32.
 
 use std::rc::Rc;
 
 use gpt2_kernels::Dtype;
 use gpt2_web::checkpoint::Config;
-use gpt2_web::engine::gpu::{GpuEngine, Tuning};
-use gpt2_web::engine::gpu::{How, Trial};
+use gpt2_web::engine::gpu::{GpuEngine, Trial, Tuning, TuningSource};
 use gpt2_web::engine::{Engine, Rows};
 use pollster::block_on;
 
@@ -116,7 +115,7 @@ fn a_trial_passes() {
         let packed = Packed::golden("base", dtype);
         let model = Rc::new(packed.loader(device));
         let trial = block_on(Trial::new(model.clone(), packed.config.activation_function)).expect("trial");
-        trial.set_tuning(How::Known(halves()));
+        trial.set_tuning(TuningSource::Known(halves()));
         assert!(block_on(trial.finish()).expect("outcome").starts_with("passed"));
         let loader = Rc::try_unwrap(model).map_err(|_| "still held").expect("the owner's alone");
         assert!(block_on(loader.finish()).expect("engine").tuning().tile_f16);

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use gpt2_kernels::pack::Packer;
 use gpt2_kernels::{Dtype, Layout};
-use gpt2_web::checkpoint::Config;
-use gpt2_web::checkpoint::{self, Header, names};
-use gpt2_web::engine::gpu::{GpuEngine, GpuLoader, Tuning};
+use gpt2_web::checkpoint::{Config, Header, StoredDtype, TensorInfo, names};
+use gpt2_web::engine::Engine;
+use gpt2_web::engine::gpu::{GpuCache, GpuEngine, GpuLoader, Tuning};
 use pollster::block_on;
 
 /// A device of the machine's first adapter, a software one if there is no other (Mesa's lavapipe will do).
@@ -66,9 +66,9 @@ pub fn tensors(path: &Path) -> Vec<(String, Vec<f32>)> {
     let n_json = Header::json_bytes(*bytes.first_chunk().expect("8 bytes"), "file", None).expect("length");
     let (json, body) = bytes[8..].split_at(n_json);
     let header = Header::from_json(json, "file", Some(bytes.len() as u64)).expect("header");
-    let read = |t: weights::TensorInfo| {
+    let read = |t: TensorInfo| {
         let mut values = Vec::new();
-        let dtype = weights::Dtype::from_name(&t.dtype)?; // older checkpoints carry a mask of bytes
+        let dtype = StoredDtype::from_name(&t.dtype)?; // older checkpoints carry a mask of bytes
         dtype.extend_f32(&mut values, &body[t.begin as usize..t.end as usize]);
         Some((names::canonical(&t.name).to_string(), values))
     };
@@ -135,7 +135,7 @@ impl Packed {
     }
 
     /// On a device of its own.
-    pub fn gpu(&self) -> Option<Gpu> {
+    pub fn gpu(&self) -> Option<GpuEngine> {
         device().map(|device| self.on(device))
     }
 
@@ -158,6 +158,13 @@ impl Packed {
         }
         loader
     }
+}
+
+/// An empty cache with room for so many tokens.
+pub fn cache_for(gpu: &GpuEngine, n_tokens: usize) -> GpuCache {
+    let mut cache = gpu.new_cache();
+    block_on(gpu.make_room(&mut cache, n_tokens)).expect("room");
+    cache
 }
 
 /// Milliseconds.

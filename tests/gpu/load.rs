@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use gpt2_kernels::{Dtype, Layout};
 use gpt2_web::checkpoint::Config;
-use gpt2_web::engine::gpu::{GpuLoader, Input, Plan};
-use gpt2_web::engine::gpu::{How, Step, Trial};
+use gpt2_web::engine::gpu::{BringUpStep, GpuLoader, Input, Plan, Trial, TuningSource};
 use gpt2_web::engine::{Engine, Rows};
 use pollster::block_on;
 
+use crate::common::checks;
 use crate::harness::*;
 use crate::run;
 
@@ -83,19 +83,19 @@ fn a_trial_compiles_everything_and_passes() {
         let activation = packed.config.activation_function;
         let trial = block_on(Trial::new(model.clone(), activation)).expect("trial");
         if i == 0 {
-            trial.set_tuning(How::Measured(now_ms));
+            trial.set_tuning(TuningSource::Measured(now_ms));
         }
         let mut steps = Vec::new();
         while let Some(step) = block_on(trial.next()).expect("step") {
             steps.push((step, trial.n_pipelines_left()));
         }
-        assert_eq!(steps[0].0, Step::Tuned);
+        assert_eq!(steps[0].0, BringUpStep::Tuned);
         assert_eq!(trial.found().is_some(), i == 0);
         let n_left = steps[0].1;
         assert!(n_left >= 20, "{n_left}");
-        let n_compiled = steps.iter().filter(|(step, _)| *step == Step::Compiled).count();
+        let n_compiled = steps.iter().filter(|(step, _)| *step == BringUpStep::Compiled).count();
         assert_eq!((n_compiled, steps.last().expect("steps").1), (n_left, 0));
-        assert_eq!(steps.iter().filter(|(step, _)| *step == Step::Tested).count(), 1);
+        assert_eq!(steps.iter().filter(|(step, _)| *step == BringUpStep::Tested).count(), 1);
         assert!(block_on(trial.finish()).expect("outcome").starts_with("passed"));
         let loader = Rc::try_unwrap(model).map_err(|_| "still held").expect("the owner's alone");
         block_on(block_on(loader.finish()).expect("engine").warm_up()).expect("warm");
@@ -136,14 +136,8 @@ fn a_validation_error_is_not_swallowed() {
 
 #[test]
 fn bounds_are_errors_and_not_panics() {
-    let Some(gpu) = Packed::golden("one", Dtype::Fp32).gpu() else { return }; // 7 tokens, context of 4
-    let mut cache = gpu.new_cache();
-    let mut run = |ids: &[u32]| block_on(gpu.forward(&mut cache, ids, Rows::Last, false)).map(|o| o.logits.len());
-    assert_eq!(run(&[0, 1, 2, 3, 4]).expect_err("too long").code(), "context_window");
-    assert_eq!(run(&[7]).expect_err("no such id").code(), "invalid_option");
-    assert_eq!(run(&[]).expect_err("nothing").code(), "invalid_option");
-    assert_eq!(run(&[0, 1, 2, 6]).expect("fits"), 7);
-    assert_eq!(run(&[0]).expect_err("full").code(), "context_window");
+    let Some(gpu) = Packed::golden("one", Dtype::Fp32).gpu() else { return };
+    checks::bounds_are_errors_and_not_panics(&gpu);
 
     let Some(other) = Packed::golden("one", Dtype::Fp32).gpu() else { return };
     let error = block_on(gpu.forward(&mut other.new_cache(), &[0], Rows::Last, false)).expect_err("another's cache");

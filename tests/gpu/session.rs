@@ -48,7 +48,7 @@ fn tokenizer() -> Rc<Tokenizer> {
 
 fn options(config: &Config, given: &Value) -> GenerateOptions {
     let Value::Object(given) = given else { panic!("an object") };
-    GenerateOptions::defaults(config, None).and_then(|d| d.with(given, config)).expect("options")
+    GenerateOptions::defaults(config, None).0.with(given, config).expect("options")
 }
 
 type Text = (String, Vec<u32>, Option<FinishReason>);
@@ -62,8 +62,7 @@ fn finish<E: Engine>(session: &mut Session<E>) -> Result<Text> {
     let (mut text, mut ids) = (String::new(), Vec::new());
     loop {
         match block_on(session.step(32))? {
-            Step::Prefill { .. } => {}
-            Step::Full => return Ok((text, ids, None)),
+            Step::Prefill { .. } | Step::Refill => {}
             Step::Token(chunk, finish) => {
                 text.push_str(&chunk.text);
                 ids.push(chunk.token_id);
@@ -86,7 +85,7 @@ fn a_pass_ahead_writes_the_text_that_all_logits_give() {
     let (mut a, mut b) = (Session::new(ahead.clone(), tokenizer.clone()), Session::new(plain, tokenizer.clone()));
     let config = packed.config.clone();
     let prompt = tokenizer.encode(PROMPT).expect("encode");
-    let same = |a: &mut Session<Gpu>, b: &mut Session<LogitsOnly>, given: Value| {
+    let same = |a: &mut Session<GpuEngine>, b: &mut Session<LogitsOnly>, given: Value| {
         let texts = (go_on(a, &config, &given).expect("ahead"), go_on(b, &config, &given).expect("all logits"));
         assert_eq!(texts.0, texts.1, "{given}");
         assert_eq!(a.ids(), b.ids(), "{given}");

@@ -9,7 +9,7 @@ export async function bundleCache() {
   const contents = exported.map((what) => `export ${what};`).join("\n");
   const built = await build({
     stdin: { contents, resolveDir: path.join(WWW, "src/files"), loader: "ts" },
-    define: { PACKAGE_VERSION: '"0"' },
+    define: { PACKAGE_VERSION: JSON.stringify("0") },
     bundle: true,
     format: "esm",
     target: "es2022",

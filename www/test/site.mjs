@@ -9,13 +9,6 @@ import { serve } from "../serve.mjs";
 export const WWW = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const { version } = JSON.parse(readFileSync(path.join(WWW, "package.json"), "utf8"));
 
-/** The folder with files that are read in place and not committed; fails loudly where it is missing. */
-export function shared(file) {
-  const full = path.join(process.env.GPT2_WEB_SHARED ?? path.join(WWW, "../../shared"), file);
-  readFileSync(full);
-  return full;
-}
-
 /** Stops a server, also where a browser keeps connections to it open. */
 export async function stop(server) {
   const stopped = new Promise((resolve) => server.close(resolve));

@@ -2,6 +2,7 @@
 
 import { Pulls, serveFetch } from "../files/proxy-fetch.js";
 import type { Fetch } from "../files/request.js";
+import { explainWorker } from "./browser.js";
 import { fromWire, makeError, reasonOf } from "./errors.js";
 import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
@@ -69,7 +70,7 @@ export class Client {
     worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#letGo();
-      this.close(makeError("internal", `the worker failed: ${event.message || "its script could not be loaded"}`));
+      this.close(explainWorker(event.message));
     });
     worker.addEventListener("messageerror", () =>
       this.close(makeError("internal", "a message of the worker could not be read")),

@@ -2,6 +2,7 @@
 
 import { canParse } from "../files/address.js";
 import { resolve } from "../files/source.js";
+import { checkBrowser } from "./browser.js";
 import { Client, type Listeners } from "./client.js";
 import { invalidOption, makeError, reasonOf } from "./errors.js";
 import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
@@ -82,6 +83,7 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
   if (wasm_url !== undefined && !canParse(String(wasm_url), pageUrl)) {
     throw invalidOption("wasm_url", "a URL", String(wasm_url));
   }
+  checkBrowser();
   // An estimate has a worker of its own, which ends with it.
   const worker = what === "load" && isWorker(options.worker) ? options.worker : startWorker();
   const client = new Client(worker, options.fetch);
@@ -189,6 +191,7 @@ export class Generator {
     await this.#client.dispose(makeError("disposed", "the generator is disposed"));
   }
 
+  /** For `await using`. Where a browser has no such symbol, it is a method that nobody calls. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }

@@ -39,6 +39,6 @@ export async function deleteModel(model: ModelSource, options: Options = {}): Pr
 
 /** How many bytes the site has stored, and how many the browser allows. */
 export async function storageEstimate(): Promise<{ usage: number; quota: number }> {
-  const { usage = 0, quota = 0 } = (await navigator.storage?.estimate()) ?? {};
+  const { usage = 0, quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
   return { usage, quota };
 }

@@ -108,7 +108,7 @@ export const isFull = (error: unknown) => (error as Error).name === "QuotaExceed
 
 /** The parts of a packed file's name, such as `model.q8.v1.packed`; `null` for other files. */
 export function packedParts(file: string): { dtype: string; layout: string; version: number } | null {
-  const [, layout, dtype, version] = /^((?:.*\.)?([^.]+))\.v(\d+)\.packed$/.exec(file) ?? [];
+  const [, layout, dtype, version] = /^([^.]+\.([^.]+)(?:\.untied)?)\.v(\d+)\.packed$/.exec(file) ?? [];
   return layout && dtype && version ? { dtype, layout, version: Number(version) } : null;
 }
 

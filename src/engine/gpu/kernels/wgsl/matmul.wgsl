@@ -1,8 +1,8 @@
 // Y = X Wᵀ + bias for many tokens. input: X [T, K'] of vec4.
 //
 // A workgroup of TOKENS4 · GROUPS threads computes 4 TOKENS4 tokens by 4 GROUPS rows, a thread 4 by 4, going along k 32
-// columns at a time. Both tiles lie in fast memory with k outermost, so that a vec4 is 4 tokens or the 4 rows of a group.
-// What they hold of weights is `Weights`; products and sums are f32, whatever that is.
+// columns at a time. Both tiles lie in fast memory with k outermost, so that a vec4 is 4 tokens or the 4 rows of a
+// group. What they hold of weights is `Weights`; products and sums are f32, whatever that is.
 
 var<workgroup> x_tile: array<vec4<f32>, 32u * TOKENS4>;
 var<workgroup> w_tile: array<Weights, 32u * GROUPS>;

@@ -1,8 +1,8 @@
 // y = W x + bias for one token: reads every weight once, which is what decoding costs.
 //
-// A team of TEAM threads computes one group of four rows. The bytes of a group are one stream, 16 of each row in turn, so
-// neighbouring threads read neighbouring chunks and thread i of a team always has row i % 4. x is read through `load`
-// into fast memory, TILE4 vec4s at a time, once for all groups of the workgroup if it fits.
+// A team of TEAM threads computes one group of four rows. The bytes of a group are one stream, 16 of each row in turn,
+// so neighbouring threads read neighbouring chunks and thread i of a team always has row i % 4. x is read through
+// `load` into fast memory, TILE4 vec4s at a time, once for all groups of the workgroup if it fits.
 const TEAMS: u32 = WG / TEAM;
 const TILE_STEPS: u32 = TILE4 / QUADS;
 const N_TILES: u32 = (K4 + TILE4 - 1u) / TILE4;

@@ -1,6 +1,6 @@
-// The best candidates of a workgroup, one a round: each thread offers its best of those that come after the last winner.
-// Most likely first, ties by lower id, which is a total order, so nothing has to be marked as taken.
-// Needs: WG, `candidate(j) -> Candidate`, and `first_of` from rank_tree.wgsl or rank_subgroups.wgsl.
+// The best candidates of a workgroup, one a round: each thread offers its best of those that come after the last
+// winner. Most likely first, ties by lower id, which is a total order, so nothing has to be marked as taken. Needs: WG,
+// `candidate(j) -> Candidate`, and `first_of` from rank_tree.wgsl or rank_subgroups.wgsl.
 struct Candidate {
     id: u32,
     logit: f32,

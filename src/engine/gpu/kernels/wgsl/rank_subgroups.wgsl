@@ -1,4 +1,5 @@
-// The first of what all threads of a workgroup offer, by subgroups; see reduce_subgroups.wgsl. Every thread must call this.
+// The first of what all threads of a workgroup offer, by subgroups; see reduce_subgroups.wgsl. Every thread must call
+// this.
 fn first_of_subgroup(offer: Candidate) -> Candidate {
     let logit = subgroupMax(offer.logit);
     return Candidate(subgroupMin(select(NOBODY.id, offer.id, offer.logit == logit)), logit);

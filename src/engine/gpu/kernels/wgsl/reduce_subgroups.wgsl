@@ -1,6 +1,6 @@
-// Sums and maxima over a workgroup, by subgroups: two barriers instead of one for each halving. Which thread is in which
-// subgroup, and how large one is, is not assumed: a subgroup's first thread leaves its result in its own place, and every
-// subgroup gathers all places. Every thread must call these.
+// Sums and maxima over a workgroup, by subgroups: two barriers instead of one for each halving. Which thread is in
+// which subgroup, and how large one is, is not assumed: a subgroup's first thread leaves its result in its own place,
+// and every subgroup gathers all places. Every thread must call these.
 var<workgroup> scratch: array<f32, WG>;
 
 fn total(value: f32, i: u32) -> f32 {

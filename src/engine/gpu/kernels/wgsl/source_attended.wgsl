@@ -1,5 +1,5 @@
-// The output of the decoding attention, put together from its pieces. input: [H][MAX_SPLITS][LANES + 1] of vec4: per head
-// and piece of the keys the sum of weighted values (D' floats), then the largest score and the sum of the weights.
+// The output of the decoding attention, put together from its pieces. input: [H][MAX_SPLITS][LANES + 1] of vec4: per
+// head and piece of the keys the sum of weighted values (D' floats), then the largest score and the sum of the weights.
 fn prepare(i: u32) {}
 
 fn merged(head: u32, lane: u32) -> vec4<f32> {

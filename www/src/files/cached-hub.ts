@@ -6,6 +6,7 @@ import { fileUrl } from "./address.js";
 import { Arrival, after } from "./arrival.js";
 import { askDigest, checked, isWeights } from "./digest.js";
 import { FileWriter } from "./file-writer.js";
+import { checkFresh } from "./freshness.js";
 import { changedError, openRemote, type Remote, versionOf } from "./http.js";
 import type { FileSize, Hub, HubOptions, OpenFile, PackedWeights } from "./hub.js";
 import { ModelCache, type Place, whyNotKept } from "./model-cache.js";
@@ -235,12 +236,9 @@ export class CachedHub implements Hub {
   async #checkSmallFiles(options: HubOptions): Promise<void> {
     const { key } = this.#cache;
     if (!(await this.#cache.isComplete())) return;
-    for (const kept of (await this.#cache.try(() => store.filesOf(key))) ?? []) {
-      if (!this.#opened.has(kept.file) || isWeights(kept.file) || !kept.n_bytes || kept.tag === null) continue;
-      const now = await versionOf(this.#url(kept.file), options);
-      if (now && !("refusal" in now) && (now.tag === null || isSame(now, kept))) continue;
-      throw changedError(kept.file, { file: kept.file });
-    }
+    const kept = (await this.#cache.try(() => store.filesOf(key))) ?? [];
+    const small = kept.filter((f) => this.#opened.has(f.file) && !isWeights(f.file) && f.n_bytes);
+    await checkFresh(small, (file) => this.#url(file), options);
   }
 
   /** What is kept of a file. If the browser has lost some of it, the rest is of no use and is dropped. */

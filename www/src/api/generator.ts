@@ -5,7 +5,7 @@ import { resolve } from "../files/source.js";
 import { checkBrowser } from "./browser.js";
 import { Client, type Listeners } from "./client.js";
 import { checkEnvironment } from "./environment.js";
-import { abortError, invalidOption, makeError } from "./errors.js";
+import { invalidOption, makeError, reasonOf } from "./errors.js";
 import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
 import { startWorker } from "./start-worker.js";
@@ -21,7 +21,15 @@ import type {
   Recipe,
   Score,
 } from "./types.js";
-import { checkCallback, checkCreateOptions, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
+import {
+  checkCallback,
+  checkCreateOptions,
+  checkSignal,
+  generateOptionsJson,
+  idsOf,
+  isWorker,
+  promptOf,
+} from "./validate.js";
 import { filesFor } from "./worker-files.js";
 
 /**
@@ -42,7 +50,7 @@ export async function createGenerator(
     const info = await untilAborted(client.ask("load", body, undefined, listeners).answer);
     return new Generator(client, body.model, info);
   } catch (error) {
-    client.close(error as Error);
+    client.close(error);
     throw error;
   }
 }
@@ -76,14 +84,14 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
   checkCreateOptions(options);
   const { signal } = options;
   const source = resolve(model, options);
-  if (signal?.aborted) throw abortError();
+  if (signal?.aborted) throw reasonOf(signal);
   checkBrowser();
   const files = filesFor(options.wasm_url);
   // An estimate has a worker of its own, which ends with it.
-  const given = what === "load" && options.worker instanceof Worker ? options.worker : undefined;
+  const given = what === "load" && isWorker(options.worker) ? options.worker : undefined;
   const script = workerScript();
   const client = given ? new Client(given, options.fetch) : new Client(startWorker(script), options.fetch, script.href);
-  const cancel = () => client.abort(abortError());
+  const cancel = () => signal && client.abort(reasonOf(signal));
   signal?.addEventListener("abort", cancel, { once: true });
   const wire: WireLoadOptions = {
     device: options.device ?? "auto",
@@ -192,8 +200,9 @@ export class Generator {
     return new GenerationStream((push) => {
       const run = async (): Promise<GenerationResult> => {
         const given = promptOf(prompt); // a copy, since the caller may change the list later
-        if (checkSignal(signal)?.aborted) throw abortError();
-        const forward = () => controller.abort();
+        const caller = checkSignal(signal);
+        if (caller?.aborted) throw reasonOf(caller);
+        const forward = () => controller.abort(caller?.reason);
         signal?.addEventListener("abort", forward, { once: true });
         try {
           const body = {

@@ -105,7 +105,7 @@ export interface Result<N extends RequestName> {
 
 /** Parts of a response to a `fetch` of the worker. */
 export type FetchAnswer =
-  | { kind: "fetch-head"; id: number; status: number; headers: [string, string][] }
+  | { kind: "fetch-head"; id: number; status: number; type: string; headers: [string, string][] }
   | { kind: "fetch-chunk"; id: number; bytes: Uint8Array<ArrayBuffer> }
   | { kind: "fetch-end"; id: number }
   | { kind: "fetch-error"; id: number; message: string };

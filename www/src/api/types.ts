@@ -13,14 +13,16 @@ export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
 /** What part of loading an event is about. */
-export type ProgressPhase = "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
+export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
 
 /** One step of loading. */
 export interface ProgressEvent {
   /**
    * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is about
-   * the whole load, and `ready` comes once, at the end. A `progress` of the phase `compile` is about no file but about
-   * the GPU's programs, which are compiled during the download.
+   * the whole load, and `ready` comes once, at the end. A `progress` of another phase than `download` says how far a
+   * file is checked, converted or moved to the engine's memory; one of the phase `compile` is about no file but about
+   * the GPU's programs, which are compiled during the download. In the phase `wait`, another tab loads the same model,
+   * and `progress_total` says how far that tab is.
    */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
   phase: ProgressPhase;
@@ -28,8 +30,8 @@ export interface ProgressEvent {
   name: string;
   /** Name of the file, or `""` for events that are about none. */
   file: string;
-  /** Percent, 0 to 100. */
-  progress: number;
+  /** Percent, 0 to 100. Of `progress_total` it is the share of all bytes to come, `null` while these are not known. */
+  progress: number | null;
   /** Bytes so far. */
   loaded: number;
   /** Bytes in all, as far as is known. */

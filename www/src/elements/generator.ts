@@ -222,7 +222,8 @@ export class Gpt2GeneratorElement extends ElementBase {
   #showProgress(event: ProgressEvent): void {
     if (event.status !== "progress_total") return;
     // While the size is not known, the bar only shows that something is under way.
-    if (event.total > 0 || event.progress > 0) this.#view.progress.value = event.progress;
+    if (event.progress === null) this.#view.progress.removeAttribute("value");
+    else if (event.total > 0 || event.progress > 0) this.#view.progress.value = event.progress;
     this.#view.progressText.textContent = progressText(event);
   }
 

@@ -1,6 +1,7 @@
 /** What users of the package can ask of the cache. Runs in the page's thread. */
 
 import type { CachedModel, CreateGeneratorOptions, ModelSource } from "../api/types.js";
+import { currentSlot, twinOf } from "./slots.js";
 import { cacheKey, resolve } from "./source.js";
 import * as store from "./store.js";
 
@@ -10,7 +11,11 @@ type Options = CreateGeneratorOptions;
 /** Models that are in the cache, whole or in part. */
 export async function listModels(): Promise<CachedModel[]> {
   if (!(await store.canKeep())) return [];
-  return (await store.list()).map(({ model: _, ...entry }) => entry);
+  const all = await store.list();
+  // A download that is to take the place of a whole model is a part of that model.
+  const whole = new Set(all.filter((entry) => entry.complete).map((entry) => entry.model));
+  const shown = all.filter(({ model, complete }) => complete || !whole.has(twinOf(model)));
+  return shown.map(({ model: _, ...entry }) => entry);
 }
 
 /** Whether a model would load without the network, in a number format or, for `"auto"`, in any. */
@@ -18,7 +23,8 @@ export async function isCached(model: ModelSource, options: Options = {}): Promi
   const source = resolve(model, options);
   const { dtype = "auto" } = options;
   if (source.kind === "files") return true;
-  return (await store.canKeep()) && store.isComplete(cacheKey(source), dtype === "auto" ? undefined : dtype);
+  if (!(await store.canKeep())) return false;
+  return store.isComplete(await currentSlot(cacheKey(source)), dtype === "auto" ? undefined : dtype);
 }
 
 /** Deletes what is kept of a model, whole or in part, of every revision unless one is named. */
@@ -30,7 +36,7 @@ export async function deleteModel(model: ModelSource, options: Options = {}): Pr
   const keys = new Set(named.map((m) => m.model));
   // A model of whose weights nothing is there is not listed.
   if (isWanted(source.revision)) keys.add(cacheKey(source));
-  for (const key of keys) await store.deleteAll(key);
+  for (const key of keys) await Promise.all([store.deleteAll(key), store.deleteAll(twinOf(key))]);
 }
 
 /** How many bytes the site has stored, and how many the browser allows. */

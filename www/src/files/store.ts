@@ -9,6 +9,7 @@
 
 import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
 import type { CachedModel } from "../api/types.js";
+import { isWeights } from "./digest.js";
 import { readStream } from "./read-stream.js";
 import { release } from "./release.js";
 
@@ -27,6 +28,10 @@ export interface FileEntry {
   bytes: number | null;
   tag: string | null;
   sha256: string | null;
+  /** Whether the file is to be checked at a later visit, since its SHA-256 could not be asked for. */
+  unverified?: boolean;
+  /** What was left out or replaced when packed weights were made. */
+  warnings?: string[];
 }
 
 /** What is kept of a model. It exists from the model's first file on. */
@@ -114,12 +119,9 @@ const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]
 /** Whether an error says that the storage is full. */
 export const isFull = (error: unknown) => (error as Error).name === "QuotaExceededError";
 
-/** Whether a file holds weights as the checkpoint has them. */
-export const isWeights = (file: string) => file.endsWith(".safetensors");
-
 /** The parts of a packed file's name, such as `model.q8.v1.packed`; `null` for other files. */
 export function packedParts(file: string): { dtype: string; layout: string; version: number } | null {
-  const [, layout, dtype, version] = /^((?:.*\.)?([^.]+))\.v(\d+)\.packed$/.exec(file) ?? [];
+  const [, layout, dtype, version] = /^([^.]+\.([^.]+)(?:\.untied)?)\.v(\d+)\.packed$/.exec(file) ?? [];
   return layout && dtype && version ? { dtype, layout, version: Number(version) } : null;
 }
 
@@ -273,6 +275,12 @@ async function amend(model: string, fields: Partial<ModelEntry>): Promise<void> 
     if (entry) await models.put({ ...entry, ...fields });
   };
   await settle(tx, work());
+}
+
+/** When the download of a model began that is whole now; `undefined` for others. */
+export async function wholeSince(model: string): Promise<string | undefined> {
+  const entry = await (await open()).get("models", model);
+  return entry && (await isComplete(model)) ? entry.saved_at : undefined;
 }
 
 /** Whether a model can be loaded without the network: in one number format, or in any. */

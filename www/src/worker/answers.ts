@@ -4,7 +4,7 @@ import { destroyGpu, type Session } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
 import type { Answer, Body, Request, RequestName, WireInfo, WireLoadOptions, WireResult } from "../api/messages.js";
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
-import type { Fetch } from "../files/http.js";
+import type { Fetch } from "../files/request.js";
 import { generate, isLost, type Pace, score } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { type Counters, Latencies } from "./latencies.js";

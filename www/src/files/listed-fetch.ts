@@ -1,6 +1,6 @@
 /** Fetches the files of a model that are each somewhere else, as a bundler lays them. Runs in the worker. */
 
-import type { Fetch } from "./http.js";
+import type { Fetch } from "./request.js";
 
 /** A `fetch` that finds a file of a model, asked for beside `base`, where `files` says. There are no others. */
 export function listedFetch(base: string, files: Readonly<Record<string, string>>, fetch: Fetch): Fetch {

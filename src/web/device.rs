@@ -286,6 +286,7 @@ async fn open_gpu(dtype: Option<Dtype>, adapter: Option<&AdapterInfo>, config: &
         return Err(Error::WebGpuNotAvailable(NO_ADAPTER.to_string()));
     };
     let dtype = dtype_on(Place::Gpu, dtype);
+    gpu::check_limits(config, dtype, &adapter.limits.as_wgpu())?; // opens nothing for a model that cannot run there
     let OpenGpu { device, queue, .. } = gpu::open().await?;
     let loader = GpuLoader::new(device, queue, config.clone(), dtype).await?;
     let chosen = DeviceChoice { place: Place::Gpu, dtype, adapter: Some(adapter.summary()), fallback_reason: None };

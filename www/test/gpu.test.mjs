@@ -286,3 +286,69 @@ test("a GPU whose halves do not compile goes on without them", { timeout: 300_00
   assert.deepEqual(await load(), { ...expected, requestDevice: 2 });
   assert.equal(JSON.parse((await remembered()).values[1]).tile_f16, false);
 });
+
+test("a GPU without room for the weights is named, and auto goes on with the CPU", { timeout: 300_000 }, async () => {
+  const load = (device, full) =>
+    page.evaluate(
+      async ([device, full]) => {
+        try {
+          const worker = watched({ vendor: "acme", full });
+          const generator = await gpt2.createGenerator("demo", { device, worker });
+          const { text } = await generator.complete("Once upon a time", { do_sample: false, max_new_tokens: 3 });
+          const { info } = generator;
+          const { requestDevice, destroy } = await worker.tell({});
+          await generator.dispose();
+          return { info, text, requestDevice, destroy };
+        } catch (error) {
+          return { code: error.code, device: error.device, n_bytes: Number(error.n_bytes), message: error.message };
+        }
+      },
+      [device, full],
+    );
+  const named = await load("webgpu", "weights 0");
+  assert.deepEqual([named.code, named.device], ["out_of_memory", "webgpu"]);
+  assert.match(named.message, /out of GPU memory: the packed weights/);
+  assert.ok(named.n_bytes > 1e6);
+  // at the first step, and at one of the last: the memory of the buffers between kernels, and that of the first pass
+  for (const label of ["weights 0", "hidden", "cache"]) {
+    const { info, text, requestDevice } = await load("auto", label);
+    assert.deepEqual([info.device, info.dtype], ["wasm", "q8"], label);
+    assert.match(info.fallback_reason, /out of GPU memory/);
+    assert.equal(requestDevice, 1, "the same GPU without its features would be as full");
+    assert.ok(text.length > 0);
+  }
+});
+
+test("a text that finds no room on the GPU fails alone", { timeout: 300_000 }, async () => {
+  const r = await page.evaluate(async () => {
+    const worker = watched({ vendor: "acme", full: "cache" });
+    await worker.tell({ isFull: false });
+    const generator = await gpt2.createGenerator("demo", { device: "webgpu", worker });
+    const ids = Array.from({ length: 120 }, (_, i) => (i * 7) % 500);
+    const write = (max_new_tokens) =>
+      generator.complete(ids, { max_new_tokens, do_sample: false, eos_token_id: null }).then(
+        ({ token_ids }) => token_ids,
+        ({ code, message }) => ({ code, message }),
+      );
+    const expected = await write(20);
+    const other = generator.session();
+    await other.generate(ids, { max_new_tokens: 1, do_sample: false, eos_token_id: null }).result;
+    await worker.tell({ isFull: true });
+    const refused = await other
+      .generate("", { max_new_tokens: 20, do_sample: false, eos_token_id: null })
+      .result.catch(({ code, message }) => ({ code, message }));
+    const meanwhile = await write(20);
+    await worker.tell({ isFull: false });
+    const later = await write(20);
+    const { requestDevice } = await worker.tell({});
+    const { device, warnings } = generator.info;
+    await generator.dispose();
+    return { expected, refused, meanwhile, later, requestDevice, device, warnings };
+  });
+  assert.equal(r.expected.length, 20);
+  assert.equal(r.refused.code, "out_of_memory");
+  assert.match(r.refused.message, /room for 256 tokens/);
+  assert.deepEqual(r.meanwhile, r.expected, "what has its room goes on");
+  assert.deepEqual(r.later, r.expected);
+  assert.deepEqual([r.requestDevice, r.device, r.warnings], [1, "webgpu", []]);
+});

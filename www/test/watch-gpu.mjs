@@ -3,15 +3,17 @@
 /**
  * Runs in the worker before the package does: counts calls, and keeps the device to destroy it. Tells `{ counts }` when
  * it is asked, and `{ devicesLeft }` when a device is destroyed. `broken`: a pipeline of this label does not compile;
+ * `full`: there is no memory for buffers of this label, which the message `isFull: false` changes;
  * `vendor`: the adapter says that it is this one's; `withoutSubgroups`: it has none; `claimsF16`: it says that it has
  * `shader-f16`, and compiles nothing that uses it.
  */
-function watchGpu({ broken, vendor, withoutSubgroups, claimsF16 }) {
+function watchGpu({ broken, full, vendor, withoutSubgroups, claimsF16 }) {
   const counts = { readBytes: 0, withSubgroups: 0, withF16: 0 };
   let device;
   const devices = new Set();
   let submitsLeft = 0;
   let isGone = false;
+  let isFull = true;
   const wrap = (type, name, around) => {
     const original = type.prototype[name];
     counts[name] ??= 0;
@@ -42,8 +44,22 @@ function watchGpu({ broken, vendor, withoutSubgroups, claimsF16 }) {
     devices.add(device);
     return device;
   });
-  for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipeline"])
-    wrap(GPUDevice, name);
+  // The device is not really full: it is said so where the engine asks.
+  const scopes = [];
+  wrap(GPUDevice, "pushErrorScope", (call, [filter]) => {
+    scopes.push({ filter, isRefused: false });
+    return call();
+  });
+  wrap(GPUDevice, "popErrorScope", (call) => {
+    const { isRefused } = scopes.pop();
+    return isRefused ? call().then(() => new GPUOutOfMemoryError("no room")) : call();
+  });
+  wrap(GPUDevice, "createBuffer", (call, [{ label }]) => {
+    const scope = scopes.findLast(({ filter }) => filter === "out-of-memory");
+    if (full !== undefined && isFull && label === full && scope) scope.isRefused = true;
+    return call();
+  });
+  for (const name of ["createBindGroup", "createShaderModule", "createComputePipeline"]) wrap(GPUDevice, name);
   wrap(GPUDevice, "createComputePipelineAsync", (call, [{ label }]) =>
     label === broken ? Promise.reject(new GPUPipelineError("out of registers", { reason: "internal" })) : call(),
   );
@@ -72,6 +88,7 @@ function watchGpu({ broken, vendor, withoutSubgroups, claimsF16 }) {
     event.stopImmediatePropagation();
     submitsLeft = watched.destroyAfter ?? submitsLeft;
     isGone = watched.isGone ?? isGone;
+    isFull = watched.isFull ?? isFull;
     postMessage({ told: { counts: { ...counts } } });
   });
 }

@@ -63,14 +63,15 @@ export class Client {
   /** Ends the wait for a worker that is to be disposed of. */
   #letGo = () => {};
 
-  constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"]) {
+  /** `script`: where the worker's script is, if the caller did not start it. */
+  constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"], script?: string) {
     this.#worker = worker;
     this.#fetch = fetch;
     worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => this.#receive(data));
     worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#letGo();
-      this.close(explainWorker(event.message));
+      this.close(explainWorker(event.message, script));
     });
     worker.addEventListener("messageerror", () =>
       this.close(makeError("internal", "a message of the worker could not be read")),

@@ -45,7 +45,7 @@ const CREATE: Record<keyof CreateGeneratorOptions, [(value: unknown) => boolean,
   progress_callback: [is.function, "a function"],
   signal: [isSignal, "an AbortSignal"],
   worker: [(v) => v === true || isWorker(v), "true or a Worker"],
-  wasm_url: [is.url, "a URL"],
+  wasm_url: [(v) => is.url(v) || is.function(v), "the URL of a folder, or a function from a file's name to its URL"],
 };
 
 /** Refuses unknown options and values of the wrong kind. `undefined` is the same as left out. */

@@ -10,6 +10,7 @@ type Options = CreateGeneratorOptions;
 
 /** Models that are in the cache, whole or in part. */
 export async function listModels(): Promise<CachedModel[]> {
+  if (!(await store.canKeep())) return [];
   const all = await store.list();
   // A download that is to take the place of a whole model is a part of that model.
   const whole = new Set(all.filter((entry) => entry.complete).map((entry) => entry.model));
@@ -22,13 +23,14 @@ export async function isCached(model: ModelSource, options: Options = {}): Promi
   const source = resolve(model, options);
   const { dtype = "auto" } = options;
   if (source.kind === "files") return true;
+  if (!(await store.canKeep())) return false;
   return store.isComplete(await currentSlot(cacheKey(source)), dtype === "auto" ? undefined : dtype);
 }
 
 /** Deletes what is kept of a model, whole or in part, of every revision unless one is named. */
 export async function deleteModel(model: ModelSource, options: Options = {}): Promise<void> {
   const source = resolve(model, options);
-  if (source.kind === "files") return;
+  if (source.kind === "files" || !(await store.canKeep())) return;
   const isWanted = (revision: string) => options.revision === undefined || revision === options.revision;
   const named = (await store.list()).filter((m) => m.name === source.name && isWanted(m.revision));
   const keys = new Set(named.map((m) => m.model));
@@ -39,6 +41,7 @@ export async function deleteModel(model: ModelSource, options: Options = {}): Pr
 
 /** How many bytes the site has stored, and how many the browser allows. */
 export async function storageEstimate(): Promise<{ usage: number; quota: number }> {
-  const { usage = 0, quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
-  return { usage, quota };
+  // A sandboxed frame has no storage to tell of, older browsers have no such question, and neither has a server.
+  const told = await globalThis.navigator?.storage?.estimate?.().catch(() => undefined);
+  return { usage: told?.usage ?? 0, quota: told?.quota ?? 0 };
 }

@@ -6,6 +6,7 @@ import { CachedHub } from "./cached-hub.js";
 import { checked } from "./digest.js";
 import { openRemote, versionOf } from "./http.js";
 import type { FileSize, Hub, HubOptions, OpenFile } from "./hub.js";
+import { listedFetch } from "./listed-fetch.js";
 import { placeFor } from "./model-cache.js";
 import { readStream } from "./read-stream.js";
 import type { Refusal } from "./request.js";
@@ -13,8 +14,10 @@ import type { Refusal } from "./request.js";
 /** The hub for a model. */
 export async function openHub(model: WireModel, options: HubOptions): Promise<Hub> {
   if (model.kind === "files") return new DiskHub(model.files, options.signal);
-  if (!options.cache) return new NetworkHub(model.base, options);
-  return new CachedHub(model, await placeFor(model, options.isAnew), options);
+  const { base, files } = model;
+  const all = files ? { ...options, fetch: listedFetch(base, files, options.fetch) } : options;
+  if (!options.cache) return new NetworkHub(base, all);
+  return new CachedHub(model, await placeFor(model, options.isAnew), all);
 }
 
 /** A hub that keeps nothing. */

@@ -5,10 +5,13 @@ import type { WireModel } from "../api/messages.js";
 import type { CreateGeneratorOptions, ModelSource } from "../api/types.js";
 import { VERSION } from "../api/version.js";
 import { canParse, shownUrl } from "./address.js";
+import { demoFiles } from "./assets.js";
 import { fromFiles } from "./chosen-files.js";
 import { type HubPage, hubPage } from "./hub-page.js";
 
 const HUB = "https://huggingface.co/";
+/** Stands for the demo model's folder, which it has not in every build. */
+const DEMO = "gpt2-web://demo/";
 const TEMPLATE = "{model}/resolve/{revision}/";
 
 type Location = Pick<CreateGeneratorOptions, "revision" | "remote_host" | "remote_path_template">;
@@ -18,7 +21,7 @@ export function resolve(model: ModelSource, options: Location): WireModel {
   if (typeof model === "object" && "files" in model) return fromFiles(model.files);
   const text = String(model).trim();
   if (text === "demo") {
-    return { kind: "url", name: "demo", revision: VERSION, base: new URL("./demo/", import.meta.url).href };
+    return { kind: "url", name: "demo", revision: VERSION, base: DEMO, files: demoFiles() };
   }
   const page = hubPage(text);
   if (page) return onHub(page, options);

@@ -67,7 +67,15 @@ const LAYOUT_VERSION = 3;
 let database: Promise<IDBPDatabase<Schema>> | undefined;
 
 function open(): Promise<IDBPDatabase<Schema>> {
-  database ??= openDB<Schema>(DATABASE, LAYOUT_VERSION, {
+  database ??= openNow();
+  // A failure is told to whoever asked; the next call tries again.
+  database.catch(() => (database = undefined));
+  return database;
+}
+
+/** As a promise whatever happens: where storage is forbidden, IndexedDB throws at once. */
+async function openNow(): Promise<IDBPDatabase<Schema>> {
+  return openDB<Schema>(DATABASE, LAYOUT_VERSION, {
     async upgrade(db, from, _to, tx) {
       if (from < 1) {
         db.createObjectStore("models", { keyPath: "model" });
@@ -83,9 +91,14 @@ function open(): Promise<IDBPDatabase<Schema>> {
     },
     terminated: () => (database = undefined),
   });
-  // A failure is told to whoever asked; the next call tries again.
-  database.catch(() => (database = undefined));
-  return database;
+}
+
+/** Whether anything can be kept here: not on a server, and not in a sandboxed frame, whose origin has no storage. */
+export async function canKeep(): Promise<boolean> {
+  return open().then(
+    () => true,
+    (error: unknown) => (error as Error).name !== "SecurityError" && typeof indexedDB !== "undefined",
+  );
 }
 
 /** Version 1 had entries of whole models only. Files of a model without an entry are deleted: they cannot be listed. */

@@ -28,7 +28,7 @@ export async function estimate(
     warn: (message) => problems.push(message),
     checking: () => undefined,
   });
-  await startWasm(options.wasm_url);
+  await startWasm(options.files["gpt2_web_bg.wasm"]);
 
   let plan = {
     device: "wasm" as Estimate["device"],

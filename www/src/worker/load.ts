@@ -19,7 +19,7 @@ import { inventory } from "./inventory.js";
 import { Preparation } from "./preparation.js";
 import { Progress } from "./progress.js";
 import { inTurn } from "./turn.js";
-import { moduleFolder, startWasm } from "./wasm.js";
+import { startWasm } from "./wasm.js";
 import { loadWeights, packedPieces } from "./weights.js";
 
 /** A model that is ready. */
@@ -204,8 +204,8 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     if (signal.aborted) throw abortError();
   };
   progress.phase("compile");
-  const wasm = startWasm(options.wasm_url);
-  const modules = Promise.all([wasm, Kernels.start(moduleFolder(options.wasm_url), signal, isWanted)]);
+  const wasm = startWasm(options.files["gpt2_web_bg.wasm"]);
+  const modules = Promise.all([wasm, Kernels.start(options.files, signal, isWanted)]);
   // The small files are read meanwhile; an error in them is thrown below, where they are used.
   const checkpoint = new Checkpoint(hub, progress);
   const isFormatWanted = (packed: string) => options.dtype === "auto" || packedParts(packed)?.dtype === options.dtype;

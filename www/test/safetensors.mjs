@@ -19,7 +19,7 @@ export function safetensors(tensors) {
 }
 
 /** The tensors of a file, in the order of their bytes. */
-function tensorsOf(file) {
+export function tensorsOf(file) {
   const jsonBytes = Number(file.readBigUInt64LE(0));
   const { __metadata__: _, ...header } = JSON.parse(file.subarray(8, 8 + jsonBytes));
   const data = file.subarray(8 + jsonBytes);

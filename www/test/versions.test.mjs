@@ -98,3 +98,33 @@ test("a file that turns out to be wrong at that later visit is dropped", async (
   serveHub((response) => response.writeHead(404).end());
   assert.ok((await load(options, "some/gpt2")).text, "fetched anew");
 });
+
+for (const tags of [
+  ['"one"', '"two"'],
+  ['W/"one"', 'W/"two"'],
+  [undefined, undefined],
+]) {
+  test(`a file that changes while it is fetched, with tags ${tags}, begins again and is not mixed`, async () => {
+    const other = Buffer.from(FILES[WEIGHTS]);
+    other.fill(0, 500_000, other.length - 1000);
+    let nAnswers = 0;
+    server.set((request, response, { file, bytes }) => {
+      if (file !== WEIGHTS || request.method === "HEAD") return false;
+      nAnswers += 1;
+      const [tag, served] = nAnswers === 1 ? [tags[0], other] : [tags[1], bytes];
+      const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+      response.writeHead(from > 0 ? 206 : 200, {
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "ETag, Content-Range",
+        ...(tag ? { ETag: tag } : {}),
+        ...(from > 0 ? { "Content-Range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` } : {}),
+        "Content-Length": bytes.length - from,
+      });
+      if (nAnswers > 1) response.end(served.subarray(from));
+      else response.write(served.subarray(0, 1_000_000), () => response.destroy());
+    });
+    const found = await load({ cache: false });
+    assert.equal(found.text, (await load({ cache: false }, "demo")).text, found.message);
+    assert.match(found.warnings.join(), /it changed on the server while it was fetched, so the model was loaded anew/);
+  });
+}

@@ -7,8 +7,8 @@ export type Device = "auto" | "webgpu" | "wasm";
 export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 
 /**
- * Which model: `"demo"` (carried by the package), a Hugging Face id, the URL of a folder with a checkpoint's files,
- * or the files themselves.
+ * Which model: `"demo"` (carried by the package), a Hugging Face id or the address of its page, the URL of a folder with
+ * a checkpoint's files, or the files themselves, with the paths that they have below a chosen folder.
  */
 export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
@@ -68,7 +68,7 @@ export interface CreateGeneratorOptions {
   verify?: boolean;
   /** Called with each step of loading. */
   progress_callback?: (event: ProgressEvent) => void;
-  /** Cancels loading; the promise rejects with the platform's `AbortError`. */
+  /** Cancels loading; the promise rejects with the signal's reason, by default the platform's `AbortError`. */
   signal?: AbortSignal;
   /**
    * A `Worker` that runs `gpt2-web/worker`, which is then used and ended with the generator. By default, or with
@@ -149,7 +149,7 @@ export interface GenerateOptions {
   prefix_reuse?: boolean;
   /** Called, before the first chunk, with how far a long prompt has been read. */
   progress_callback?: (event: PromptProgress) => void;
-  /** Cancels: the stream and its result reject with `AbortError`. */
+  /** Cancels: the stream and its result reject with the signal's reason, by default `AbortError`. */
   signal?: AbortSignal;
 }
 

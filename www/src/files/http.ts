@@ -37,7 +37,10 @@ const refusalOf = (url: string, found: string): Refusal => ({ url, status: 200, 
 
 /** A file that became another one while it was fetched; loading it anew gives the one that is there now. */
 export function changedError(file: string, details: Record<string, unknown>): Error {
-  return makeError("network", `${file}: it changed on the server while it was fetched`, { ...details, changed: true });
+  return makeError("integrity", `${file}: it changed on the server while it was fetched`, {
+    ...details,
+    changed: true,
+  });
 }
 
 /**

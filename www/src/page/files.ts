@@ -1,17 +1,21 @@
 /** Files of a model from disk: the picker, and files or folders dropped anywhere on the page. */
 import { byId } from "./dom.js";
 
-/** Names that belong to a checkpoint; the rest of a dropped folder (images, other formats) is left alone. */
-const WANTED = /\.(json|safetensors)$|^merges\.txt$/;
+/** Files by the path that each has below what was dropped. */
+type Dropped = [path: string, file: File][];
 
-function filesIn(entry: FileSystemEntry): Promise<File[]> {
+/** Folders below a dropped one are looked into so far: a checkpoint mostly lies in one of them. */
+const MAX_DEPTH = 3;
+
+function filesIn(entry: FileSystemEntry, depth = 0): Promise<Dropped> {
   return new Promise((resolve, reject) => {
     if (entry.isFile) {
-      (entry as FileSystemFileEntry).file((file) => resolve([file]), reject);
+      (entry as FileSystemFileEntry).file((file) => resolve([[entry.fullPath, file]]), reject);
       return;
     }
+    if (depth > MAX_DEPTH) return resolve([]);
     const reader = (entry as FileSystemDirectoryEntry).createReader();
-    const found: Promise<File[]>[] = [];
+    const found: Promise<Dropped>[] = [];
     const readOn = (): void => {
       // A reader gives at most 100 entries a time; an empty answer is the end.
       reader.readEntries((entries) => {
@@ -19,8 +23,8 @@ function filesIn(entry: FileSystemEntry): Promise<File[]> {
           Promise.all(found).then((lists) => resolve(lists.flat()), reject);
           return;
         }
-        // Only the files of the folder itself: those in folders below it (onnx/, coreml/) are of other formats.
-        for (const child of entries) if (child.isFile && WANTED.test(child.name)) found.push(filesIn(child));
+        // Of all of them, the package takes those of the shallowest checkpoint.
+        for (const child of entries) found.push(filesIn(child, depth + 1));
         readOn();
       }, reject);
     };
@@ -28,16 +32,19 @@ function filesIn(entry: FileSystemEntry): Promise<File[]> {
   });
 }
 
-async function droppedFiles(transfer: DataTransfer): Promise<File[]> {
+async function droppedFiles(transfer: DataTransfer): Promise<Record<string, File>> {
   // Entries have to be taken before the first await: the transfer is empty afterwards.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  if (entries.length === 0) return [...transfer.files];
-  const lists = await Promise.all(entries.map(filesIn));
-  return lists.flat();
+  if (entries.length === 0) return Object.fromEntries([...transfer.files].map((file) => [file.name, file]));
+  const lists = await Promise.all(entries.map((entry) => filesIn(entry)));
+  return Object.fromEntries(lists.flat());
 }
 
 /** Calls `chosen` with the files of every pick or drop, and `failed` where a drop could not be read. */
-export function startFiles(chosen: (files: File[]) => void, failed: (error: unknown) => void): void {
+export function startFiles(
+  chosen: (files: File[] | Record<string, File>) => void,
+  failed: (error: unknown) => void,
+): void {
   const input = byId("files", HTMLInputElement);
   input.addEventListener("change", () => {
     const files = [...(input.files ?? [])];
@@ -62,8 +69,8 @@ export function startFiles(chosen: (files: File[]) => void, failed: (error: unkn
     event.preventDefault();
     veil.hidden = true;
     droppedFiles(event.dataTransfer).then((files) => {
-      if (files.length > 0) chosen(files);
-      else failed(new Error("nothing in what was dropped is a file of a model"));
+      if (Object.keys(files).length > 0) chosen(files);
+      else failed(new Error("nothing in what was dropped is a file"));
     }, failed);
   });
 }

@@ -104,8 +104,9 @@ export class Progress {
     if (this.#due("")) this.#total("download");
   }
 
-  /** A file is whole. */
+  /** A file is whole, and so is what was done with its bytes as they came. */
   close(file: string): void {
+    for (const phase of ["convert", "upload"] as const) this.stepDone(phase, file);
     const loaded = this.#files.get(file)?.loaded ?? 0;
     this.#files.set(file, { loaded, total: loaded });
     this.#send("progress", "download", file, { progress: 100, loaded, total: loaded });
@@ -123,9 +124,11 @@ export class Progress {
     this.#send("progress", phase, file, { loaded, total: total ?? 0, progress: Math.min(99, percent(loaded, total)) });
   }
 
-  /** It is done with all of the file. */
+  /** It is done with all of the file, if it was begun. */
   stepDone(phase: ProgressPhase, file: string): void {
-    const loaded = this.#steps.get(`${phase} ${file}`) ?? 0;
+    const loaded = this.#steps.get(`${phase} ${file}`);
+    if (loaded === undefined) return;
+    this.#steps.delete(`${phase} ${file}`);
     this.#send("progress", phase, file, { progress: 100, loaded, total: loaded });
   }
 

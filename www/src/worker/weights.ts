@@ -49,7 +49,6 @@ export async function loadWeights(request: WeightsRequest): Promise<{ files: str
     throw makeError("integrity", message, { file: name });
   }
   progress.close(name);
-  progress.stepDone("upload", name);
   return { files: [], warnings: kept.warnings ?? [] };
 }
 
@@ -86,7 +85,6 @@ async function write({ loader, progress, check }: WeightsRequest, { name, bytes,
     loader.write(chunk);
     progress.step("convert", name, chunk.byteLength);
   }
-  progress.stepDone("convert", name);
 }
 
 /** Bytes of packed weights that are moved at once. */

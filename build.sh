@@ -18,13 +18,14 @@ usage() {
   cat <<'TEXT'
 ./build.sh serve [port]  set up, build, and open the page on localhost (default port 8000)
 ./build.sh test          set up, and run every test: native, in the browser, and the page end to end
+./build.sh test hosts    build and open an app in every host, the large ones (Next.js, Deno, Bun) too
 ./build.sh build         build the package into www/dist
 ./build.sh check         format, lints, types
 ./build.sh fuzz [sec]    fuzz what reads a file of a checkpoint or the cache, so long each (default 60 seconds)
 ./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
                          cpu (the kernels, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
 ./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
-./build.sh pack          leave the npm package in dist/
+./build.sh pack          leave the npm package in dist/, and tell what it weighs
 ./build.sh help          this text
 TEXT
 }
@@ -67,10 +68,33 @@ need_cargo_fuzz() {
 need_node() {
   command -v node >/dev/null || die "Node.js 20 or later is missing: https://nodejs.org"
   [ "$(node -p 'process.versions.node.split(".")[0] >= 20')" = true ] || die "Node.js 20 or later is needed, found $(node --version)"
-  if [ ! www/node_modules/.package-lock.json -nt www/package-lock.json ]; then
-    say "installing npm packages"
-    (cd www && npm ci --no-fund --no-audit && touch node_modules/.package-lock.json)
-  fi
+  need_packages www
+}
+
+need_packages() { # FOLDER: those of its lock file
+  [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ] && return
+  say "installing the npm packages of $1"
+  (cd "$1" && npm ci --no-fund --no-audit && touch node_modules/.package-lock.json)
+}
+
+# What the types of the adapters are held against. Installed, with what they depend on, they would take hundreds of megabytes.
+need_foreign_types() {
+  local package version name
+  while read -r package version name; do
+    [ "$(cat "www/foreign-types/$name/fetched-version" 2>/dev/null)" = "$version" ] && continue
+    say "fetching the types of $package $version"
+    local staging=www/foreign-types/$name.new
+    rm -rf "$staging" "www/foreign-types/$name"
+    mkdir -p "$staging"
+    (cd "$staging" && npm pack --silent "$package@$version" </dev/null >/dev/null)
+    tar -xzf "$staging"/*.tgz -C "$staging" --strip-components=1
+    rm "$staging"/*.tgz
+    printf '%s\n' "$version" >"$staging/fetched-version"
+    mv "$staging" "www/foreign-types/$name"
+  done <<'LIST'
+@huggingface/transformers 4.3.1 transformers
+openai 7.57.0 openai
+LIST
 }
 
 # Checkouts may share a target folder, and cargo compares times only, so one checkout could get the other's build. When the
@@ -222,10 +246,30 @@ run_check() {
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
   say "tsc"
   (cd www && npx tsc)
+  need_foreign_types
+  (cd www && npx tsc -p test/types)
+  # the package is ES modules alone, so nothing is asked of what CommonJS would see
+  say "publint and are-the-types-wrong"
+  local package
+  package=$(package_file)
+  [ -f "$package" ] || run_pack
+  (cd www && npx publint run --strict "../$package" && npx attw "../$package" --profile esm-only)
+}
+
+package_file() { printf 'dist/gpt2-web-%s.tgz\n' "$(cd www && node -p 'require("./package.json").version')"; }
+
+run_test_hosts() {
+  need_browser
+  run_pack
+  need_packages www/test/hosts
+  need_packages www/test/hosts/heavy
+  (cd www && node --test --test-concurrency=1 --test-reporter=spec \
+    test/hosts.test.mjs test/policies.test.mjs test/hosts/heavy.test.mjs)
 }
 
 run_test() {
   need_browser
+  need_packages www/test/hosts
   need_vulkan
   run_pack
   run_check
@@ -269,16 +313,24 @@ run_pack() {
   local staging
   staging=$(mktemp -d)
   cp -R www/package.json www/dist README.md CHANGELOG.md LICENSE "$staging"
+  node www/third-party.mjs "$staging/THIRD_PARTY"
   rm -rf "$staging"/dist/page* "$staging"/dist/types/page "$staging"/dist/offline.json
   (cd "$staging" && npm pack --silent) | tail -n 1
   mv "$staging"/*.tgz dist/
   rm -rf "$staging"
-  say "$(ls dist/*.tgz)"
+  say "$(package_file)"
+  node www/sizes.mjs
 }
 
 case "${1:-help}" in
   serve) build; exec node www/serve.mjs "${2:-8000}" ;; # not `&&`: that would turn `set -e` off inside
-  test) run_test ;;
+  test)
+    case "${2:-all}" in
+      all) run_test ;;
+      hosts) run_test_hosts ;;
+      *) die "no such tests: $2 (hosts; without a word, all)" ;;
+    esac
+    ;;
   build) build ;;
   check) run_check ;;
   fuzz) run_fuzz "${2:-60}" ;;

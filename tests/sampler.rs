@@ -11,7 +11,7 @@ fn sampling() -> SamplingParams {
 
 /// Probabilities of the finite logits; the naive way, in double precision. 0 for a masked token.
 fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
-    let scaled = |x: f32| f64::from(x) / temperature;
+    let scaled = |x: f32| f64::from(x) / f64::from(temperature as f32); // the precision that the sampler computes in
     let max = logits.iter().copied().map(scaled).fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = logits.iter().map(|&x| (scaled(x) - max).exp()).collect();
     let total: f64 = weights.iter().sum();
@@ -253,7 +253,7 @@ fn naive_kept(p: &SamplingParams, scores: &[f32], slack: f64) -> Vec<usize> {
     if p.min_p > 0.0 {
         let least = p.min_p * (1.0 - slack);
         let max = f64::from(scores[kept[0]]);
-        kept.retain(|&i| ((f64::from(scores[i]) - max) / p.temperature).exp() >= least);
+        kept.retain(|&i| ((f64::from(scores[i]) - max) / f64::from(p.temperature as f32)).exp() >= least);
     }
     kept
 }

@@ -105,12 +105,13 @@ fn gpt2s_own_files_equal_their_vectors() {
         let (tokenizer, warnings) = Tokenizer::from_files(files).expect("tokenizer");
         assert_eq!(warnings, [""; 0]);
         let vectors = json(&folder.join("vectors.json"));
-        let vectors = vectors.as_array().or_else(|| vectors["vectors"].as_array()).expect("vectors").clone();
-        assert!(vectors.len() > 10);
+        let vectors = vectors.as_array().expect("vectors");
+        assert!(vectors.len() > 20);
         for case in vectors {
             let (text, ids) = (case["text"].as_str().expect("a text"), ids(&case["ids"]));
             assert_eq!(tokenizer.encode(text).expect("encode"), ids, "{text:?}");
             assert_eq!(tokenizer.encode_prompt(text).expect("encode"), ids, "{text:?}");
+            assert_eq!(tokenizer.decode(&ids).expect("decode"), text);
         }
     }
 }
@@ -183,7 +184,8 @@ fn damaged_files_never_panic() {
         ],
     );
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(at in any::<prop::sample::Index>(), edits in prop::collection::vec(edit, 1..4), text in ".{0,30}")| {
+    let edits = prop::collection::vec(edit, 1..4);
+    proptest!(config, |(at in any::<prop::sample::Index>(), edits in edits, text in ".{0,30}")| {
         let mut files = files(&folders[at.index(folders.len())]);
         let places = [&mut files.tokenizer_json, &mut files.tokenizer_config_json, &mut files.added_tokens_json,
             &mut files.vocab_json, &mut files.merges_txt, &mut files.vocab_txt];
@@ -249,7 +251,8 @@ fn files_with_other_values_never_panic() {
     ]);
     let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
     let edits = prop::collection::vec((any::<prop::sample::Index>(), values, any::<bool>()), 1..5);
-    proptest!(config, |(at in any::<prop::sample::Index>(), edits in edits, numbers in prop::collection::vec(any::<u32>(), 9))| {
+    let numbers = prop::collection::vec(any::<u32>(), 9);
+    proptest!(config, |(at in any::<prop::sample::Index>(), edits in edits, numbers in numbers)| {
         let mut files = files(&folders[at.index(folders.len())]);
         for bytes in [&mut files.tokenizer_json, &mut files.tokenizer_config_json].into_iter().flatten() {
             let mut json: Value = serde_json::from_slice(bytes).expect("our own files");
@@ -269,7 +272,7 @@ fn files_with_other_values_never_panic() {
             *bytes = json.to_string().into_bytes();
         }
         if let Ok((tokenizer, _)) = Tokenizer::from_files(files) {
-            for text in ["the  hen\u{2581} isn't <mask> <s>x [SEP]", "\u{3042}\u{301} \u{ff4b}\t\u{2122}", " ", "12 3,4!"] {
+            for text in ["the  hen\u{2581} isn't <mask> <s>x [SEP]", "あ\u{301} \u{ff4b}\t™", " ", "12 3,4!"] {
                 if let Ok(ids) = tokenizer.encode(text) {
                     let _ = tokenizer.decode(&ids);
                 }

@@ -1,6 +1,7 @@
 // Bundles the package into dist/: modules, types, the wasm and the demo model. Needs ../build.sh's wasm in wasm/.
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -11,6 +12,25 @@ const { version } = JSON.parse(readFileSync("package.json", "utf8"));
 rmSync("dist", { recursive: true, force: true });
 mkdirSync("dist/demo", { recursive: true });
 
+/** wasm-bindgen's loader knows a place of the module by itself, from which a bundler would make a second copy. */
+const withoutOwnPlace = {
+  name: "without-own-place",
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /gpt2_web\.js$/ }, ({ path: file }) => {
+      const source = readFileSync(file, "utf8");
+      const place = "module_or_path = new URL('gpt2_web_bg.wasm', import.meta.url);";
+      if (source.split(place).length !== 2) throw new Error(`${file}: expected once \`${place}\``);
+      return { contents: source.replace(place, 'throw new Error("the module\'s address is missing");') };
+    }),
+};
+
+const modules = readdirSync("wasm").filter((name) => name.endsWith(".wasm"));
+const digest = (file) =>
+  createHash("sha384")
+    .update(readFileSync(`wasm/${file}`))
+    .digest("base64");
+const integrity = Object.fromEntries(modules.map((file) => [file, `sha384-${digest(file)}`]));
+
 const common = {
   bundle: true,
   format: "esm",
@@ -18,22 +38,36 @@ const common = {
   minify: true,
   keepNames: true,
   sourcemap: true,
-  legalComments: "none",
+  legalComments: "eof",
   logLevel: "warning",
-  define: { PACKAGE_VERSION: JSON.stringify(version) },
+  plugins: [withoutOwnPlace],
+  define: { PACKAGE_VERSION: JSON.stringify(version), MODULE_INTEGRITY: JSON.stringify(integrity) },
 };
 await build({
   ...common,
-  entryPoints: { index: "src/api/index.ts", elements: "src/elements/index.ts", page: "src/page/index.ts" },
+  entryPoints: {
+    index: "src/api/index.ts",
+    elements: "src/elements/index.ts",
+    page: "src/page/index.ts",
+    transformers: "src/adapters/transformers.ts",
+    "prompt-api": "src/adapters/prompt-api.ts",
+    openai: "src/adapters/openai.ts",
+  },
   outdir: "dist",
   splitting: true,
   chunkNames: "chunk-[hash]",
 });
+await build({ ...common, entryPoints: { worker: "src/worker/worker.ts" }, outdir: "dist" });
+// Vite turns files below 4 KiB into `data:` URLs, from which a strict policy (CSP) lets no worker start. With its source
+// map in it, this one is larger.
 await build({
   ...common,
-  entryPoints: { worker: "src/worker/worker.ts", "kernel-thread": "src/engine/kernel-thread.ts" },
+  entryPoints: { "kernel-thread": "src/engine/kernel-thread.ts" },
   outdir: "dist",
+  minify: false,
+  sourcemap: "inline",
 });
+if (statSync("dist/kernel-thread.js").size < 4096) throw new Error("dist/kernel-thread.js: expected 4 KiB or more");
 // The page's bench. Files that begin with `page` are left out of the npm package.
 await build({
   ...common,
@@ -45,7 +79,7 @@ await build({ ...common, entryPoints: ["src/isolation/coi-sw.ts"], outdir: "dist
 // The page's service worker, a classic script. Its scope is the folder that it is in, so it lies beside index.html.
 await build({ ...common, entryPoints: ["src/page/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
-for (const file of readdirSync("wasm").filter((name) => name.endsWith(".wasm"))) cpSync(`wasm/${file}`, `dist/${file}`);
+for (const file of modules) cpSync(`wasm/${file}`, `dist/${file}`);
 const modelFiles = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];
 for (const file of modelFiles) cpSync(`demo/${file}`, `dist/demo/${file}`);
 

@@ -194,7 +194,7 @@ impl<S: TensorSink> ModelTensors for Intake<S> {
         self.uses.clear();
         for tensor in tensors {
             let name = self.check(tensor)?;
-            self.uses.push(name.map_or(Use::LeaveOut, |name| Use::Keep(name)));
+            self.uses.push(name.map_or(Use::LeaveOut, Use::Keep));
         }
         if self.config.tie_word_embeddings {
             self.tie(tensors);

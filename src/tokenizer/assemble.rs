@@ -122,7 +122,7 @@ fn add_tokens(
         if let Some(found) = inner.token_to_id(&token.content).filter(|found| found != id) {
             let content = excerpt(&token.content);
             warnings.push(format!(
-                "the added token \"{content}\" has the id {found}, as transformers counts, and not {id} as its file says"
+                "the added token \"{content}\" has the id {found}, as transformers counts, and not its file's {id}"
             ));
         }
     }
@@ -132,8 +132,8 @@ fn add_tokens(
 /// Notes the added tokens, whose ids are known now. What decodes is a token's normalized text, as in the crate.
 ///
 /// # Errors
-/// [`Error::UnsupportedModel`] for added tokens with which the crate would cut a text backwards, and panic: one that takes
-/// the spaces behind it, and one of spaces alone that takes those before it.
+/// [`Error::UnsupportedModel`] for added tokens with which the crate would cut a text backwards, and panic: one that
+/// takes the spaces behind it, and one of spaces alone that takes those before it.
 fn note_added(inner: &HfTokenizer, pieces: &mut Pieces, warnings: &mut Vec<String>, file: &str) -> Result<()> {
     let added = inner.get_added_vocabulary();
     let tokens = added.get_added_tokens_decoder();

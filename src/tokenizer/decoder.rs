@@ -1,7 +1,7 @@
 //! From tokens to text, one token at a time, as the `decoder` of a tokenizer.json says.
 //!
-//! The `tokenizers` crate decodes whole lists of tokens. Here each of its steps is written as one that remembers what it
-//! must, so that a text that is being generated comes out as it is made, and equals the text of the whole.
+//! The `tokenizers` crate decodes whole lists of tokens. Here each of its steps is written as one that remembers what
+//! it must, so that a text that is being generated comes out as it is made, and equals the text of the whole.
 
 use serde::Deserialize;
 use tokenizers::normalizers::Replace;
@@ -226,16 +226,14 @@ fn regex(pattern: ReplacePattern, content: String) -> Result<Replace> {
     Replace::new(pattern, content).map_err(wrong)
 }
 
-/// Whether Metaspace leaves out the first token's replacement. Files before `prepend_scheme` have `add_prefix_space`.
+/// Whether Metaspace leaves out the first token's replacement. Old files have `add_prefix_space` alone.
 fn drops_first(scheme: Option<PrependScheme>, add_prefix_space: Option<bool>) -> Result<bool> {
-    match (scheme, add_prefix_space) {
-        (Some(scheme), Some(false)) if scheme != PrependScheme::Never => {
-            let expected = "a Metaspace whose `add_prefix_space` and `prepend_scheme` say the same";
-            Err(Error::file("tokenizer.json", expected, "others"))
-        }
-        (Some(scheme), _) => Ok(scheme != PrependScheme::Never),
-        (None, add_prefix_space) => Ok(add_prefix_space.unwrap_or(true)),
+    let scheme = scheme.unwrap_or(PrependScheme::Always);
+    if add_prefix_space == Some(false) && scheme != PrependScheme::Never {
+        let expected = "a Metaspace whose `add_prefix_space` and `prepend_scheme` say the same";
+        return Err(Error::file("tokenizer.json", expected, "others"));
     }
+    Ok(scheme != PrependScheme::Never)
 }
 
 /// The bytes of a token in the byte alphabet; a token with another character stands for itself.

@@ -1,8 +1,8 @@
 //! A tokenizer from its files, as transformers' `AutoTokenizer` reads them for a GPT-2 (5.23: `TokenizersBackend`,
 //! `GPT2Tokenizer`, `RobertaTokenizer`, `BertTokenizer`).
 //!
-//! Three classes take only the vocabulary from a tokenizer.json and know all else themselves; any other class means that
-//! the file is followed as it is written.
+//! Three classes take only the vocabulary from a tokenizer.json and know all else themselves; any other class means
+//! that the file is followed as it is written.
 
 use tokenizers::models::bpe::Vocab;
 use tokenizers::normalizers::BertNormalizer;
@@ -24,7 +24,7 @@ impl Tokenizer {
     /// Makes a tokenizer of its files. → with what of them is not used or is used otherwise, one sentence each
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a missing or malformed file, [`Error::UnsupportedModel`] for a kind that cannot be run.
+    /// [`Error::Checkpoint`] for a missing or malformed file, [`Error::UnsupportedModel`] for what cannot be run.
     pub fn from_files(mut files: TokenizerFiles) -> Result<(Self, Vec<String>)> {
         let mut warnings = Vec::new();
         let mut settings = Settings::read(&files)?;
@@ -162,7 +162,8 @@ fn from_vocabulary(
         (None, Some(_), None) => Err(Error::file("vocab.json", "the vocabulary that belongs to merges.txt", "none")),
         (None, None, None) => Err(match sentencepiece {
             Some(name) => {
-                let expected = "a tokenizer.json beside it, as `AutoTokenizer.from_pretrained(...).save_pretrained(...)` writes one";
+                let expected =
+                    "a tokenizer.json beside it, as transformers' `save_pretrained` of its fast tokenizer writes one";
                 Error::file(name, expected, "a SentencePiece model alone, which cannot be run here")
             }
             None => {

@@ -1,5 +1,5 @@
-//! SentencePiece's table of replacements (`precompiled_charsmap`), checked before the `tokenizers` crate follows it: that
-//! indexes with whatever stands in the table.
+//! SentencePiece's table of replacements (`precompiled_charsmap`), checked before the `tokenizers` crate follows it:
+//! the crate indexes with whatever stands in the table.
 //!
 //! The format (sentencepiece, `normalizer.cc` and darts.h): the size of a trie in bytes, the trie as an array of 32-bit
 //! units, then texts that end in NUL each. A unit says whether a key ends here, which byte leads to it, and where those

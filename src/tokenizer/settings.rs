@@ -1,13 +1,14 @@
-//! What the small files beside a vocabulary say: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
-//! and the class that an old `config.json` names. Read as `PreTrainedTokenizerBase._from_pretrained` of transformers 5.23
-//! does.
+//! What the small files beside a vocabulary say: `tokenizer_config.json`, `special_tokens_map.json`,
+//! `added_tokens.json`, and the class that an old `config.json` names. Read as `_from_pretrained` in
+//! tokenization_utils_base.py of transformers 5.23 does.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::files::TokenizerFiles;
+use super::files::{TokenizerFiles, text};
+use crate::checkpoint::read_json;
 use crate::error::{Error, Result};
 use crate::token::TokenId;
 
@@ -107,6 +108,10 @@ impl Settings {
             Value::Object(items) => !items.is_empty(),
             _ => false,
         });
+        // a model's own special tokens, such as `image_token`
+        let own = config.iter().filter(|(name, value)| name.ends_with("_token") && !value.is_boolean());
+        let own = own.map(|(name, value)| (name.clone(), added_token(value, true)));
+        self.named.extend(own.filter(|(_, token)| token.is_some()));
         match extra.or(other) {
             Some(Value::Array(items)) => {
                 let tokens = items.iter().map(|item| added_token(item, true));
@@ -119,10 +124,6 @@ impl Settings {
             }
             _ => {}
         }
-        // a model's own special tokens, such as `image_token`
-        let own = config.iter().filter(|(name, value)| name.ends_with("_token") && !value.is_boolean());
-        let own = own.map(|(name, value)| (name.clone(), added_token(value, true)));
-        self.named.extend(own.filter(|(_, token)| token.is_some()));
         Ok(())
     }
 
@@ -189,8 +190,10 @@ fn added_token(value: &Value, is_special: bool) -> Option<AddedToken> {
 
 fn object(bytes: Option<&[u8]>, name: &str) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = bytes else { return Ok(None) };
-    let wrong = |e: serde_json::Error| Error::file(name, "an object in JSON", e.to_string());
-    serde_json::from_slice(bytes).map(Some).map_err(wrong)
+    match read_json(name, text(bytes, name)?)? {
+        Value::Object(fields) => Ok(Some(fields)),
+        _ => Err(Error::file(name, "an object in JSON", "another value")),
+    }
 }
 
 fn malformed(file: &str, field: &str) -> Error {
@@ -231,6 +234,12 @@ mod tests {
     fn the_models_own_file_names_the_class_of_old_checkpoints() {
         let settings = read(&[("config.json", r#"{"tokenizer_class": "BertTokenizer"}"#)]).unwrap();
         assert_eq!(settings.class.as_deref(), Some("BertTokenizer"));
+    }
+
+    #[test]
+    fn pythons_words_for_no_number_are_read() {
+        let config = r#"{"model_max_length": Infinity, "add_prefix_space": true}"#;
+        assert!(read(&[("tokenizer_config.json", config), ("config.json", "{\"a\": NaN}")]).unwrap().add_prefix_space);
     }
 
     #[test]

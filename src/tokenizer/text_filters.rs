@@ -51,7 +51,7 @@ pub(super) enum TextFilter {
         /// How many of them have come last; at most `n`.
         n_held: usize,
     },
-    /// Replaces what a regular expression matches. A match may need all of the text, so nothing comes out before its end.
+    /// Replaces what a regular expression matches. A match may need all of the text: nothing comes out before its end.
     Regex { replace: Replace, text: String },
 }
 

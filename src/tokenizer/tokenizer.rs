@@ -105,8 +105,8 @@ impl Tokenizer {
         self.pieces.special(id)
     }
 
-    /// What a token is written with, a special token too: its bytes, if the tokenizer is byte-level, else its text in the
-    /// vocabulary. None for an id that no token has.
+    /// What a token is written with, a special token too: its bytes, if the tokenizer is byte-level, else its text in
+    /// the vocabulary. None for an id that no token has.
     pub fn piece(&self, id: TokenId) -> Option<&[u8]> {
         self.pieces.get(id)
     }

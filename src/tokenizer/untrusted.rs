@@ -1,7 +1,7 @@
 //! What a file's steps are checked for before the `tokenizers` crate, which trusts its files, may read and run them.
 //!
-//! The checks look at every object in a step's JSON, whatever its `type`: the crate guesses what a step is where the file's
-//! own word for it is none that it knows.
+//! The checks look at every object in a step's JSON, whatever its `type`: where the file's word for a step is none that
+//! the crate knows, it guesses.
 
 use serde_json::Value;
 

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const SRC = fileURLToPath(new URL("../src/", import.meta.url));
 
 /** What both threads know of each other. The rest of `api` runs in the page's thread alone. */
-const BASE = ["api/types", "api/errors", "api/messages", "api/version"];
+const BASE = ["api/types", "api/errors", "api/messages", "api/version", "api/trusted"];
 
 /** From the bottom up: each room, and the rooms below that it may import from. */
 const ROOMS = {
@@ -19,6 +19,7 @@ const ROOMS = {
   files: ["base"],
   worker: ["base", "wasm", "engine", "files"],
   api: ["base", "files"],
+  adapters: ["base", "api"],
   elements: ["base", "api"],
   page: ["base", "isolation", "engine", "api", "elements"],
 };

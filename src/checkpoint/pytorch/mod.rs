@@ -12,8 +12,10 @@ mod globals;
 mod legacy;
 mod opcodes;
 mod pickle;
+mod rebuild;
 mod state_dict;
 mod storages;
+mod view;
 mod zip;
 mod zip_record;
 

@@ -1,20 +1,16 @@
-//! Runs a pickle whose values are names, numbers, containers and views of storages. It calls nothing: what a name of the
-//! list in [`super::globals`] would do in Python is written here.
+//! Runs a pickle whose values are names, numbers, containers and views of storages. It calls nothing of Python's: what a
+//! name of the list in [`super::globals`] does is written in [`super::rebuild`].
 
 use std::collections::HashMap;
 
-use super::globals::{self, Global, TorchDtype};
+use super::globals::{self, Global};
 use super::opcodes::{self, Instruction};
+use super::view::{Storage, Tensor};
 use crate::error::{Error, Result, excerpt};
 
 /// Values that a pickle may make, and bytes that it may have. A state dict of a thousand blocks has a tenth of that.
-const MAX_VALUES: usize = 1 << 20;
-const MAX_PICKLE_BYTES: usize = 1 << 25;
-
-/// PyTorch itself has no more, and no GPT-2 more than four.
-const MAX_DIMENSIONS: usize = 64;
-/// Bytes of a storage's name, which is a number.
-const MAX_KEY_BYTES: usize = 255;
+pub(super) const MAX_VALUES: usize = 1 << 20;
+const MAX_PICKLE_BYTES: usize = 1 << 23;
 
 /// A value's place. Values lie in one list and name each other by place: no depth of nesting is a depth of calls.
 pub(super) type Place = usize;
@@ -36,28 +32,6 @@ pub(super) enum Value {
     Other,
 }
 
-/// Numbers that tensors are views of.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Storage {
-    /// Its name in the file.
-    pub key: String,
-    pub n_bytes: u64,
-    /// What its numbers are, unless they are only bytes.
-    pub dtype: Option<TorchDtype>,
-}
-
-/// A view of a storage, which it lies within.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Tensor {
-    pub storage: usize,
-    pub dtype: TorchDtype,
-    /// Where its first number is, counted in numbers.
-    pub offset: u64,
-    pub shape: Vec<usize>,
-    /// How far apart neighbours are along each dimension, counted in numbers.
-    pub strides: Vec<usize>,
-}
-
 /// A pickle that is being run, as its bytes arrive.
 #[derive(Debug)]
 pub(super) struct Pickle {
@@ -66,11 +40,11 @@ pub(super) struct Pickle {
     held: Vec<u8>,
     n_read: usize,
     /// Values that calls have copied.
-    n_copied: usize,
+    pub(super) n_copied: usize,
     pub values: Vec<Value>,
     pub storages: Vec<Storage>,
-    storage_by_key: HashMap<String, usize>,
-    stack: Vec<Place>,
+    pub(super) storage_by_key: HashMap<String, usize>,
+    pub(super) stack: Vec<Place>,
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Place>,
@@ -123,26 +97,10 @@ impl Pickle {
         self.n_read
     }
 
-    /// The value in the words of Rust, where it is one of these.
+    /// The value, if it is a text.
     pub fn text(&self, place: Place) -> Option<&str> {
         match &self.values[place] {
             Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn whole(&self, place: Place) -> Option<u64> {
-        match self.values[place] {
-            Value::Int(number) => u64::try_from(number).ok(),
-            _ => None,
-        }
-    }
-
-    fn wholes(&self, place: Place) -> Option<Vec<usize>> {
-        match &self.values[place] {
-            Value::Tuple(items) | Value::List(items) if items.len() <= MAX_DIMENSIONS => {
-                items.iter().map(|&item| usize::try_from(self.whole(item)?).ok()).collect()
-            }
             _ => None,
         }
     }
@@ -202,11 +160,11 @@ impl Pickle {
                 let items = self.above_mark()?;
                 self.extend_dict(&items)?;
             }
-            I::Global(module, name) => self.global(&module, &name)?,
+            I::Global(module, name) => self.push(Value::Global(self.global(&module, &name)?))?,
             I::StackGlobal => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (self.text(module), self.text(name)) {
-                    (Some(module), Some(name)) => self.global(&module.to_string(), &name.to_string())?,
+                    (Some(module), Some(name)) => self.push(Value::Global(self.global(module, name)?))?,
                     _ => return Err(self.wrong("names of a module and a thing in it", "other values")),
                 }
             }
@@ -231,7 +189,7 @@ impl Pickle {
         Ok(())
     }
 
-    fn push(&mut self, value: Value) -> Result<()> {
+    pub(super) fn push(&mut self, value: Value) -> Result<()> {
         if self.values.len() == MAX_VALUES {
             return Err(self.wrong(&format!("a pickle of at most {MAX_VALUES} values"), "more"));
         }
@@ -279,171 +237,78 @@ impl Pickle {
         Ok(())
     }
 
-    /// Pushes what a name stands for.
-    fn global(&mut self, module: &str, name: &str) -> Result<()> {
-        match globals::find(module, name) {
-            Some(global) => self.push(Value::Global(global)),
-            None => {
-                let name = excerpt(&globals::full_name(module, name));
-                let found = format!("`{name}`, which is refused: a pickle's names can run code");
-                Err(self.wrong("a state dict, which needs tensors and dictionaries alone", &found))
-            }
-        }
+    /// What a name stands for.
+    fn global(&self, module: &str, name: &str) -> Result<Global> {
+        globals::find(module, name).ok_or_else(|| {
+            let name = excerpt(&globals::full_name(module, name));
+            let found = format!("`{name}`, which is refused: a pickle's names can run code");
+            self.wrong("a state dict, which needs tensors and dictionaries alone", &found)
+        })
     }
 
-    /// Pushes what a function of the list gives.
-    fn call(&mut self, mut function: Place, mut arguments: Place) -> Result<()> {
-        loop {
-            let (Value::Global(global), Value::Tuple(items)) = (&self.values[function], &self.values[arguments]) else {
-                return Err(self.wrong("a name and a tuple, to call it with", "other values"));
-            };
-            let value = match (global, items.as_slice()) {
-                (Global::OrderedDict, []) => Value::Dict(Vec::new()),
-                (Global::OrderedDict, &[items]) => self.dict_of(items)?,
-                (Global::Size, []) => Value::Tuple(Vec::new()),
-                (Global::Size | Global::RebuildParameter, &[value, ..]) => {
-                    self.stack.push(value);
-                    return Ok(());
-                }
-                (Global::RebuildTensor, &[storage, offset, shape, strides, ..]) => {
-                    Value::Tensor(self.tensor(storage, offset, shape, strides, None)?)
-                }
-                (Global::RebuildTensorV3, &[storage, offset, shape, strides, _, _, dtype, ..]) => {
-                    Value::Tensor(self.tensor(storage, offset, shape, strides, Some(dtype))?)
-                }
-                (Global::RebuildFromType, &[inner, _, inner_arguments, ..])
-                    if self.values[inner] != Value::Global(Global::RebuildFromType) =>
-                {
-                    (function, arguments) = (inner, inner_arguments);
-                    continue;
-                }
-                (Global::Ignored, _) => Value::Other,
-                (global, items) => {
-                    let found = format!("{global:?} of {} values", items.len());
-                    return Err(self.wrong("a call that makes a tensor", &found));
-                }
-            };
-            return self.push(value);
-        }
-    }
-
-    /// A dictionary of a list of pairs.
-    fn dict_of(&mut self, items: Place) -> Result<Value> {
-        let Value::List(items) = &self.values[items] else {
-            return Err(self.wrong("a list of pairs", "another value"));
-        };
-        // a short call copies the list, so copies are counted
-        self.n_copied += items.len();
-        if self.n_copied > MAX_VALUES {
-            return Err(self.wrong(&format!("a pickle of at most {MAX_VALUES} values"), "more"));
-        }
-        let pair = |&item: &Place| match &self.values[item] {
-            Value::Tuple(pair) | Value::List(pair) => match pair.as_slice() {
-                &[key, value] => Some((key, value)),
-                _ => None,
-            },
-            _ => None,
-        };
-        let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
-        pairs.map(Value::Dict).ok_or_else(|| self.wrong("a list of pairs", "another list"))
-    }
-
-    /// The storage that a persistent id names: ("storage", its class, its key, its device, how many numbers).
-    fn storage(&mut self, id: Place) -> Result<usize> {
-        let items = match &self.values[id] {
-            Value::Tuple(items) => items.clone(),
-            _ => return Err(self.wrong("a storage's persistent id", "another value")),
-        };
-        let parts = match items.as_slice() {
-            [kind, class, key, _, n, view @ ..] if self.text(*kind) == Some("storage") => {
-                // since 2017 no file has a storage that is a part of another one
-                let is_whole = view.iter().all(|&view| self.values[view] == Value::None);
-                self.text(*key).filter(|key| key.len() <= MAX_KEY_BYTES).zip(self.whole(*n)).zip(
-                    match &self.values[*class] {
-                        Value::Global(Global::Storage(dtype)) if is_whole => Some(*dtype),
-                        _ => None,
-                    },
-                )
-            }
-            _ => None,
-        };
-        let Some(((key, n), dtype)) = parts else {
-            return Err(self.wrong("a storage's class, key and size", "other values"));
-        };
-        let n_bytes = n.checked_mul(dtype.map_or(1, |dtype| dtype.n_bytes));
-        let n_bytes = n_bytes.ok_or_else(|| self.wrong("a storage whose bytes can be counted", &n.to_string()))?;
-        let storage = Storage { key: key.to_string(), n_bytes, dtype };
-        if let Some(&known) = self.storage_by_key.get(&storage.key) {
-            return match self.storages[known] == storage {
-                true => Ok(known),
-                false => Err(self.wrong(&format!("{:?}", self.storages[known]), &format!("{storage:?}"))),
-            };
-        }
-        self.storage_by_key.insert(storage.key.clone(), self.storages.len());
-        self.storages.push(storage);
-        Ok(self.storages.len() - 1)
-    }
-
-    fn tensor(
-        &self,
-        storage: Place,
-        offset: Place,
-        shape: Place,
-        strides: Place,
-        dtype: Option<Place>,
-    ) -> Result<Tensor> {
-        let Value::Storage(index) = self.values[storage] else {
-            return Err(self.wrong("a tensor's storage", "another value"));
-        };
-        let storage = &self.storages[index];
-        let dtype = match dtype.map(|dtype| &self.values[dtype]) {
-            Some(Value::Global(Global::Dtype(dtype))) => Some(*dtype),
-            Some(_) => None,
-            None => storage.dtype,
-        };
-        let (Some(dtype), Some(offset), Some(shape), Some(strides)) =
-            (dtype, self.whole(offset), self.wholes(shape), self.wholes(strides))
-        else {
-            return Err(self.wrong("a tensor's number format, offset, shape and strides", "other values"));
-        };
-        let tensor = Tensor { storage: index, dtype, offset, shape, strides };
-        if tensor.shape.len() != tensor.strides.len() || !tensor.lies_within(storage.n_bytes) {
-            let found = format!("{:?} of strides {:?} from {offset}", tensor.shape, tensor.strides);
-            return Err(self.wrong(&format!("a tensor within its storage of {} bytes", storage.n_bytes), &found));
-        }
-        Ok(tensor)
-    }
-
-    fn wrong(&self, expected: &str, found: &str) -> Error {
+    pub(super) fn wrong(&self, expected: &str, found: &str) -> Error {
         Error::file(&self.file, expected, found)
     }
 }
 
-impl Tensor {
-    /// How many numbers it has; `None` where they cannot be counted.
-    pub fn n_values(&self) -> Option<u64> {
-        self.shape.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A storage of eight bytes, pushed.
+    const STORAGE: &[u8] = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02tQ";
+
+    fn run(bytes: &[u8]) -> Result<Value> {
+        let mut pickle = Pickle::new("f");
+        let (_, top) = pickle.write(bytes)?;
+        Ok(pickle.values[top.expect("its end")].clone())
     }
 
-    /// Whether its numbers follow each other in the storage, row-major.
-    pub fn is_contiguous(&self) -> bool {
-        let mut expected = 1_u64;
-        self.shape.iter().zip(&self.strides).rev().all(|(&d, &stride)| {
-            let follows = d == 1 || stride as u64 == expected;
-            expected = expected.saturating_mul(d as u64);
-            follows
-        })
-    }
-
-    fn lies_within(&self, n_bytes: u64) -> bool {
-        if self.shape.contains(&0) {
-            return true;
+    #[test]
+    fn every_way_to_make_a_tensor() {
+        let view = b"K\0K\x02\x85K\x01\x85";
+        let plain = [&b"ctorch._utils\n_rebuild_tensor_v2\n("[..], STORAGE, view, b"\x89}tR"].concat();
+        let bytes = [&b"(U\x07storagectorch.storage\nUntypedStorage\n"[..], b"U\x010U\x03cpuK\x08tQ"].concat();
+        let third = [&b"ctorch._utils\n_rebuild_tensor_v3\n("[..], &bytes, view, b"\x89}ctorch\nfloat32\ntR"].concat();
+        let parameter = [&b"ctorch._utils\n_rebuild_parameter\n("[..], &plain, b"\x88}tR"].concat();
+        let from_type = [
+            &b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nctorch\nTensor\n("[..],
+            STORAGE,
+            view,
+            b"\x89}t}tR",
+        ]
+        .concat();
+        for pickle in [plain, third, parameter, from_type] {
+            match run(&[&pickle[..], b"."].concat()).unwrap() {
+                Value::Tensor(tensor) => assert_eq!((tensor.shape, tensor.dtype.name), (vec![2], "F32")),
+                other => panic!("{other:?}"),
+            }
         }
-        let last =
-            self.shape.iter().zip(&self.strides).try_fold(self.offset, |last, (&d, &stride)| {
-                (d as u64 - 1).checked_mul(stride as u64)?.checked_add(last)
-            });
-        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(self.dtype.n_bytes));
-        self.n_values().is_some() && end.is_some_and(|end| end <= n_bytes)
+    }
+
+    #[test]
+    fn views_beyond_their_storage_are_refused() {
+        for view in [
+            &b"K\x01K\x02\x85K\x01\x85"[..],                             // an offset
+            b"K\0K\x02\x85K\x02\x85",                                    // a stride
+            b"K\0K\x02K\x02\x86K\x01\x85",                               // not as many strides as dimensions
+            b"K\0J\xff\xff\xff\xff\x85K\x01\x85",                        // a negative size
+            b"K\0\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85K\x03\x85", // a place that cannot be counted
+        ] {
+            let pickle = [&b"ctorch._utils\n_rebuild_tensor_v2\n("[..], STORAGE, view, b"\x89}tR."].concat();
+            assert!(run(&pickle).is_err(), "{view:?}");
+        }
+    }
+
+    #[test]
+    fn depth_and_loops_do_no_harm() {
+        let deep = [&b")"[..], &vec![0x85; 200_000], b"."].concat();
+        assert!(matches!(run(&deep), Ok(Value::Tuple(_))));
+        // a list that holds itself
+        assert!(matches!(run(b"]q\0h\0a."), Ok(Value::List(_))));
+        for wrong in [&b"R."[..], b".", b"(.", b"t.", b"h\x07.", b"}K\x01s.", b"]K\x01K\x02s.", b"(K\x01d.", b"K\x01Q."]
+        {
+            assert!(run(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::pickle::{Pickle, Place, Storage, Tensor, Value};
+use super::pickle::{Pickle, Place, Value};
+use super::view::{Storage, Tensor};
 use crate::checkpoint::tensor_file::ListedTensor;
 use crate::error::{Error, Result, excerpt};
 
 /// Under which names people save a state dict beside other things.
 const NESTED: [&str; 6] = ["state_dict", "model_state_dict", "model", "module", "net", "weights"];
+
+/// No GPT-2 has a longer name or as many tensors. One name in the pickle can stand for many, and each gets a copy.
+const MAX_NAME_BYTES: usize = 512;
+const MAX_TENSORS: usize = 1 << 16;
 
 /// Tensors by name, and the storages that they are views of.
 #[derive(Debug)]
@@ -60,8 +65,16 @@ impl StateDict {
         }
 
         let (mut tensors, mut others) = (Vec::with_capacity(entries.len()), Vec::new());
+        if entries.len() > MAX_TENSORS {
+            let found = entries.len().to_string();
+            return Err(Error::file(file, format!("a state dict of at most {MAX_TENSORS} tensors"), found));
+        }
         for (key, value) in entries {
             match (pickle.text(key), &pickle.values[value]) {
+                (Some(name), _) if name.len() > MAX_NAME_BYTES => {
+                    let expected = format!("names of at most {MAX_NAME_BYTES} bytes");
+                    return Err(Error::file(file, expected, format!("{} bytes: {}", name.len(), excerpt(name))));
+                }
                 (Some(name), Value::Tensor(tensor)) => tensors.push((name.to_string(), tensor.clone())),
                 (Some(name), _) if others.len() < 5 => others.push(excerpt(name)),
                 (Some(_), _) => {}

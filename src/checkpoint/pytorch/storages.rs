@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::pickle::{Storage, Tensor};
 use super::state_dict::StateDict;
+use super::view::{Storage, Tensor};
 use crate::checkpoint::stored_dtype::{Numbers, StoredDtype};
 use crate::checkpoint::tensor_file::ModelTensors;
 use crate::error::{Error, Result, excerpt};

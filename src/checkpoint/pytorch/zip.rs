@@ -137,7 +137,8 @@ impl ZipFile {
             },
             _ => Content::Other,
         };
-        if !header.is_stored && !(matches!(content, Content::Other) && n_bytes.is_some()) {
+        let can_be_skipped = matches!(content, Content::Other) && n_bytes.is_some();
+        if !header.is_stored && !can_be_skipped {
             let found = format!("`{}` compressed (load it with PyTorch and save it again)", excerpt(&header.name));
             return Err(Error::file(&self.file, "entries that are stored as they are", found));
         }

@@ -36,7 +36,7 @@ export function checkBrowser(): void {
  * Why a worker may have failed: a browser without module workers takes the package's for a script of the old kind.
  * This starts a worker to find out, so it is asked only after a failure.
  */
-export function explainWorker(message: string): Gpt2Error {
+export function explainWorker(message: string, script?: string): Gpt2Error {
   let isRead = false;
   try {
     const options = {
@@ -50,5 +50,6 @@ export function explainWorker(message: string): Gpt2Error {
     isRead = true; // it is the policy of the page that refuses this worker, which says nothing of the browser
   }
   if (!isRead) return unsupported(["module workers"]);
-  return makeError("internal", `the worker failed: ${message || "its script could not be loaded"}`);
+  const served = script === undefined ? "" : ` (is ${script} served? The option \`worker\` takes another one)`;
+  return makeError("internal", `the worker failed: ${message || `its script could not be loaded${served}`}`);
 }

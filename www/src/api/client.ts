@@ -1,9 +1,9 @@
 /** The page's end of the worker: requests, answers, events. */
 
-import type { Fetch } from "../files/http.js";
 import { Pulls, serveFetch } from "../files/proxy-fetch.js";
+import type { Fetch } from "../files/request.js";
 import { explainWorker } from "./browser.js";
-import { abortError, fromWire, makeError } from "./errors.js";
+import { fromWire, makeError, reasonOf } from "./errors.js";
 import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
 
@@ -27,7 +27,7 @@ export interface Pending<T> {
 }
 
 interface Entry extends Listeners {
-  reject(error: Error): void;
+  reject(error: unknown): void;
   /** Called when the request is settled, either way. */
   done(): void;
 }
@@ -56,21 +56,22 @@ export class Client {
   #fetch: NonNullable<CreateGeneratorOptions["fetch"]> | undefined;
   #nextId = 1;
   /** Why nothing more can be asked. */
-  #closed: Error | undefined;
+  #closed: { reason: unknown } | undefined;
   /** Requests that were aborted with everything else, and that the worker has not ended yet. */
   #lingering = new Set<number>();
   #disposal: Promise<void> | undefined;
   /** Ends the wait for a worker that is to be disposed of. */
   #letGo = () => {};
 
-  constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"]) {
+  /** `script`: where the worker's script is, if the caller did not start it. */
+  constructor(worker: Worker, fetch: CreateGeneratorOptions["fetch"], script?: string) {
     this.#worker = worker;
     this.#fetch = fetch;
     worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => this.#receive(data));
     worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#letGo();
-      this.close(explainWorker(event.message));
+      this.close(explainWorker(event.message, script));
     });
     worker.addEventListener("messageerror", () =>
       this.close(makeError("internal", "a message of the worker could not be read")),
@@ -86,12 +87,12 @@ export class Client {
   ): Pending<Answer<N>> {
     const id = this.#nextId++;
     const answer = new Promise<Answer<N>>((resolve, reject) => {
-      if (this.#closed) return reject(this.#closed);
-      if (signal?.aborted) return reject(abortError());
+      if (this.#closed) return reject(this.#closed.reason);
+      if (signal?.aborted) return reject(reasonOf(signal));
       const resolvers = this.#resolvers[name];
       const cancel = () => {
         this.#post({ kind: "cancel", id });
-        this.#fail(id, abortError());
+        if (signal) this.#fail(id, reasonOf(signal));
       };
       signal?.addEventListener("abort", cancel, { once: true });
       const done = () => {
@@ -117,12 +118,12 @@ export class Client {
   }
 
   /** Stops the worker, whatever it does; what is asked of it, now or later, rejects with `reason`. */
-  close(reason: Error): void {
+  close(reason: unknown): void {
     if (this.#refuse(reason)) this.#stop();
   }
 
   /** As {@link close}, but the worker gets a moment to store what it has fetched. */
-  abort(reason: Error): void {
+  abort(reason: unknown): void {
     if (this.#closed) return;
     for (const id of this.#entries.keys()) {
       this.#lingering.add(id);
@@ -152,9 +153,9 @@ export class Client {
   }
 
   /** Takes no more requests, and rejects those under way. Returns whether it did so for the first time. */
-  #refuse(reason: Error): boolean {
+  #refuse(reason: unknown): boolean {
     if (this.#closed) return false;
-    this.#closed = reason;
+    this.#closed = { reason };
     for (const id of [...this.#entries.keys()]) this.#fail(id, reason);
     return true;
   }
@@ -176,7 +177,7 @@ export class Client {
   }
 
   /** Settles a request with an error, unless it is settled. */
-  #fail(id: number, error: Error): void {
+  #fail(id: number, error: unknown): void {
     const entry = this.#entries.get(id);
     entry?.done();
     entry?.reject(error);

@@ -43,6 +43,10 @@ export class WebGPUNotAvailableError extends Gpt2Error {}
 export class DeviceLostError extends Gpt2Error {}
 /** The text does not fit the context window. */
 export class ContextWindowError extends Gpt2Error {}
+/** A place that the package cannot run in: no browser, or too old a one; names what is `missing`. */
+export class UnsupportedEnvironmentError extends Gpt2Error {
+  declare readonly missing: readonly string[];
+}
 /** An unknown option, or a value out of range; names the `option`. */
 export class InvalidOptionError extends Gpt2Error {
   declare readonly option: string;
@@ -51,6 +55,7 @@ export class InvalidOptionError extends Gpt2Error {
 }
 
 const CLASSES: Record<string, typeof Gpt2Error> = {
+  unsupported_environment: UnsupportedEnvironmentError,
   unsupported_model: UnsupportedModelError,
   checkpoint: CheckpointError,
   integrity: IntegrityError,
@@ -77,14 +82,22 @@ export function invalidOption(option: string, expected: string, found: unknown):
   });
 }
 
-/** The platform's `AbortError`, which is thrown whatever reason the caller's signal has. */
+/** The platform's `AbortError`. */
 export function abortError(): DOMException {
   return new DOMException("The operation was aborted.", "AbortError");
 }
 
-/** Whether an error is the platform's `AbortError`: somebody cancelled, and there is nothing to report. */
+/** Why a signal aborted: what its owner gave as the reason, such as a `TimeoutError`, else an `AbortError`. */
+export function reasonOf(signal: AbortSignal): unknown {
+  return signal.reason ?? abortError();
+}
+
+/**
+ * Whether an error is the platform's `AbortError`: somebody cancelled, and there is nothing to report. An error of
+ * another frame is an instance of that frame's class, so the name decides.
+ */
 export function isAbort(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "AbortError";
+  return typeof error === "object" && error !== null && (error as { name?: unknown }).name === "AbortError";
 }
 
 /** The message of anything that was thrown. */

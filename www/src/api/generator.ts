@@ -1,11 +1,14 @@
 /** `createGenerator` and what it makes. */
 
-import { isUrl, resolve } from "../files/source.js";
+import { workerScript } from "../files/assets.js";
+import { resolve } from "../files/source.js";
 import { checkBrowser } from "./browser.js";
 import { Client, type Listeners } from "./client.js";
-import { abortError, invalidOption, makeError } from "./errors.js";
+import { checkEnvironment } from "./environment.js";
+import { invalidOption, makeError, reasonOf } from "./errors.js";
 import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
+import { startWorker } from "./start-worker.js";
 import { GenerationStream } from "./stream.js";
 import type {
   CreateGeneratorOptions,
@@ -18,25 +21,36 @@ import type {
   Recipe,
   Score,
 } from "./types.js";
-import { checkCallback, checkCreateOptions, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
+import {
+  checkCallback,
+  checkCreateOptions,
+  checkSignal,
+  generateOptionsJson,
+  idsOf,
+  isWorker,
+  promptOf,
+} from "./validate.js";
+import { filesFor } from "./worker-files.js";
 
 /**
  * Loads a model and starts a worker for it.
  *
  * @throws {@link UnsupportedModelError}, {@link CheckpointError}, {@link IntegrityError}, {@link NetworkError},
- * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, or the platform's `AbortError`.
+ * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, {@link UnsupportedEnvironmentError}, or the
+ * platform's `AbortError`.
  */
 export async function createGenerator(
   model: ModelSource = "demo",
   options: CreateGeneratorOptions = {},
 ): Promise<Generator> {
+  await checkEnvironment();
   const { client, body, untilAborted } = contact("load", model, options);
   const listeners: Listeners = options.progress_callback ? { progress: options.progress_callback } : {};
   try {
     const info = await untilAborted(client.ask("load", body, undefined, listeners).answer);
     return new Generator(client, body.model, info);
   } catch (error) {
-    client.close(error as Error);
+    client.close(error);
     throw error;
   }
 }
@@ -45,9 +59,10 @@ export async function createGenerator(
  * What loading a model would take, before anything large is fetched. A model that cannot be loaded is no error here:
  * `problems` says why.
  *
- * @throws {@link InvalidOptionError}, or the platform's `AbortError`.
+ * @throws {@link InvalidOptionError}, {@link UnsupportedEnvironmentError}, or the platform's `AbortError`.
  */
 export async function estimate(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Estimate> {
+  await checkEnvironment();
   const { client, body, untilAborted } = contact("estimate", model, options);
   try {
     return await untilAborted(client.ask("estimate", body).answer);
@@ -67,18 +82,16 @@ interface Contact {
 /** Checks what the caller passed, and starts a worker or takes over the caller's. */
 function contact(what: "load" | "estimate", model: ModelSource, options: CreateGeneratorOptions): Contact {
   checkCreateOptions(options);
-  const { signal, wasm_url } = options;
+  const { signal } = options;
   const source = resolve(model, options);
-  if (signal?.aborted) throw abortError();
-  const pageUrl = globalThis.location?.href;
-  if (wasm_url !== undefined && !isUrl(String(wasm_url), pageUrl)) {
-    throw invalidOption("wasm_url", "a URL", String(wasm_url));
-  }
+  if (signal?.aborted) throw reasonOf(signal);
   checkBrowser();
+  const files = filesFor(options.wasm_url);
   // An estimate has a worker of its own, which ends with it.
-  const worker = what === "load" && options.worker instanceof Worker ? options.worker : startWorker();
-  const client = new Client(worker, options.fetch);
-  const cancel = () => client.abort(abortError());
+  const given = what === "load" && isWorker(options.worker) ? options.worker : undefined;
+  const script = workerScript();
+  const client = given ? new Client(given, options.fetch) : new Client(startWorker(script), options.fetch, script.href);
+  const cancel = () => signal && client.abort(reasonOf(signal));
   signal?.addEventListener("abort", cancel, { once: true });
   const wire: WireLoadOptions = {
     device: options.device ?? "auto",
@@ -86,7 +99,7 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
     verify: options.verify ?? true,
     dtype: options.dtype ?? "auto",
     threads: options.threads ?? "auto",
-    wasm_url: wasm_url === undefined ? null : new URL(wasm_url, pageUrl).href,
+    files,
     custom_fetch: options.fetch !== undefined,
   };
   return {
@@ -94,19 +107,6 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
     body: { model: source, options: wire },
     untilAborted: (answer) => answer.finally(() => signal?.removeEventListener("abort", cancel)),
   };
-}
-
-/** Starts a worker from the package's own file, also where that comes from another origin, such as a CDN. */
-function startWorker(): Worker {
-  const url = new URL("./worker.js", import.meta.url);
-  if (url.origin === globalThis.location?.origin) {
-    return new Worker(new URL("./worker.js", import.meta.url), { type: "module" }); // bundlers look for this expression
-  }
-  const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
-  const blobUrl = URL.createObjectURL(script);
-  const worker = new Worker(blobUrl, { type: "module" });
-  worker.addEventListener("message", () => URL.revokeObjectURL(blobUrl), { once: true });
-  return worker;
 }
 
 /** From text to token ids of the loaded model, and back. */
@@ -200,8 +200,9 @@ export class Generator {
     return new GenerationStream((push) => {
       const run = async (): Promise<GenerationResult> => {
         const given = promptOf(prompt); // a copy, since the caller may change the list later
-        if (checkSignal(signal)?.aborted) throw abortError();
-        const forward = () => controller.abort();
+        const caller = checkSignal(signal);
+        if (caller?.aborted) throw reasonOf(caller);
+        const forward = () => controller.abort(caller?.reason);
         signal?.addEventListener("abort", forward, { once: true });
         try {
           const body = {

@@ -17,6 +17,7 @@ export {
   InvalidOptionError,
   NetworkError,
   QuotaError,
+  UnsupportedEnvironmentError,
   UnsupportedModelError,
   WebGPUNotAvailableError,
 } from "./errors.js";

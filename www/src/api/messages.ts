@@ -18,8 +18,18 @@ import type {
 
 /** A model as the worker gets it. */
 export type WireModel =
-  | { kind: "url"; name: string; revision: string; base: string }
+  /** `files`: where each file is, if they do not lie beside `base`; there are no others. */
+  | { kind: "url"; name: string; revision: string; base: string; files?: Record<string, string> }
   | { kind: "files"; name: string; files: Map<string, Blob> };
+
+/** The names of the files that the worker needs. */
+export type WorkerFile =
+  | "gpt2_web_bg.wasm"
+  | "kernels.wasm"
+  | "kernels-relaxed.wasm"
+  | "kernels-threads.wasm"
+  | "kernels-relaxed-threads.wasm"
+  | "kernel-thread.js";
 
 /** Loading options that can be posted. */
 export interface WireLoadOptions {
@@ -28,7 +38,8 @@ export interface WireLoadOptions {
   threads: number | "auto";
   cache: boolean;
   verify: boolean;
-  wasm_url: string | null;
+  /** Where the worker's files are: absolute, and the script's such that a worker can be started from it. */
+  files: Record<WorkerFile, string>;
   /** Whether the page's thread does the fetching, with a function of the caller's. */
   custom_fetch: boolean;
 }
@@ -94,7 +105,7 @@ export interface Result<N extends RequestName> {
 
 /** Parts of a response to a `fetch` of the worker. */
 export type FetchAnswer =
-  | { kind: "fetch-head"; id: number; status: number; headers: [string, string][] }
+  | { kind: "fetch-head"; id: number; status: number; type: string; headers: [string, string][] }
   | { kind: "fetch-chunk"; id: number; bytes: Uint8Array<ArrayBuffer> }
   | { kind: "fetch-end"; id: number }
   | { kind: "fetch-error"; id: number; message: string };

@@ -13,14 +13,16 @@ export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
 /** What part of loading an event is about. */
-export type ProgressPhase = "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
+export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
 
 /** One step of loading. */
 export interface ProgressEvent {
   /**
    * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is about
-   * the whole load, and `ready` comes once, at the end. A `progress` of the phase `compile` is about no file but about
-   * the GPU's programs, which are compiled during the download.
+   * the whole load, and `ready` comes once, at the end. A `progress` of another phase than `download` says how far a
+   * file is checked, converted or moved to the engine's memory; one of the phase `compile` is about no file but about
+   * the GPU's programs, which are compiled during the download. In the phase `wait`, another tab loads the same model,
+   * and `progress_total` says how far that tab is.
    */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
   phase: ProgressPhase;
@@ -28,8 +30,8 @@ export interface ProgressEvent {
   name: string;
   /** Name of the file, or `""` for events that are about none. */
   file: string;
-  /** Percent, 0 to 100. */
-  progress: number;
+  /** Percent, 0 to 100. Of `progress_total` it is the share of all bytes to come, `null` while these are not known. */
+  progress: number | null;
   /** Bytes so far. */
   loaded: number;
   /** Bytes in all, as far as is known. */
@@ -73,8 +75,11 @@ export interface CreateGeneratorOptions {
    * `true`, a worker is started.
    */
   worker?: true | Worker;
-  /** URL of `gpt2_web_bg.wasm`, if it is not beside the package's modules. */
-  wasm_url?: string | URL;
+  /**
+   * Where the worker's files are (`dist/*.wasm` and `dist/kernel-thread.js`), if not where the build laid them: the URL
+   * of a folder, or a function from a file's name to its URL.
+   */
+  wasm_url?: string | URL | ((file: string) => string | URL);
 }
 
 /**
@@ -89,9 +94,9 @@ export interface GenerateOptions {
    * `min_p` or `seed` is given.
    */
   do_sample?: boolean;
-  /** Divides the logits before sampling: below 1 likely tokens become likelier. Above 0. */
+  /** Divides the logits before sampling: below 1 likely tokens become likelier. 0 is greedy. Default 1. */
   temperature?: number;
-  /** Samples from this many of the most likely tokens; 0 is off. */
+  /** Samples from this many of the most likely tokens; 0 is off. Default 50, as in transformers. */
   top_k?: number;
   /** Samples from the most likely tokens that together have this probability, 0 to 1. */
   top_p?: number;
@@ -105,9 +110,27 @@ export interface GenerateOptions {
   frequency_penalty?: number;
   /** No sequence of this many tokens occurs twice; 0 is off. */
   no_repeat_ngram_size?: number;
+  /** Added to the logits of these tokens, by their ids, as in OpenAI's API; −100 to 100. */
+  logit_bias?: Record<number, number>;
+  /** Added to the logit of the last token of each sequence where the others stand before it. */
+  sequence_bias?: [ids: number[], bias: number][];
+  /** Sequences of tokens that are never written. */
+  bad_words_ids?: number[][];
+  /** The text does not end, by a token that ends it, before it has this many new tokens. */
+  min_new_tokens?: number;
+  /** Tokens that are never written. */
+  suppress_tokens?: number[];
+  /** Tokens that are not written as the first new one. */
+  begin_suppress_tokens?: number[];
+  /** The token that is written first, behind a prompt of one token. */
+  forced_bos_token_id?: number | null;
+  /** The token, or tokens, one of which is written as the last of `max_new_tokens`. */
+  forced_eos_token_id?: number | number[] | null;
+  /** From so many new tokens on, makes the end of text likelier with each token: [tokens, factor]. */
+  exponential_decay_length_penalty?: [start: number, factor: number] | null;
   /** The same seed gives the same text. 64 bits: a number, a bigint, or decimal digits. */
   seed?: number | bigint | string;
-  /** Ends the generation where one of these texts comes up, which is not part of the result. */
+  /** Ends the generation where one of these texts comes up, which is not part of the result. Special tokens count too. */
   stop?: string | string[];
   /** Tokens that end the text; with `null` it goes on after the model's end of text. */
   eos_token_id?: number | number[] | null;

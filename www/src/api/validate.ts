@@ -7,8 +7,26 @@ const is = {
   boolean: (v: unknown) => typeof v === "boolean",
   string: (v: unknown) => typeof v === "string",
   function: (v: unknown) => typeof v === "function",
-  url: (v: unknown) => typeof v === "string" || v instanceof URL,
+  url: (v: unknown) => typeof v === "string" || (isObject(v) && typeof v.href === "string"),
 };
+
+/*
+ * Objects of another frame are instances of that frame's classes, so what an object can do tells what it is.
+ */
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+/** Whether a value is an `AbortSignal`, of whichever frame. */
+export function isSignal(value: unknown): value is AbortSignal {
+  return isObject(value) && typeof value.aborted === "boolean" && typeof value.addEventListener === "function";
+}
+
+/** Whether a value is a `Worker`, of whichever frame. */
+export function isWorker(value: unknown): value is Worker {
+  return isObject(value) && typeof value.postMessage === "function" && typeof value.terminate === "function";
+}
 
 /** For each loading option, the check of its value, and what is expected in words. */
 const CREATE: Record<keyof CreateGeneratorOptions, [(value: unknown) => boolean, string]> = {
@@ -25,9 +43,9 @@ const CREATE: Record<keyof CreateGeneratorOptions, [(value: unknown) => boolean,
   cache: [is.boolean, "true or false"],
   verify: [is.boolean, "true or false"],
   progress_callback: [is.function, "a function"],
-  signal: [(v) => v instanceof AbortSignal, "an AbortSignal"],
-  worker: [(v) => v === true || v instanceof Worker, "true or a Worker"],
-  wasm_url: [is.url, "a URL"],
+  signal: [isSignal, "an AbortSignal"],
+  worker: [(v) => v === true || isWorker(v), "true or a Worker"],
+  wasm_url: [(v) => is.url(v) || is.function(v), "the URL of a folder, or a function from a file's name to its URL"],
 };
 
 /** Refuses unknown options and values of the wrong kind. `undefined` is the same as left out. */
@@ -44,10 +62,15 @@ export function promptOf(prompt: unknown): string | number[] {
   return typeof prompt === "string" ? prompt : idsOf("prompt", prompt, "a string or a list of token ids");
 }
 
+/** Whether a value is a typed array of whole numbers with 32 bits, of whichever frame. */
+function isIdArray(value: unknown): value is Uint32Array | Int32Array {
+  const kind = ArrayBuffer.isView(value) ? Object.prototype.toString.call(value) : "";
+  return kind === "[object Uint32Array]" || kind === "[object Int32Array]";
+}
+
 /** Token ids that can be posted. */
 export function idsOf(name: string, value: unknown, expected = "a list of token ids"): number[] {
-  const ids: unknown[] | undefined =
-    Array.isArray(value) || value instanceof Uint32Array || value instanceof Int32Array ? [...value] : undefined;
+  const ids: unknown[] | undefined = Array.isArray(value) || isIdArray(value) ? [...value] : undefined;
   if (!ids) throw invalidOption(name, expected, value);
   const wrong = ids.findIndex((id) => !Number.isInteger(id) || (id as number) < 0 || (id as number) > 0xffff_ffff);
   if (wrong >= 0) throw invalidOption(name, expected, ids[wrong]);
@@ -56,7 +79,7 @@ export function idsOf(name: string, value: unknown, expected = "a list of token 
 
 /** Checks that a value is a signal, or none. */
 export function checkSignal(signal: unknown): AbortSignal | undefined {
-  if (signal === undefined || signal instanceof AbortSignal) return signal;
+  if (signal === undefined || isSignal(signal)) return signal;
   throw invalidOption("signal", "an AbortSignal", signal);
 }
 

@@ -4,6 +4,7 @@ import { isAbort } from "../api/errors.js";
 import type { GenerateOptions, GenerationStream, Generator } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { continuation, promptBefore } from "./continuation.js";
+import { ElementBase, wear } from "./element-base.js";
 import { explain, isDeviceLost } from "./explain.js";
 import { progressText } from "./figures.js";
 import { GHOST_STYLE, Ghost } from "./ghost.js";
@@ -37,7 +38,7 @@ export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "s
  * `--gpt2-ghost-color`, `--gpt2-ghost-z-index`. States for style sheets: `[state=loading]`, `generating`, `suggesting`,
  * `failed`.
  */
-export class Gpt2AutocompleteElement extends HTMLElement {
+export class Gpt2AutocompleteElement extends ElementBase {
   static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "for"];
 
   /** Options of `generate`; each wins over the attribute of its name. */
@@ -61,12 +62,12 @@ export class Gpt2AutocompleteElement extends HTMLElement {
 
   constructor() {
     super();
-    const style = document.createElement("style");
-    style.textContent = GHOST_STYLE;
     this.#announcer.className = "unseen";
     this.#announcer.setAttribute("role", "status");
     this.#announcer.setAttribute("aria-live", "polite");
-    this.attachShadow({ mode: "open" }).append(style, this.#ghost.box, this.#announcer);
+    const root = this.attachShadow({ mode: "open" });
+    wear(root, GHOST_STYLE);
+    root.append(this.#ghost.box, this.#announcer);
   }
 
   connectedCallback(): void {

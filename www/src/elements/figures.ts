@@ -53,6 +53,7 @@ export function countText(n: number, noun: string): string {
 }
 
 const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
+  wait: "Waiting for another tab that loads it",
   download: "Downloading",
   verify: "Checking the download",
   convert: "Preparing the weights",
@@ -64,8 +65,12 @@ const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
 /** One line about a load under way: phase, bytes, percent, time left. */
 export function progressText(event: ProgressEvent): string {
   const parts = [PHASES[event.phase]];
-  if (event.total > 0) parts.push(`${bytesText(event.loaded)} of ${bytesText(event.total)}`);
-  parts.push(`${Math.floor(event.progress)} %`);
+  if (event.progress === null) {
+    if (event.loaded > 0) parts.push(bytesText(event.loaded)); // how many there will be is not known
+  } else {
+    if (event.total > 0) parts.push(`${bytesText(event.loaded)} of ${bytesText(event.total)}`);
+    parts.push(`${Math.floor(event.progress)} %`);
+  }
   const left = timeLeftText(event.eta_ms);
   if (left !== "") parts.push(left);
   return parts.join(" · ");

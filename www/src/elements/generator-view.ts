@@ -1,5 +1,7 @@
 /** What `<gpt2-generator>` looks like: its shadow tree and style sheet. */
 
+import { trustedMarkup } from "../api/trusted.js";
+import { wear } from "./element-base.js";
 import { UNSEEN_STYLE } from "./unseen.js";
 
 const STYLE = `
@@ -121,7 +123,8 @@ export interface GeneratorView {
 /** Builds the tree in `root` and hands out its parts. */
 export function buildView(root: ShadowRoot): GeneratorView {
   const template = document.createElement("template");
-  template.innerHTML = `<style>${STYLE}</style>${TREE}`;
+  template.innerHTML = trustedMarkup(TREE);
+  wear(root, STYLE);
   root.append(template.content);
   const find = <T extends HTMLElement>(selector: string): T => {
     const found = root.querySelector<T>(selector);

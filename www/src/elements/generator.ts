@@ -3,6 +3,7 @@
 import { isAbort } from "../api/errors.js";
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../api/index.js";
 import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
+import { ElementBase } from "./element-base.js";
 import { explain, isDeviceLost } from "./explain.js";
 import { countText, progressText, promptText, rateText } from "./figures.js";
 import { buildView } from "./generator-view.js";
@@ -34,7 +35,7 @@ export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "fail
  * Keys: Ctrl or Cmd with Enter in the field generates, Esc stops. The model is shared with the other elements of the
  * page that ask for the same, and is disposed of when the last of them leaves the page.
  */
-export class Gpt2GeneratorElement extends HTMLElement {
+export class Gpt2GeneratorElement extends ElementBase {
   static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "placeholder"];
 
   /** Options of `generate`; each wins over the attribute of its name. */
@@ -221,7 +222,8 @@ export class Gpt2GeneratorElement extends HTMLElement {
   #showProgress(event: ProgressEvent): void {
     if (event.status !== "progress_total") return;
     // While the size is not known, the bar only shows that something is under way.
-    if (event.total > 0 || event.progress > 0) this.#view.progress.value = event.progress;
+    if (event.progress === null) this.#view.progress.removeAttribute("value");
+    else if (event.total > 0 || event.progress > 0) this.#view.progress.value = event.progress;
     this.#view.progressText.textContent = progressText(event);
   }
 

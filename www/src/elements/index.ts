@@ -24,6 +24,9 @@ declare global {
   }
 }
 
-// A page may load this module twice, in a bundle and by a script tag. A second `define` would throw.
-if (!customElements.get("gpt2-generator")) customElements.define("gpt2-generator", Gpt2GeneratorElement);
-if (!customElements.get("gpt2-autocomplete")) customElements.define("gpt2-autocomplete", Gpt2AutocompleteElement);
+const ELEMENTS = { "gpt2-generator": Gpt2GeneratorElement, "gpt2-autocomplete": Gpt2AutocompleteElement };
+
+// A server has no elements. A page may load this module twice, in two versions too: the first one counts, since a
+// second `define` would throw.
+const registry: CustomElementRegistry | undefined = globalThis.customElements;
+for (const [name, element] of Object.entries(ELEMENTS)) if (!registry?.get(name)) registry?.define(name, element);

@@ -4,7 +4,10 @@
  */
 
 import { relaxedSimd } from "wasm-feature-detect";
+import type { WorkerFile } from "../api/messages.js";
+import { trustedScript } from "../api/trusted.js";
 import { breathe } from "./breathe.js";
+import { fetchModule } from "./fetch-module.js";
 import { canHold, type KernelMemory, newMemory } from "./kernel-memory.js";
 import { type FromThread, imports, type ToThread } from "./kernel-module.js";
 
@@ -41,6 +44,9 @@ interface Started extends KernelMemory {
   isShared: boolean;
 }
 
+/** Where the package's files are, by name. */
+type KernelFiles = Readonly<Record<WorkerFile, string>>;
+
 /** The parts of a pass, as `Op` in the kernels' sources; each includes its LayerNorm and the packing of its input. */
 export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
 
@@ -59,25 +65,25 @@ export class Kernels {
   /** How many threads run it, this one included. */
   threads = 1;
   #started: Started;
-  #base: URL;
+  #files: KernelFiles;
   #workers: Worker[] = [];
   /** Why no more threads can be started. */
   #refusal: string | null = null;
   #isWanted: () => boolean;
 
-  private constructor(started: Started, base: URL, isWanted: () => boolean) {
+  private constructor(started: Started, files: KernelFiles, isWanted: () => boolean) {
     this.#started = started;
-    this.#base = base;
+    this.#files = files;
     this.#isWanted = isWanted;
   }
 
   /**
-   * Compiles and starts the module that this browser runs best, of those in the folder `base`. During each long pass
-   * `isWanted` is asked whether to go on with it.
+   * Compiles and starts the module that this browser runs best, of those whose addresses are given. During each long
+   * pass `isWanted` is asked whether to go on with it.
    */
-  static async start(base: URL, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
+  static async start(files: KernelFiles, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
     const shared = globalThis.crossOriginIsolated === true ? newMemory(true) : null;
-    return new Kernels(await startModule(base, shared, signal), base, isWanted);
+    return new Kernels(await startModule(files, shared, signal), files, isWanted);
   }
 
   get memory(): WebAssembly.Memory {
@@ -94,7 +100,7 @@ export class Kernels {
    */
   async makeRoom(weightBytes: number, signal: AbortSignal): Promise<void> {
     if (!this.#started.isShared || canHold(this.#started, weightBytes)) return;
-    this.#started = await startModule(this.#base, null, signal);
+    this.#started = await startModule(this.#files, null, signal);
   }
 
   /** Makes room for a model. Returns the bytes of its image, 0 if there is not so much memory. */
@@ -254,10 +260,8 @@ export class Kernels {
   /** Starts a thread and waits until it is ready. Throws if it does not start, and ends it then. */
   async #startThread(index: number): Promise<Worker> {
     const { module, memory, exports } = this.#started;
-    const worker = new Worker(new URL("./kernel-thread.js", import.meta.url), {
-      type: "module",
-      name: "gpt2-web kernels",
-    });
+    const script = trustedScript(this.#files["kernel-thread.js"]);
+    const worker = new Worker(script, { type: "module", name: "gpt2-web kernels" });
     let timer: ReturnType<typeof setTimeout> | undefined;
     try {
       await new Promise<void>((resolve, reject) => {
@@ -282,10 +286,9 @@ export class Kernels {
 }
 
 /** Compiles and starts a module, for several threads if there is a shared memory. */
-async function startModule(base: URL, shared: KernelMemory | null, signal: AbortSignal): Promise<Started> {
-  const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${shared ? "-threads" : ""}.wasm`;
-  const response = await fetch(new URL(name, base), { signal });
-  if (!response.ok) throw new Error(`${name}: the server says ${response.status} ${response.statusText}`);
+async function startModule(files: KernelFiles, shared: KernelMemory | null, signal: AbortSignal): Promise<Started> {
+  const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${shared ? "-threads" : ""}.wasm` as const;
+  const response = await fetchModule(name, files[name], signal);
   const module = await WebAssembly.compile(await response.arrayBuffer());
   const { memory, maxBytes } = shared ?? (newMemory(false) as KernelMemory);
   const { exports } = await WebAssembly.instantiate(module, imports(memory));

@@ -1,6 +1,7 @@
 /** What users of the package can ask of the cache. Runs in the page's thread. */
 
 import type { CachedModel, CreateGeneratorOptions, ModelSource } from "../api/types.js";
+import { currentSlot, twinOf } from "./slots.js";
 import { cacheKey, resolve } from "./source.js";
 import * as store from "./store.js";
 
@@ -9,30 +10,38 @@ type Options = CreateGeneratorOptions;
 
 /** Models that are in the cache, whole or in part. */
 export async function listModels(): Promise<CachedModel[]> {
-  return (await store.list()).map(({ model: _, ...entry }) => entry);
+  if (!(await store.canKeep())) return [];
+  const all = await store.list();
+  // A download that is to take the place of a whole model is a part of that model.
+  const whole = new Set(all.filter((entry) => entry.complete).map((entry) => entry.model));
+  const shown = all.filter(({ model, complete }) => complete || !whole.has(twinOf(model)));
+  return shown.map(({ model: _, ...entry }) => entry);
 }
 
 /** Whether a model would load without the network, in a number format or, for `"auto"`, in any. */
 export async function isCached(model: ModelSource, options: Options = {}): Promise<boolean> {
   const source = resolve(model, options);
   const { dtype = "auto" } = options;
-  return source.kind === "files" || store.isComplete(cacheKey(source), dtype === "auto" ? undefined : dtype);
+  if (source.kind === "files") return true;
+  if (!(await store.canKeep())) return false;
+  return store.isComplete(await currentSlot(cacheKey(source)), dtype === "auto" ? undefined : dtype);
 }
 
 /** Deletes what is kept of a model, whole or in part, of every revision unless one is named. */
 export async function deleteModel(model: ModelSource, options: Options = {}): Promise<void> {
   const source = resolve(model, options);
-  if (source.kind === "files") return;
+  if (source.kind === "files" || !(await store.canKeep())) return;
   const isWanted = (revision: string) => options.revision === undefined || revision === options.revision;
   const named = (await store.list()).filter((m) => m.name === source.name && isWanted(m.revision));
   const keys = new Set(named.map((m) => m.model));
   // A model of whose weights nothing is there is not listed.
   if (isWanted(source.revision)) keys.add(cacheKey(source));
-  for (const key of keys) await store.deleteAll(key);
+  for (const key of keys) await Promise.all([store.deleteAll(key), store.deleteAll(twinOf(key))]);
 }
 
 /** How many bytes the site has stored, and how many the browser allows. */
 export async function storageEstimate(): Promise<{ usage: number; quota: number }> {
-  const { usage = 0, quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
-  return { usage, quota };
+  // A sandboxed frame has no storage to tell of, older browsers have no such question, and neither has a server.
+  const told = await globalThis.navigator?.storage?.estimate?.().catch(() => undefined);
+  return { usage: told?.usage ?? 0, quota: told?.quota ?? 0 };
 }

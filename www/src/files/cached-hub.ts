@@ -2,19 +2,24 @@
 
 import { abortError, makeError } from "../api/errors.js";
 import type { WireModel } from "../api/messages.js";
+import { fileUrl } from "./address.js";
 import { Arrival, after } from "./arrival.js";
+import { askDigest, checked, isWeights } from "./digest.js";
 import { FileWriter } from "./file-writer.js";
-import { isSame, openRemote, type Remote, type Version, verified, versionOf } from "./http.js";
-import type { Hub, HubOptions, OpenFile } from "./hub.js";
-import { ModelCache, whyNotKept } from "./model-cache.js";
+import { checkFresh } from "./freshness.js";
+import { changedError, openRemote, type Remote, versionOf } from "./http.js";
+import type { FileSize, Hub, HubOptions, OpenFile, PackedWeights } from "./hub.js";
+import { ModelCache, type Place, whyNotKept } from "./model-cache.js";
 import { keepPacked } from "./packed.js";
+import type { Refusal } from "./request.js";
+import { isOther, isSame, type Version } from "./response.js";
 import * as store from "./store.js";
 
 /** Files that are fetched at once: a browser allows six connections to a host. */
 const MAX_AT_ONCE = 4;
 
 /** Where a file is: all of it in the cache (`remote: null`), or on the server from the byte on at which `kept` ends. */
-type Place = { kept: store.FileEntry; remote: null } | { kept: store.FileEntry | undefined; remote: Remote };
+type Whereabouts = { kept: store.FileEntry; remote: null } | { kept: store.FileEntry | undefined; remote: Remote };
 
 /** Reads through the cache. Where the cache fails, files come from the network alone. */
 export class CachedHub implements Hub {
@@ -23,15 +28,20 @@ export class CachedHub implements Hub {
   #cache: ModelCache;
   /** Every file that was opened. */
   #opened = new Set<string>();
-  #arrivals = new Map<string, Promise<Arrival | Place | null>>();
+  #arrivals = new Map<string, Promise<Arrival | Whereabouts | null>>();
   /** The check of the small files, once it has begun. */
   #freshness: Promise<void> | undefined;
+  /** Files that the server has said it does not have. */
+  #absent = new Set<string>();
+  #refusals = new Map<string, Refusal>();
+  /** Files whose SHA-256 could not be asked for. */
+  #unverified = new Set<string>();
   /** Stops the arrivals. */
   #stop = new AbortController();
 
-  constructor(model: WireModel & { kind: "url" }, options: HubOptions) {
+  constructor(model: WireModel & { kind: "url" }, place: Place, options: HubOptions) {
     [this.#base, this.#options] = [model.base, options];
-    this.#cache = new ModelCache(model, (warning) => {
+    this.#cache = new ModelCache(model, place, (warning) => {
       this.#stop.abort();
       options.warn(warning);
     });
@@ -62,12 +72,31 @@ export class CachedHub implements Hub {
     return { name: file, bytes: kept.n_bytes, chunks };
   }
 
-  async size(file: string): Promise<{ bytes: number; cached: number } | null> {
+  async size(file: string, maxAttempts?: number): Promise<FileSize | null> {
     const kept = await this.#cache.find(file);
     const cached = kept?.n_bytes ?? 0;
-    if (kept?.whole) return kept.n_bytes === null ? null : { bytes: cached, cached };
-    const remote = await versionOf(this.#url(file), this.#options);
-    return remote && { bytes: remote.bytes ?? kept?.bytes ?? 0, cached };
+    const isThere = kept?.whole && kept.n_bytes !== null;
+    if (isThere || (kept?.whole && (await this.#cache.isComplete()))) return isThere ? { bytes: cached, cached } : null;
+    const found = await versionOf(this.#url(file), this.#options, maxAttempts);
+    if (found && !("refusal" in found)) return { bytes: found.about ?? kept?.bytes ?? null, cached };
+    if (found) this.#refusals.set(file, found.refusal);
+    else this.#absent.add(file);
+    return null;
+  }
+
+  refusal(file: string): Refusal | undefined {
+    return this.#refusals.get(file);
+  }
+
+  names(): null {
+    return null;
+  }
+
+  async packedSizes(): Promise<{ name: string; bytes: number }[]> {
+    const files = (await this.#cache.try(() => store.filesOf(this.#cache.key))) ?? [];
+    const isUsable = (f: store.FileEntry) =>
+      f.whole && store.packedParts(f.file) && (f.checked || !this.#options.verify);
+    return files.filter(isUsable).map((f) => ({ name: f.file, bytes: f.n_bytes ?? 0 }));
   }
 
   prefetch(files: string[], bytes: number | null): void {
@@ -87,36 +116,29 @@ export class CachedHub implements Hub {
   async openPacked(name: string): Promise<OpenFile | null> {
     const kept = await this.#cache.find(name);
     if (!kept?.whole || kept.n_bytes === null || (this.#options.verify && !kept.checked)) return null;
-    return { name, bytes: kept.n_bytes, chunks: this.#read(kept) };
+    return { name, bytes: kept.n_bytes, chunks: this.#read(kept), warnings: kept.warnings ?? [] };
   }
 
-  async keepPacked(name: string, bytes: number, chunks: AsyncIterable<Uint8Array>, replaces: string[]): Promise<void> {
-    if (!this.#cache.works) return;
+  async keepPacked(packed: PackedWeights): Promise<void> {
+    // What was made of unverified files could never be verified, so the files themselves are kept.
+    if (!this.#cache.works || packed.replaces.some((file) => this.#unverified.has(file))) return;
     const { verify: checked, signal, warn } = this.#options;
     try {
       await this.#cache.begin();
       const whole = new Set((await store.filesOf(this.#cache.key)).filter((f) => f.whole).map((f) => f.file));
       // Without the model's small files, packed weights could not be loaded and would only take room.
-      if ([...this.#opened].some((file) => !store.isWeights(file) && !whole.has(file))) return;
-      await keepPacked({
-        model: this.#cache.key,
-        name,
-        bytes,
-        chunks,
-        replaces,
-        wasFull: !this.#cache.hasRoom,
-        checked,
-        signal,
-      });
+      if ([...this.#opened].some((file) => !isWeights(file) && !whole.has(file))) return;
+      await keepPacked({ ...packed, model: this.#cache.key, wasFull: !this.#cache.hasRoom, checked, signal });
     } catch (error) {
       if (signal.aborted) throw abortError();
-      warn(`${name}: not cached: ${whyNotKept(error)}`);
+      warn(`${packed.name}: not cached: ${whyNotKept(error)}`);
     }
   }
 
   async complete(): Promise<void> {
-    const originals = [...this.#opened].filter(store.isWeights);
+    const originals = [...this.#opened].filter(isWeights);
     if (originals.length > 0) await this.#cache.try(() => store.noteOriginals(this.#cache.key, originals));
+    await this.#cache.takeOver();
   }
 
   async drop(file: string): Promise<void> {
@@ -132,7 +154,7 @@ export class CachedHub implements Hub {
   }
 
   #url(file: string): string {
-    return new URL(file, this.#base).href;
+    return fileUrl(file, this.#base);
   }
 
   #writer(
@@ -140,11 +162,12 @@ export class CachedHub implements Hub {
     { bytes, tag, sha256 }: Version & { sha256: string | null },
     kept: store.FileEntry | undefined,
   ): FileWriter {
-    return new FileWriter({ model: this.#cache.key, file, bytes, tag, sha256, checked: this.#options.verify }, kept);
+    const [model, unverified] = [this.#cache.key, this.#unverified.has(file)];
+    return new FileWriter({ model, file, bytes, tag, sha256, checked: this.#options.verify, unverified }, kept);
   }
 
   /** Where a file is, or the download of it that is under way. */
-  async #place(file: string): Promise<Arrival | Place | null> {
+  async #place(file: string): Promise<Arrival | Whereabouts | null> {
     try {
       const arrival = await this.#arrivals.get(file);
       if (arrival !== undefined) return arrival;
@@ -156,30 +179,49 @@ export class CachedHub implements Hub {
   }
 
   /** Finds out where a file is; `null` if there is none of that name. */
-  async #locate(file: string, options: HubOptions): Promise<Place | null> {
+  async #locate(file: string, options: HubOptions): Promise<Whereabouts | null> {
     const kept = await this.#cache.find(file);
     const isComplete = kept?.whole ? await this.#cache.isComplete() : false;
     const url = this.#url(file);
     const isAll = kept && kept.n_bytes !== null && (kept.whole || kept.n_bytes === kept.bytes);
     if (isAll && (kept.checked || !options.verify)) {
-      if (kept.whole && isComplete) return { kept, remote: null };
       // Files of a model that never became whole may have changed on the server since.
-      const now = await versionOf(url, options);
-      if (now && isSame(now, kept)) return { kept, remote: null };
+      const now = kept.whole && isComplete ? kept : await versionOf(url, options);
+      if (now && !("refusal" in now) && (now === kept || isSame(now, kept))) return this.#verifiable(kept, options);
     }
-    if (kept?.n_bytes === null && isComplete) return null;
-    if (store.isWeights(file)) await this.#checkFresh(options);
+    if ((kept?.n_bytes === null && isComplete) || this.#absent.has(file)) return this.#without(file);
+    if (isWeights(file)) await this.#checkFresh(options);
 
     const part = kept && !kept.whole && kept.n_bytes ? { ...kept, n: kept.n_bytes } : null;
     const remote = await openRemote(url, part, options);
-    if (!remote) {
-      await this.#cache.try(() => this.#cache.begin().then(() => store.markAbsent(this.#cache.key, file)));
-      return null;
-    }
+    if (!remote || "refusal" in remote) return this.#without(file, remote?.refusal);
+    if (remote.unread !== null) this.#warnUnverified(file, remote.unread);
     if (part && remote.from === 0) {
       options.warn(`${file}: the server did not continue the download from byte ${part.n}, so it began anew`);
     }
     return { kept: remote.from > 0 ? kept : undefined, remote };
+  }
+
+  /** A file that is not there, or that the server does not give; a visit without a network need not ask for it. */
+  async #without(file: string, refusal?: Refusal): Promise<null> {
+    if (refusal) this.#refusals.set(file, refusal);
+    await this.#cache.try(() => this.#cache.begin().then(() => store.markAbsent(this.#cache.key, file)));
+    return null;
+  }
+
+  /** A file in the cache; one that could not be verified when it came is verified as it is read now. */
+  async #verifiable(kept: store.FileEntry, options: HubOptions): Promise<Whereabouts> {
+    if (!kept.unverified || !options.verify) return { kept, remote: null };
+    const { sha256, unread } = await askDigest(this.#url(kept.file), options);
+    if (unread === null) return { kept: { ...kept, sha256, whole: false }, remote: null };
+    this.#warnUnverified(kept.file, unread);
+    return { kept, remote: null };
+  }
+
+  #warnUnverified(file: string, why: string): void {
+    this.#unverified.add(file);
+    const later = "it is kept unverified, and verified at a later visit";
+    this.#options.warn(`${file}: its SHA-256 could not be asked for (${why}); ${later}`);
   }
 
   /**
@@ -194,14 +236,9 @@ export class CachedHub implements Hub {
   async #checkSmallFiles(options: HubOptions): Promise<void> {
     const { key } = this.#cache;
     if (!(await this.#cache.isComplete())) return;
-    for (const kept of (await this.#cache.try(() => store.filesOf(key))) ?? []) {
-      if (!this.#opened.has(kept.file) || store.isWeights(kept.file) || !kept.n_bytes || kept.tag === null) continue;
-      const now = await versionOf(this.#url(kept.file), options);
-      if (now?.tag === kept.tag) continue;
-      await this.#cache.try(() => store.deleteAll(key));
-      const message = `${kept.file}: it has changed on the server since it was kept; a retry fetches the model anew`;
-      throw makeError("integrity", message, { file: kept.file });
-    }
+    const kept = (await this.#cache.try(() => store.filesOf(key))) ?? [];
+    const small = kept.filter((f) => this.#opened.has(f.file) && !isWeights(f.file) && f.n_bytes);
+    await checkFresh(small, (file) => this.#url(file), options);
   }
 
   /** What is kept of a file. If the browser has lost some of it, the rest is of no use and is dropped. */
@@ -240,7 +277,7 @@ export class CachedHub implements Hub {
   }
 
   /** Begins to fetch a file into the cache, unless it is there. */
-  async #arrive(file: string): Promise<Arrival | Place | null> {
+  async #arrive(file: string): Promise<Arrival | Whereabouts | null> {
     const options = { ...this.#options, signal: this.#stop.signal };
     if (this.#stop.signal.aborted) throw abortError();
     const place = await this.#locate(file, options);
@@ -267,10 +304,7 @@ export class CachedHub implements Hub {
     }
     const remote = await openRemote(this.#url(file), { ...arrival.remote, n: nBytes }, this.#options);
     // Where the server gives no tags, the sizes are all that can be compared.
-    const isSameFile = remote?.bytes === arrival.remote.bytes && remote.tag === arrival.remote.tag;
-    if (!isSameFile) {
-      throw makeError("network", `${file}: it changed on the server while it was fetched`, { url: this.#url(file) });
-    }
+    if (!remote || "refusal" in remote || isOther(remote, arrival.remote)) throw changedError(file, { file });
     yield* after(nBytes - remote.from, remote.chunks);
   }
 
@@ -282,7 +316,8 @@ export class CachedHub implements Hub {
     writer: FileWriter,
   ): AsyncGenerator<Uint8Array> {
     try {
-      yield* verified(chunks, sha256, file, this.#options.verify);
+      const { verify, checking } = this.#options;
+      yield* checked(chunks, verify ? sha256 : null, file, (nBytes, isDone) => checking(file, nBytes, isDone));
     } catch (error) {
       if ((error as { code?: string }).code === "integrity") await this.drop(file);
       throw error;

@@ -1,7 +1,7 @@
 /** What gives the files of a checkpoint as streams of bytes, wherever they come from. Runs in the worker. */
 
 import { makeError } from "../api/errors.js";
-import type { HttpOptions } from "./http.js";
+import type { HttpOptions, Refusal } from "./request.js";
 
 /** An open file. */
 export interface OpenFile {
@@ -10,14 +10,42 @@ export interface OpenFile {
   bytes: number | null;
   /** Its bytes in order; each chunk is there until the next one is asked for. */
   chunks: AsyncIterable<Uint8Array>;
+  /** Of packed weights: what was left out or replaced when they were made. */
+  warnings?: string[];
+}
+
+/** A file's size, where it is known at least roughly, and how many of its bytes are in the cache. */
+export interface FileSize {
+  bytes: number | null;
+  cached: number;
+}
+
+/** Packed weights to be kept. */
+export interface PackedWeights {
+  name: string;
+  bytes: number;
+  chunks: AsyncIterable<Uint8Array>;
+  /** The files that they were made from. */
+  replaces: string[];
+  /** What was left out or replaced on the way. */
+  warnings: string[];
 }
 
 /** Where a checkpoint's files come from. */
 export interface Hub {
   /** Opens a file; `null` if there is none of that name. */
   open(file: string): Promise<OpenFile | null>;
-  /** A file's size and how much of it is in the cache, without reading it; `null` if there is none of that name. */
-  size(file: string): Promise<{ bytes: number; cached: number } | null>;
+  /**
+   * A file's size, without reading it; `null` if there is none of that name. It is asked for so many times at most; the
+   * default is as often as for a file itself.
+   */
+  size(file: string, maxAttempts?: number): Promise<FileSize | null>;
+  /** What the server gave in the place of a file that could not be opened, if it did not just say that it has none. */
+  refusal(file: string): Refusal | undefined;
+  /** The names of all files, where they can be known. */
+  names(): string[] | null;
+  /** The packed weights that could be opened. */
+  packedSizes(): Promise<{ name: string; bytes: number }[]>;
   /**
    * Says which files will be opened next, in that order, and how many bytes they have together. A hub with a cache
    * fetches several of them at once. If that fails, `open` throws, or the chunks of the file do.
@@ -26,10 +54,10 @@ export interface Hub {
   /** Opens packed weights, such as `model.q8.v1.packed`, that are whole in the cache. Never asks the network. */
   openPacked(name: string): Promise<OpenFile | null>;
   /**
-   * Keeps packed weights of this many bytes. When they are whole, the files that they replace are forgotten, and so are
+   * Keeps packed weights. When they are whole, the files that they replace are forgotten, and so are
    * packed weights of the same kind in an older layout. If they cannot be kept, this is a warning and no error.
    */
-  keepPacked(name: string, bytes: number, chunks: AsyncIterable<Uint8Array>, replaces: string[]): Promise<void>;
+  keepPacked(packed: PackedWeights): Promise<void>;
   /** Called when every file has been read to its end. */
   complete(): Promise<void>;
   /** Called when a file is malformed: a retry must not read the same bytes again. */
@@ -41,6 +69,10 @@ export interface Hub {
 /** What a hub needs to know. */
 export interface HubOptions extends HttpOptions {
   cache: boolean;
+  /** Whether the files are another version of a model that may be in the cache, which stays until these are whole. */
+  isAnew: boolean;
+  /** Told how far the check of a file has got: so many more bytes, and at last that it has passed. */
+  checking(file: string, nBytes: number, isDone: boolean): void;
   /** Takes a message about something that failed without stopping the load. */
   warn(message: string): void;
 }

@@ -1,8 +1,19 @@
 /** What the cache keeps of one model, for as long as the cache works. Runs in the worker. */
 
 import type { WireModel } from "../api/messages.js";
+import { isWeights } from "./digest.js";
+import { slotFor } from "./slots.js";
 import { cacheKey } from "./source.js";
 import * as store from "./store.js";
+
+/** Where a load keeps its files, and the place that is given up for it when they are whole. */
+export type Place = Awaited<ReturnType<typeof slotFor>>;
+
+/** The place for a load of a model. Where the cache cannot be read, that is told when it is used. */
+export async function placeFor(model: WireModel & { kind: "url" }, isAnew: boolean): Promise<Place> {
+  const key = cacheKey(model);
+  return slotFor(key, isAnew).catch(() => ({ slot: key, replaces: undefined }));
+}
 
 /**
  * Stops using the cache when it fails, and keeping the checkpoint's own weights when it is full; tells of each once.
@@ -16,9 +27,20 @@ export class ModelCache {
   /** Whether there is room for the checkpoint's own weights. */
   #hasRoom = true;
   #begun: Promise<void> | undefined;
+  /** The place of the model that this one is to replace. */
+  #replaces: string | undefined;
 
-  constructor(model: WireModel & { kind: "url" }, onFailure: (warning: string) => void) {
-    [this.key, this.#model, this.#onFailure] = [cacheKey(model), model, onFailure];
+  constructor(model: WireModel & { kind: "url" }, place: Place, onFailure: (warning: string) => void) {
+    [this.key, this.#model, this.#onFailure] = [place.slot, model, onFailure];
+    this.#replaces = place.replaces;
+  }
+
+  /** The model that was here before is forgotten, now that this one is whole. */
+  async takeOver(): Promise<void> {
+    const old = this.#replaces;
+    if (old === undefined || !(await this.isComplete())) return;
+    await this.try(() => store.deleteAll(old));
+    this.#replaces = undefined;
   }
 
   get works(): boolean {
@@ -31,7 +53,7 @@ export class ModelCache {
 
   /** Whether this file's bytes are to be kept. */
   keeps(file: string): boolean {
-    return this.#works && (this.#hasRoom || !store.isWeights(file));
+    return this.#works && (this.#hasRoom || !isWeights(file));
   }
 
   /** Makes an entry for the model, unless it has one. */
@@ -82,7 +104,7 @@ export class ModelCache {
       this.#hasRoom = false;
       // Weights that cannot become whole take room that their packed form may need.
       const files = await store.filesOf(this.key).catch(() => []);
-      await store.deleteFiles(this.key, files.map((f) => f.file).filter(store.isWeights)).catch(() => undefined);
+      await store.deleteFiles(this.key, files.map((f) => f.file).filter(isWeights)).catch(() => undefined);
     } else {
       return;
     }

@@ -2,17 +2,13 @@
 
 import { abortError } from "../api/errors.js";
 import { FileWriter } from "./file-writer.js";
+import type { PackedWeights } from "./hub.js";
 import * as store from "./store.js";
 
 /** A packed file to be kept. */
-export interface Packed {
+export interface Packed extends PackedWeights {
   /** The cache's key of its model. */
   model: string;
-  name: string;
-  bytes: number;
-  chunks: AsyncIterable<Uint8Array>;
-  /** What it was made from. */
-  replaces: string[];
   /** Whether those files were dropped because the storage is full. */
   wasFull: boolean;
   checked: boolean;
@@ -23,8 +19,8 @@ export interface Packed {
 const [N_TRIES, WAIT_MS] = [8, 250];
 
 /**
- * Writes the file, marks it as whole and, in the same transaction, forgets the files that it replaces. Packed weights
- * in an older layout are forgotten before. If the storage has no room for both, the replaced files are deleted first.
+ * Writes the file, marks it as whole and, in the same transaction, forgets the files that it replaces, and packed
+ * weights in an older layout. If the storage has no room for both, what is replaced is deleted first.
  * If the file cannot be kept, nothing of it is left.
  */
 export async function keepPacked({
@@ -33,27 +29,26 @@ export async function keepPacked({
   bytes,
   chunks,
   replaces,
+  warnings,
   wasFull,
   checked,
   signal,
 }: Packed): Promise<void> {
   const own = store.packedParts(name);
-  const isStale = ({ file, whole }: store.FileEntry) => {
+  const isOlder = (file: string) => {
     const other = store.packedParts(file);
-    const isOlder = other?.layout === own?.layout && (other?.version ?? 0) < (own?.version ?? 0);
-    return file === name || (other !== null && (!whole || isOlder));
+    return other !== null && other.layout === own?.layout && other.version < (own?.version ?? 0);
   };
+  const isStale = ({ file, whole }: store.FileEntry) => file === name || (store.packedParts(file) !== null && !whole);
   const files = await store.filesOf(model);
-  const replaced = files.filter((f) => replaces.includes(f.file));
+  const replaced = files.filter((f) => replaces.includes(f.file) || (f.whole && isOlder(f.file)));
+  const replacedNames = replaced.map((f) => f.file);
   const nReplaced = replaced.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
   let nTries = wasFull || nReplaced >= bytes ? N_TRIES : 0;
   const makeRoom = async () => {
     if (nTries === 0 || signal.aborted) return false;
     nTries -= 1;
-    await store.deleteFiles(
-      model,
-      replaced.map((f) => f.file),
-    );
+    await store.deleteFiles(model, replacedNames);
     await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
     return true;
   };
@@ -63,17 +58,15 @@ export async function keepPacked({
       files.filter(isStale).map((f) => f.file),
     );
     // Where room is freed bit by bit, Chrome takes small chunks of bytes earlier than it takes large blobs.
-    const writer = new FileWriter({ model, file: name, bytes, tag: null, sha256: null, checked }, undefined, {
-      asBlobs: !wasFull,
-      makeRoom,
-    });
+    const entry = { model, file: name, bytes, tag: null, sha256: null, checked, warnings };
+    const writer = new FileWriter(entry, undefined, { asBlobs: !wasFull, makeRoom });
     for await (const chunk of chunks) {
       if (signal.aborted) throw abortError();
       await writer.write(chunk);
     }
     await writer.flush();
     if (writer.entry.n_bytes !== bytes) throw new Error(`expected ${bytes} bytes, found ${writer.entry.n_bytes}`);
-    await writer.finish(replaces);
+    await writer.finish(replacedNames);
   } catch (error) {
     await store.deleteFiles(model, [name]).catch(() => undefined);
     throw error;

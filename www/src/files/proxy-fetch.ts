@@ -2,10 +2,10 @@
 
 import { abortError, messageOf } from "../api/errors.js";
 import type { FetchAnswer, FromWorker } from "../api/messages.js";
-import type { Fetch, FetchInit } from "./http.js";
+import type { Fetch, FetchInit } from "./request.js";
 
 interface Pending {
-  head(status: number, headers: [string, string][]): void;
+  head(answer: FetchAnswer & { kind: "fetch-head" }): void;
   fail(error: Error): void;
   body: ReadableStreamDefaultController<Uint8Array> | undefined;
 }
@@ -34,7 +34,7 @@ export class ProxyFetch {
       };
       const pending: Pending = {
         body: undefined,
-        head: (status, headers) => {
+        head: ({ status, type, headers }) => {
           const stream = new ReadableStream<Uint8Array>({
             start: (controller) => {
               pending.body = controller;
@@ -44,7 +44,10 @@ export class ProxyFetch {
           });
           // A response with one of these has no body.
           const hasBody = status !== 204 && status !== 205 && status !== 304;
-          resolve(new Response(hasBody ? stream : null, { status, headers }));
+          const response = new Response(hasBody ? stream : null, { status, headers });
+          // Another origin's response hides headers; a response that is made here would not say so.
+          Object.defineProperty(response, "type", { value: type });
+          resolve(response);
         },
         fail: (error) => {
           end();
@@ -62,7 +65,7 @@ export class ProxyFetch {
     const pending = this.#pending.get(message.id);
     switch (message.kind) {
       case "fetch-head":
-        pending?.head(message.status, message.headers);
+        pending?.head(message);
         break;
       case "fetch-chunk":
         pending?.body?.enqueue(message.bytes);
@@ -115,10 +118,8 @@ interface Served {
 export async function serveFetch({ id, url, init, fetch, pulls, post }: Served): Promise<void> {
   try {
     const response = await fetch(url, init);
-    // The length of what may be compressed says nothing about the file; see `describe` in http.ts.
-    const isHidden = response.type === "cors" && !response.headers.get("content-type")?.includes("octet-stream");
-    const headers = [...response.headers].filter(([name]) => !(isHidden && name === "content-length"));
-    post({ kind: "fetch-head", id, status: response.status, headers });
+    const { status, type } = response;
+    post({ kind: "fetch-head", id, status, type, headers: [...response.headers] });
     const reader = response.body?.getReader();
     // The caller's function may not listen to the signal, so the reading is stopped as well.
     const stop = () => {

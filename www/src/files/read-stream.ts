@@ -2,6 +2,7 @@
 
 import { abortError } from "../api/errors.js";
 import { release } from "./release.js";
+import { unlessSilent } from "./silence.js";
 
 /** Bytes of the buffer that is read into. */
 const BUFFER_BYTES = 1 << 20;
@@ -10,16 +11,25 @@ const BUFFER_BYTES = 1 << 20;
  * A stream's bytes in order, until the signal aborts. Each piece is there until the next one is asked for: where the
  * browser can read into a given buffer, the same one is used again and again. Buffers that the stream allocates would
  * fill the memory until they are collected.
+ *
+ * With `giveUp`, a stream of which nothing comes for too long fails, after `giveUp` has ended its source.
  */
-export async function* readStream(stream: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+export async function* readStream(
+  stream: ReadableStream<Uint8Array>,
+  signal: AbortSignal,
+  giveUp?: () => void,
+): AsyncGenerator<Uint8Array> {
   const reader = openReader(stream);
   const cancel = () => void reader.cancel().catch(() => undefined); // has no meaning for a stream that has failed
   signal.addEventListener("abort", cancel);
   try {
     let buffer = new ArrayBuffer(reader instanceof ReadableStreamDefaultReader ? 0 : BUFFER_BYTES);
     for (;;) {
-      const { done, value } =
-        reader instanceof ReadableStreamDefaultReader ? await reader.read() : await reader.read(new Uint8Array(buffer));
+      const coming =
+        reader instanceof ReadableStreamDefaultReader ? reader.read() : reader.read(new Uint8Array(buffer));
+      const { done, value } = await (giveUp
+        ? unlessSilent<typeof coming extends Promise<infer R> ? R : never>(coming, giveUp)
+        : coming);
       if (signal.aborted) throw abortError();
       if (done) {
         if (value) release(value);

@@ -9,6 +9,7 @@
 
 import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
 import type { CachedModel } from "../api/types.js";
+import { isWeights } from "./digest.js";
 import { readStream } from "./read-stream.js";
 import { release } from "./release.js";
 
@@ -27,6 +28,10 @@ export interface FileEntry {
   bytes: number | null;
   tag: string | null;
   sha256: string | null;
+  /** Whether the file is to be checked at a later visit, since its SHA-256 could not be asked for. */
+  unverified?: boolean;
+  /** What was left out or replaced when packed weights were made. */
+  warnings?: string[];
 }
 
 /** What is kept of a model. It exists from the model's first file on. */
@@ -62,7 +67,15 @@ const LAYOUT_VERSION = 3;
 let database: Promise<IDBPDatabase<Schema>> | undefined;
 
 function open(): Promise<IDBPDatabase<Schema>> {
-  database ??= openDB<Schema>(DATABASE, LAYOUT_VERSION, {
+  database ??= openNow();
+  // A failure is told to whoever asked; the next call tries again.
+  database.catch(() => (database = undefined));
+  return database;
+}
+
+/** As a promise whatever happens: where storage is forbidden, IndexedDB throws at once. */
+async function openNow(): Promise<IDBPDatabase<Schema>> {
+  return openDB<Schema>(DATABASE, LAYOUT_VERSION, {
     async upgrade(db, from, _to, tx) {
       if (from < 1) {
         db.createObjectStore("models", { keyPath: "model" });
@@ -78,9 +91,14 @@ function open(): Promise<IDBPDatabase<Schema>> {
     },
     terminated: () => (database = undefined),
   });
-  // A failure is told to whoever asked; the next call tries again.
-  database.catch(() => (database = undefined));
-  return database;
+}
+
+/** Whether anything can be kept here: not on a server, and not in a sandboxed frame, whose origin has no storage. */
+export async function canKeep(): Promise<boolean> {
+  return open().then(
+    () => true,
+    (error: unknown) => (error as Error).name !== "SecurityError" && typeof indexedDB !== "undefined",
+  );
 }
 
 /** Version 1 had entries of whole models only. Files of a model without an entry are deleted: they cannot be listed. */
@@ -101,12 +119,9 @@ const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]
 /** Whether an error says that the storage is full. */
 export const isFull = (error: unknown) => (error as Error).name === "QuotaExceededError";
 
-/** Whether a file holds weights as the checkpoint has them. */
-export const isWeights = (file: string) => file.endsWith(".safetensors");
-
 /** The parts of a packed file's name, such as `model.q8.v1.packed`; `null` for other files. */
 export function packedParts(file: string): { dtype: string; layout: string; version: number } | null {
-  const [, layout, dtype, version] = /^((?:.*\.)?([^.]+))\.v(\d+)\.packed$/.exec(file) ?? [];
+  const [, layout, dtype, version] = /^([^.]+\.([^.]+)(?:\.untied)?)\.v(\d+)\.packed$/.exec(file) ?? [];
   return layout && dtype && version ? { dtype, layout, version: Number(version) } : null;
 }
 
@@ -260,6 +275,12 @@ async function amend(model: string, fields: Partial<ModelEntry>): Promise<void> 
     if (entry) await models.put({ ...entry, ...fields });
   };
   await settle(tx, work());
+}
+
+/** When the download of a model began that is whole now; `undefined` for others. */
+export async function wholeSince(model: string): Promise<string | undefined> {
+  const entry = await (await open()).get("models", model);
+  return entry && (await isComplete(model)) ? entry.saved_at : undefined;
 }
 
 /** Whether a model can be loaded without the network: in one number format, or in any. */

@@ -1,6 +1,7 @@
 /** The worker of the CPU bench, so that the page can be used meanwhile. The page terminates it to cancel. */
 
 import { messageOf } from "../api/errors.js";
+import type { WorkerFile } from "../api/messages.js";
 import { Kernels } from "../engine/kernels.js";
 
 export const DTYPES = ["fp32", "fp16", "q8", "q4"] as const;
@@ -15,6 +16,8 @@ export interface Setup {
   n_head: number;
   dtype: BenchDtype;
   threads: number | "auto";
+  /** Where the kernels are. */
+  files: Record<WorkerFile, string>;
 }
 
 /** A measurement: of a sweep, of a prompt, or of one token. */
@@ -64,7 +67,7 @@ async function measure(setup: Setup): Promise<void> {
   const step = (text: string) => post({ kind: "step", n_done: nDone++, n_steps: nSteps, text });
 
   step("Making weights up");
-  const kernels = await Kernels.start(new URL("./", import.meta.url), new AbortController().signal, () => true);
+  const kernels = await Kernels.start(setup.files, new AbortController().signal, () => true);
   const { vocab_size, n_positions, n_embd, n_layer, n_head, dtype } = setup;
   const [geluNew, epsilon, flags] = [0, 1e-5, 1 | 4]; // scaled attention, tied embeddings
   const dims = Float64Array.of(vocab_size, n_positions, n_embd, n_layer, n_head, 4 * n_embd, geluNew, epsilon, flags);

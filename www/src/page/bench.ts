@@ -4,6 +4,7 @@
  * The address may name `dtype`, `threads` and the model's shape: `?n_layer=2&n_embd=64&n_head=4&vocab_size=512`.
  */
 
+import { filesFor } from "../api/worker-files.js";
 import type { BenchDtype, FromBench, Profile, Setup, Speed } from "./bench-worker.js";
 import { announce, byId, note, setState, swapFocus } from "./dom.js";
 import { startOffline } from "./offline.js";
@@ -52,6 +53,7 @@ function start(): void {
       ...shapes(),
       dtype: dtype.value as BenchDtype,
       threads: threads.value === "auto" ? "auto" : Number(threads.value),
+      files: filesFor(undefined),
     };
   } catch (error) {
     end("failed", (error as Error).message);

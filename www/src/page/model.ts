@@ -77,7 +77,8 @@ function showProgress(event: ProgressEvent): void {
   // The other events are about single files; this one is about the whole load.
   if (event.status !== "progress_total") return;
   // While the size is not known, the bar only shows that something is under way.
-  if (event.total > 0 || event.progress > 0) bar.value = event.progress;
+  if (event.progress === null) bar.removeAttribute("value");
+  else if (event.total > 0 || event.progress > 0) bar.value = event.progress;
   barText.textContent = progressText(event);
   bar.setAttribute("aria-valuetext", barText.textContent);
 }

@@ -4,7 +4,7 @@ import { destroyGpu, type Session } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
 import type { Answer, Body, Request, RequestName, WireInfo, WireLoadOptions, WireResult } from "../api/messages.js";
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
-import type { Fetch } from "../files/http.js";
+import type { Fetch } from "../files/request.js";
 import { generate, isLost, type Pace, score } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { type Counters, Latencies } from "./latencies.js";
@@ -54,16 +54,17 @@ const answers: Answers = {
   },
 
   async generate({ session: number, prompt, options }, { pace, tell }) {
-    const ids = idsOf("generate", prompt);
     const generation = { options, pace, emit: tell.chunk, told: tell.prompt, latencies };
     if (number !== null) {
       const session = find("generate", number);
+      const ids = idsOf("generate", prompt, session);
       session.append(ids);
       const whole = Array.from(session.ids()); // a recipe begins where the text does
       const undo = () => session.rewind(ids.length);
       return current({ ...(await generate({ ...generation, session, undo })), prompt: whole });
     }
     const { session } = ready("generate");
+    const ids = idsOf("generate", prompt);
     const { prefix_reuse } = session.checkOptions(options) as { prefix_reuse: boolean };
     session.replace(ids, prefix_reuse);
     return current(await generate({ ...generation, session, undo: () => undefined }));
@@ -98,7 +99,7 @@ const answers: Answers = {
 
   "session-append"({ session: number, text }) {
     const session = find("session-append", number);
-    session.append(idsOf("session-append", text));
+    session.append(idsOf("session-append", text, session));
     return session.contextUsage();
   },
 
@@ -146,8 +147,11 @@ function ready(name: RequestName): Loaded & { session: Session } {
   return { ...loaded, session: shared };
 }
 
-function idsOf(name: RequestName, text: string | number[]): Uint32Array {
-  return typeof text === "string" ? ready(name).model.encode(text) : Uint32Array.from(text);
+/** The ids of a text that is put behind what a session holds. A text begins with the tokenizer's special tokens once. */
+function idsOf(name: RequestName, text: string | number[], session?: Session): Uint32Array {
+  if (typeof text !== "string") return Uint32Array.from(text);
+  const { model } = ready(name);
+  return session && session.ids().length > 0 ? model.encodeContinuation(text) : model.encodePrompt(text);
 }
 
 /** An answer, with what runs the model now if that has changed. */

@@ -1,11 +1,12 @@
 /** The files of a checkpoint, read so that each counts as progress. */
 
-import { makeError } from "../api/errors.js";
 import { type Hub, type OpenFile, readBytes, readText } from "../files/hub.js";
+import { tokenizerNames } from "./inventory.js";
 import type { Progress } from "./progress.js";
+import { missing, noTokenizer } from "./unusable.js";
 
-/** The bytes of `tokenizer.json`, or the texts of `vocab.json` and `merges.txt`. */
-export type TokenizerFiles = Uint8Array | [string, string];
+/** The bytes of each file of a tokenizer that is there, by its name. */
+export type TokenizerParts = [name: string, bytes: Uint8Array][];
 
 export class Checkpoint {
   readonly hub: Hub;
@@ -20,27 +21,36 @@ export class Checkpoint {
   async open(name: string): Promise<OpenFile | null> {
     this.#progress.initiate(name);
     const file = await this.hub.open(name);
-    if (!file) return null;
-    this.#progress.open(name, file.bytes ?? 0);
+    if (!file) {
+      this.#progress.forget(name);
+      return null;
+    }
+    this.#progress.open(name, file.bytes);
     return { ...file, chunks: this.#counted(file) };
   }
 
   /** The texts of `config.json` and, if there is one, of `generation_config.json`. */
   async readConfigs(): Promise<[string, string | undefined]> {
     const config = await this.open("config.json");
-    if (!config) throw missing("config.json", "the model's configuration");
+    if (!config) throw missing(this.hub, "config.json", "the model's configuration");
     const text = await readText(config);
     const generation = await this.open("generation_config.json");
     return [text, generation ? await readText(generation) : undefined];
   }
 
-  async readTokenizer(): Promise<TokenizerFiles> {
-    const tokenizer = await this.open("tokenizer.json");
-    if (tokenizer) return readBytes(tokenizer);
-    const [vocab, merges] = [await this.open("vocab.json"), await this.open("merges.txt")];
-    if (!vocab) throw missing("tokenizer.json", "this file, or vocab.json and merges.txt");
-    if (!merges) throw missing("merges.txt", "this file beside vocab.json, or tokenizer.json");
-    return [await readText(vocab), await readText(merges)];
+  /** The tokenizer's files; what is missing among several is told by whoever builds it. */
+  async readTokenizer(): Promise<TokenizerParts> {
+    const found: TokenizerParts = [];
+    const read = async (name: string) => {
+      const file = await this.open(name);
+      if (file) found.push([name, await readBytes(file)]);
+    };
+    await read("tokenizer.json");
+    const names = tokenizerNames(found.length > 0).filter((name) => name !== "tokenizer.json");
+    await Promise.all(names.map(read));
+    const hasVocabulary = found.some(([name]) => /^(tokenizer\.json|vocab\..*)$/.test(name));
+    if (!hasVocabulary) throw await noTokenizer(this.hub);
+    return found;
   }
 
   async *#counted({ name, chunks }: OpenFile): AsyncGenerator<Uint8Array> {
@@ -51,10 +61,4 @@ export class Checkpoint {
     }
     this.#progress.close(name);
   }
-}
-
-/** A file that a checkpoint must have. */
-export function missing(file: string, expected: string): Error {
-  const found = "no such file";
-  return makeError("checkpoint", `${file}: expected ${expected}, found ${found}`, { file, expected, found });
 }

@@ -1,20 +1,16 @@
 /** What loading a model would take, from its small files and the sizes of its large ones. Runs in the worker. */
 
-import { Loader, packedName, shardNames } from "../../wasm/gpt2_web.js";
+import { Loader, packedName, weightFiles } from "../../wasm/gpt2_web.js";
 import type { WireLoadOptions, WireModel } from "../api/messages.js";
 import type { Estimate } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { storageEstimate } from "../files/cache.js";
-import type { Fetch } from "../files/http.js";
-import { readText } from "../files/hub.js";
+import { type FileSize, readText } from "../files/hub.js";
 import { openHub } from "../files/open-hub.js";
-import { missing } from "./checkpoint.js";
+import type { Fetch } from "../files/request.js";
+import { tokenizerSizes, weightSizes } from "./inventory.js";
+import { missing, noTokenizer, noWeights } from "./unusable.js";
 import { startWasm } from "./wasm.js";
-
-interface Sizes {
-  bytes: number;
-  cached: number;
-}
 
 /** Estimates a load. A model that cannot be loaded is no error here: `problems` says why. */
 export async function estimate(
@@ -24,8 +20,15 @@ export async function estimate(
   signal: AbortSignal,
 ): Promise<Estimate> {
   const problems: string[] = [];
-  const hub = openHub(source, { ...options, fetch, signal, warn: (message) => problems.push(message) });
-  await startWasm(options.wasm_url);
+  const hub = await openHub(source, {
+    ...options,
+    fetch,
+    signal,
+    isAnew: false,
+    warn: (message) => problems.push(message),
+    checking: () => undefined,
+  });
+  await startWasm(options.files["gpt2_web_bg.wasm"]);
 
   let plan = {
     device: "wasm" as Estimate["device"],
@@ -34,12 +37,7 @@ export async function estimate(
     device_bytes: 0,
     problem: null as string | null,
   };
-  const files: Sizes[] = [];
-  const need = async (file: string, expected: string): Promise<void> => {
-    const size = await hub.size(file);
-    if (size) files.push(size);
-    else throw missing(file, expected);
-  };
+  const files: FileSize[] = [];
   // Each part is looked at, also where an earlier one has a problem.
   const look = async (part: () => Promise<void>): Promise<void> => {
     try {
@@ -51,7 +49,7 @@ export async function estimate(
   };
   await look(async () => {
     const config = await hub.open("config.json");
-    if (!config) throw missing("config.json", "the model's configuration");
+    if (!config) throw missing(hub, "config.json", "the model's configuration");
     const loader = new Loader(await readText(config));
     try {
       const adapter = options.device === "wasm" ? undefined : await describeAdapter();
@@ -61,23 +59,26 @@ export async function estimate(
     }
   });
   await look(async () => {
-    const tokenizer = await hub.size("tokenizer.json");
-    if (tokenizer) return void files.push(tokenizer);
-    await need("vocab.json", "tokenizer.json, or vocab.json and merges.txt");
-    await need("merges.txt", "this file beside vocab.json");
+    const sizes = await tokenizerSizes(hub);
+    files.push(...sizes.values());
+    if (sizes.has("tokenizer.json") || sizes.has("vocab.txt")) return;
+    if (!sizes.has("vocab.json")) throw await noTokenizer(hub);
+    if (!sizes.has("merges.txt")) throw missing(hub, "merges.txt", "this file beside vocab.json, or tokenizer.json");
   });
   await look(async () => {
-    const packed = await hub.openPacked(packedName(plan.dtype));
-    if (packed?.bytes != null) return void files.push({ bytes: packed.bytes, cached: packed.bytes });
-    const single = await hub.size("model.safetensors");
-    if (single) return void files.push(single);
-    const index = await hub.open("model.safetensors.index.json");
-    if (!index) throw missing("model.safetensors", "this file, or model.safetensors.index.json and its shards");
-    for (const shard of shardNames(await readText(index))) await need(shard, "the shard that the index names");
+    const packed = await hub.packedSizes();
+    const own = [packedName(plan.dtype, true), packedName(plan.dtype, false)];
+    const kept = packed.find(({ name }) => own.includes(name));
+    if (kept) return void files.push({ bytes: kept.bytes, cached: kept.bytes });
+    const sizes = await weightSizes(hub);
+    files.push(...sizes.values());
+    if (sizes.size === 0) throw await noWeights(hub, weightFiles());
+    const unknown = [...sizes].filter(([, { bytes }]) => bytes === null).map(([name]) => name);
+    if (unknown.length > 0) problems.push(`${unknown.join(", ")}: the server does not tell the size`);
   });
 
   const cachedBytes = files.reduce((sum, file) => sum + file.cached, 0);
-  const downloadBytes = files.reduce((sum, file) => sum + Math.max(0, file.bytes - file.cached), 0);
+  const downloadBytes = files.reduce((sum, file) => sum + Math.max(0, (file.bytes ?? 0) - file.cached), 0);
   const { usage, quota } = await storageEstimate();
   const free = Math.max(0, quota - usage);
   if (options.cache && quota > 0 && downloadBytes > free) {

@@ -1,22 +1,25 @@
 /** From a model's files to a model in memory. Runs in the worker. */
 
 import { destroyGpu, Loader, type Model, packedName } from "../../wasm/gpt2_web.js";
-import { abortError } from "../api/errors.js";
+import { abortError, messageOf } from "../api/errors.js";
 import type { WireInfo, WireLoadOptions, WireModel } from "../api/messages.js";
 import type { ProgressEvent } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { askForFeatures, giveUpFeatures } from "../engine/gpu-features.js";
 import { Kernels } from "../engine/kernels.js";
-import type { Fetch } from "../files/http.js";
 import type { Hub } from "../files/hub.js";
 import { openHub } from "../files/open-hub.js";
 import { release } from "../files/release.js";
+import type { Fetch } from "../files/request.js";
+import { wait } from "../files/silence.js";
 import { cacheKey } from "../files/source.js";
-import { findTuning, keepTuning } from "../files/store.js";
-import { Checkpoint, type TokenizerFiles } from "./checkpoint.js";
+import { findTuning, keepTuning, packedParts } from "../files/store.js";
+import { Checkpoint, type TokenizerParts } from "./checkpoint.js";
+import { inventory } from "./inventory.js";
 import { Preparation } from "./preparation.js";
 import { Progress } from "./progress.js";
-import { moduleFolder, startWasm } from "./wasm.js";
+import { inTurn } from "./turn.js";
+import { startWasm } from "./wasm.js";
 import { loadWeights, packedPieces } from "./weights.js";
 
 /** A model that is ready. */
@@ -40,14 +43,53 @@ export interface LoadRequest {
 
 /** Loads a model. Of several tabs that load the same one, one downloads it and the others wait and use its cache. */
 export async function load(request: LoadRequest): Promise<Loaded> {
-  const { source, options, fetch, signal, emit } = request;
-  const progress = new Progress(source.name, emit);
+  const { source, options, signal, emit } = request;
+  let tell = (_: ProgressEvent) => {};
+  const progress = new Progress(source.name, (event) => {
+    emit(event);
+    tell(event);
+  });
   progress.start();
-  const on = async (device: string) => {
-    const warnings: string[] = [];
-    const hub = openHub(source, { ...options, fetch, signal, warn: (message) => warnings.push(message) });
+  const run = () => loadWhereItRuns(request, progress);
+  if (source.kind !== "url" || !options.cache) return run();
+  return inTurn(`gpt2-web ${cacheKey(source)}`, {
+    signal,
+    waiting: (other) => progress.waiting(other),
+    run: (told) => {
+      tell = told;
+      return run();
+    },
+  });
+}
+
+/** How often a load begins again because its files have become others on the server. */
+const MAX_RESTARTS = 3;
+
+/** What a load has found out that the next attempt has to know. */
+interface Findings {
+  /** Whether the files in the cache are of another version than those on the server. */
+  isAnew: boolean;
+  /** Whether the model's head is not its embedding, whatever its configuration says. */
+  isUntied: boolean;
+  warnings: Set<string>;
+}
+
+/** Loads a model on the device that is asked for, and for `auto` on the CPU if the GPU turns out to be of no use. */
+async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promise<Loaded> {
+  const { source, options, fetch, signal } = request;
+  const findings: Findings = { isAnew: false, isUntied: false, warnings: new Set() };
+  const once = async (device: string) => {
+    const hub = await openHub(source, {
+      ...options,
+      fetch,
+      signal,
+      isAnew: findings.isAnew,
+      warn: (message) => findings.warnings.add(message),
+      checking: (file, nBytes, isDone) =>
+        isDone ? progress.stepDone("verify", file) : progress.step("verify", file, nBytes),
+    });
     try {
-      return await loadAlone({ ...request, options: { ...options, device } }, hub, warnings, progress);
+      return await loadAlone({ ...request, options: { ...options, device } }, hub, findings, progress);
     } catch (error) {
       const { code, file } = error as { code?: string; file?: string };
       if (code === "checkpoint" && file) await hub.drop(file);
@@ -56,35 +98,43 @@ export async function load(request: LoadRequest): Promise<Loaded> {
       await hub.close();
     }
   };
-  const run = async () => {
-    try {
-      return await on(options.device);
-    } catch (error) {
-      // A GPU may fail its test while the weights arrive; what has arrived by then is in the cache.
-      let reason = error;
-      if (isGpuFailure(reason) && !isGpuFull(reason) && giveUpFeatures()) {
-        destroyGpu();
-        try {
-          return await on(options.device);
-        } catch (error) {
-          reason = error;
+  const on = async (device: string) => {
+    for (let nRestarts = 0; ; ) {
+      try {
+        return await once(device);
+      } catch (error) {
+        const { code, changed } = error as { code?: string; changed?: boolean };
+        if (code === "untied_head" && !findings.isUntied) {
+          findings.isUntied = true; // what has been fetched is in the cache
+        } else if (changed && nRestarts < MAX_RESTARTS) {
+          nRestarts += 1;
+          findings.isAnew = true;
+          findings.warnings.add(`${messageOf(error)}, so the model was loaded anew`);
+        } else {
+          throw error;
         }
       }
-      if (options.device !== "auto" || !isGpuFailure(reason)) throw reason;
-      destroyGpu(); // what it holds is of no use, and the CPU may need that very memory
-      const loaded = await on("wasm");
-      loaded.info.fallback_reason = reason.message;
-      return loaded;
     }
   };
-  // Pages that are not served securely have no locks, and opaque origins may not ask for one. There, the store notices
-  // a second writer.
-  const hasLocks = await navigator.locks?.query().then(
-    () => true,
-    () => false,
-  );
-  if (source.kind !== "url" || !options.cache || !hasLocks) return run();
-  return navigator.locks.request(`gpt2-web ${cacheKey(source)}`, { signal }, run);
+  try {
+    return await on(options.device);
+  } catch (error) {
+    // A GPU may fail its test while the weights arrive; what has arrived by then is in the cache.
+    let reason = error;
+    if (isGpuFailure(reason) && !isGpuFull(reason) && giveUpFeatures()) {
+      destroyGpu();
+      try {
+        return await on(options.device);
+      } catch (error) {
+        reason = error;
+      }
+    }
+    if (options.device !== "auto" || !isGpuFailure(reason)) throw reason;
+    destroyGpu(); // what it holds is of no use, and the CPU may need that very memory
+    const loaded = await on("wasm");
+    loaded.info.fallback_reason = reason.message;
+    return loaded;
+  }
 }
 
 /**
@@ -129,19 +179,38 @@ function isGpuFull(error: Error): boolean {
   return code === "out_of_memory" && device === "webgpu";
 }
 
-async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], progress: Progress): Promise<Loaded> {
+/** How long the sizes of the files may take; then they are read without it being known how large all of them are. */
+const MAX_INVENTORY_MS = 5000;
+
+const FORMATS = ["fp32", "fp16", "q8", "q4"];
+
+/** Tells the progress which files will be read, out of those that a visit with packed weights of this name reads. */
+async function planFiles(hub: Hub, progress: Progress, signal: AbortSignal, isWanted: (packed: string) => boolean) {
+  const planned = inventory(hub, isWanted).then(
+    (files) => {
+      progress.plan(files);
+      return files;
+    },
+    () => new Map<string, number | null>(), // the files themselves tell what is wrong
+  );
+  const late = wait(MAX_INVENTORY_MS, signal).catch(() => undefined);
+  return Promise.race([planned, late]);
+}
+
+async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, progress: Progress): Promise<Loaded> {
   const { options, signal, isWanted } = request;
+  const { warnings } = findings;
   const checkAbort = () => {
     if (signal.aborted) throw abortError();
   };
   progress.phase("compile");
-  const modules = Promise.all([
-    startWasm(options.wasm_url),
-    Kernels.start(moduleFolder(options.wasm_url), signal, isWanted),
-  ]);
+  const wasm = startWasm(options.files["gpt2_web_bg.wasm"]);
+  const modules = Promise.all([wasm, Kernels.start(options.files, signal, isWanted)]);
   // The small files are read meanwhile; an error in them is thrown below, where they are used.
   const checkpoint = new Checkpoint(hub, progress);
-  const configs = checkpoint.readConfigs();
+  const isFormatWanted = (packed: string) => options.dtype === "auto" || packedParts(packed)?.dtype === options.dtype;
+  const planned = wasm.then(() => planFiles(hub, progress, signal, isFormatWanted));
+  const configs = planned.then(() => checkpoint.readConfigs());
   const tokenizer = configs.then(() => checkpoint.readTokenizer());
   await Promise.allSettled([modules, tokenizer]);
   const [{ memory }, kernels] = await modules;
@@ -157,16 +226,23 @@ async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], pro
     progress.phase("self-test");
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
     if (adapter !== undefined) askForFeatures();
+    // An earlier visit may have found that the model's head is not its embedding.
+    const untied = new Set(FORMATS.map((format) => packedName(format, true)));
+    findings.isUntied ||= (await hub.packedSizes()).some((packed) => untied.has(packed.name));
+    if (findings.isUntied) loader.untie();
     if (options.device !== "webgpu") {
       const { device_bytes } = loader.expectedDevice("wasm", options.dtype) as { device_bytes: number };
       await kernels.makeRoom(device_bytes, signal);
     }
-    const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
+    const dtype = await loader.openDevice(options.device, options.dtype, adapter, kernels);
+    const name = packedName(dtype, findings.isUntied);
     checkAbort();
+    const isElsewhere = [...((await planned)?.keys() ?? [])].some((file) => packedParts(file) && file !== name);
+    if (isElsewhere) await planFiles(hub, progress, signal, (packed) => packed === name);
     const tuningKey = options.cache ? loader.tuningKey() : undefined;
     const compiling = loader.compiling(tuningKey && (await findTuning(tuningKey).catch(() => undefined)));
     if (compiling) gpu = new Preparation(compiling, progress, checkAbort);
-    const files = await loadWeights({
+    const { files, warnings: told } = await loadWeights({
       checkpoint,
       loader,
       packedName: name,
@@ -176,24 +252,34 @@ async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], pro
     });
     const tuning = await gpu?.done();
     if (tuningKey && tuning) {
-      const warn = (error: Error) => warnings.push(`the GPU's tuning was not kept: ${error.message}`);
+      const warn = (error: Error) => warnings.add(`the GPU's tuning was not kept: ${error.message}`);
       await keepTuning(tuningKey, tuning).catch(warn);
     }
     checkAbort();
-    const nBytes = loader.packedBytes();
-    if (files.length > 0) keep = (model) => hub.keepPacked(name, nBytes, packedPieces(model, nBytes), files);
+    for (const warning of [...told, ...loader.warnings()]) warnings.add(warning);
+    const bytes = loader.packedBytes();
+    if (files.length > 0) {
+      keep = (model) => {
+        const warnings = model.warnings();
+        return hub.keepPacked({ name, bytes, chunks: packedPieces(model, bytes), replaces: files, warnings });
+      };
+    }
   } catch (error) {
     gpu?.stop();
     loader.free();
     throw error;
   }
+  const isUploaded = loader.device === "webgpu";
+  if (isUploaded) progress.step("upload", "", 0);
   const model = await loader.finish(); // takes the loader
+  if (isUploaded) progress.stepDone("upload", "");
+  for (const warning of model.warnings()) warnings.add(warning);
   try {
     await keep(model);
     checkAbort();
     await hub.complete();
     const refused = await kernels.useThreads(options.threads);
-    if (refused !== null) warnings.push(refused);
+    if (refused !== null) warnings.add(refused);
   } catch (error) {
     model.free();
     throw error;
@@ -202,16 +288,15 @@ async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], pro
   progress.finish();
   return {
     model,
-    info: { ...info, warnings },
+    info: { ...info, warnings: [...warnings] },
     bytesHeld: () => memory.buffer.byteLength + kernels.memory.buffer.byteLength,
   };
 }
 
-function loadTokenizer(loader: Loader, files: TokenizerFiles): void {
-  if (files instanceof Uint8Array) {
-    loader.tokenizerJson(files);
-    release(files);
-  } else {
-    loader.vocabAndMerges(...files);
+function loadTokenizer(loader: Loader, files: TokenizerParts): void {
+  for (const [name, bytes] of files) {
+    loader.tokenizerFile(name, bytes);
+    release(bytes);
   }
+  loader.buildTokenizer();
 }

@@ -1,11 +1,13 @@
 /** The weights of a model, from the cache or from its checkpoint into the engine's memory, and back into the cache. */
 
-import { type Loader, type Model, shardNames } from "../../wasm/gpt2_web.js";
+import { type Loader, type Model, shardNames, weightFiles } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
 import { type OpenFile, readText } from "../files/hub.js";
 import { release } from "../files/release.js";
-import { type Checkpoint, missing } from "./checkpoint.js";
+import type { Checkpoint } from "./checkpoint.js";
+import { isIndex } from "./inventory.js";
 import type { Progress } from "./progress.js";
+import { missing, noWeights } from "./unusable.js";
 
 /** Where weights come from, and where they go. */
 export interface WeightsRequest {
@@ -23,21 +25,23 @@ export interface WeightsRequest {
 /**
  * Fills the engine's memory: with what an earlier visit packed, or from the checkpoint, packed as it arrives.
  *
- * Returns the names of the checkpoint's files that hold its weights; none if they were packed.
+ * Returns the names of the checkpoint's files that hold its weights, or what was told when these were packed.
  */
-export async function loadWeights(request: WeightsRequest): Promise<string[]> {
+export async function loadWeights(request: WeightsRequest): Promise<{ files: string[]; warnings: string[] }> {
   const { checkpoint, loader, packedName: name, writePacked, progress, check } = request;
   const nBytes = loader.packedBytes();
   const kept = await checkpoint.hub.openPacked(name);
-  if (!kept || kept.bytes !== nBytes) return loadCheckpoint(request);
+  if (!kept || kept.bytes !== nBytes) return { files: await loadCheckpoint(request), warnings: [] };
   progress.initiate(name);
   progress.open(name, nBytes);
+  progress.step("upload", name, 0);
   let offset = 0;
   for await (const chunk of kept.chunks) {
     check();
     if (offset + chunk.byteLength <= nBytes) writePacked(offset, chunk);
     offset += chunk.byteLength;
     progress.advance(name, chunk.byteLength);
+    progress.step("upload", name, chunk.byteLength);
   }
   if (offset !== nBytes) {
     await checkpoint.hub.drop(name);
@@ -45,38 +49,44 @@ export async function loadWeights(request: WeightsRequest): Promise<string[]> {
     throw makeError("integrity", message, { file: name });
   }
   progress.close(name);
-  return [];
+  progress.stepDone("upload", name);
+  return { files: [], warnings: kept.warnings ?? [] };
 }
 
 async function loadCheckpoint(request: WeightsRequest): Promise<string[]> {
-  const { checkpoint, progress } = request;
-  const single = await checkpoint.open("model.safetensors");
-  if (single) {
-    await write(request, single);
-    return ["model.safetensors"];
-  }
-  const index = await checkpoint.open("model.safetensors.index.json");
-  if (!index) throw missing("model.safetensors", "this file, or model.safetensors.index.json and its shards");
-  const json = await readText(index);
-  const shards = shardNames(json);
-  const { metadata } = JSON.parse(json) as { metadata?: { total_size?: unknown } };
-  const totalBytes = typeof metadata?.total_size === "number" ? metadata.total_size : null;
-  if (totalBytes !== null) progress.expect(totalBytes);
-  checkpoint.hub.prefetch(shards, totalBytes);
-  for (const shard of shards) {
-    const file = await checkpoint.open(shard);
-    if (!file) throw missing(shard, "the shard that model.safetensors.index.json names");
+  const { checkpoint } = request;
+  for (const name of weightFiles()) {
+    const file = await checkpoint.open(name);
+    if (!file) continue;
+    if (isIndex(name)) return loadShards(request, name, await readText(file));
     await write(request, file);
+    return [name];
   }
-  return ["model.safetensors.index.json", ...shards];
+  throw await noWeights(checkpoint.hub, weightFiles());
 }
 
-async function write({ loader, check }: WeightsRequest, { name, bytes, chunks }: OpenFile): Promise<void> {
+async function loadShards(request: WeightsRequest, index: string, json: string): Promise<string[]> {
+  const { checkpoint } = request;
+  const shards = shardNames(index, json);
+  const { metadata } = JSON.parse(json) as { metadata?: { total_size?: unknown } };
+  checkpoint.hub.prefetch(shards, typeof metadata?.total_size === "number" ? metadata.total_size : null);
+  for (const shard of shards) {
+    const file = await checkpoint.open(shard);
+    if (!file) throw missing(checkpoint.hub, shard, `the shard that ${index} names`);
+    await write(request, file);
+  }
+  return [index, ...shards];
+}
+
+async function write({ loader, progress, check }: WeightsRequest, { name, bytes, chunks }: OpenFile): Promise<void> {
   loader.beginFile(name, bytes ?? undefined);
+  progress.step("convert", name, 0);
   for await (const chunk of chunks) {
     check();
     loader.write(chunk);
+    progress.step("convert", name, chunk.byteLength);
   }
+  progress.stepDone("convert", name);
 }
 
 /** Bytes of packed weights that are moved at once. */

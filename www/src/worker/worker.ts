@@ -2,8 +2,8 @@
 
 import { abortError, toWire } from "../api/errors.js";
 import type { FromWorker, Request, RequestName, ToWorker } from "../api/messages.js";
-import type { Fetch } from "../files/http.js";
 import { ProxyFetch } from "../files/proxy-fetch.js";
+import type { Fetch } from "../files/request.js";
 import { answer, type Context, currentDevice, recover, returnGpu } from "./answers.js";
 import { panicMessage } from "./wasm.js";
 

@@ -1,0 +1,56 @@
+// What the package weighs, by file, and what a visitor downloads: `node sizes.mjs`. Fails where that is too much.
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants } from "node:zlib";
+
+/**
+ * Most bytes, as brotli sends them, that a visitor whose model runs on the CPU downloads; the model does not count.
+ * The goal is 600 000; whoever comes nearer to it lowers the number.
+ */
+const CPU_BUDGET = 810_000;
+
+const DIST = path.join(path.dirname(fileURLToPath(import.meta.url)), "dist");
+const read = (file) => readFileSync(path.join(DIST, file));
+const compressed = (bytes) =>
+  brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 24 } })
+    .byteLength;
+
+/** A module and those that it imports. */
+function closure(file, found = new Set()) {
+  if (found.has(file)) return found;
+  found.add(file);
+  const imports = read(file)
+    .toString()
+    .matchAll(/(?:from|import)\s*"\.\/([\w-]+\.js)"/g);
+  for (const [, next] of imports) closure(next, found);
+  return found;
+}
+
+/** Of the kernels a browser takes one module; most have relaxed SIMD, and isolated pages use threads. */
+const downloaded = new Set([
+  ...closure("index.js"),
+  ...closure("worker.js"),
+  "kernel-thread.js",
+  "gpt2_web_bg.wasm",
+  "kernels-relaxed-threads.wasm",
+]);
+
+const isCode = (file) => /\.(js|wasm)$/.test(file) && !file.startsWith("page");
+const rows = readdirSync(DIST)
+  .filter(isCode)
+  .map((file) => {
+    const bytes = read(file);
+    return { file, bytes: bytes.byteLength, brotli: compressed(bytes), cpu: downloaded.has(file) };
+  });
+rows.sort((a, b) => b.brotli - a.brotli);
+const line = (file, bytes, brotli, remark) =>
+  `${file.padEnd(30)} ${String(bytes).padStart(10)} ${String(brotli).padStart(10)}  ${remark}`.trimEnd();
+console.log(line("file", "bytes", "brotli", ""));
+for (const { file, bytes, brotli, cpu } of rows) console.log(line(file, bytes, brotli, cpu ? "CPU visitor" : ""));
+const total = rows.filter(({ cpu }) => cpu).reduce((sum, { brotli }) => sum + brotli, 0);
+console.log(line("a CPU visitor downloads", "", total, `of at most ${CPU_BUDGET}`));
+if (total > CPU_BUDGET) {
+  console.error(`sizes: expected at most ${CPU_BUDGET} bytes for a CPU visitor, found ${total}`);
+  process.exitCode = 1;
+}

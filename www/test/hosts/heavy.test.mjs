@@ -1,0 +1,60 @@
+// The hosts that take long to install or to build: `./build.sh test hosts`.
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, symlinkSync } from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { WWW } from "../site.mjs";
+import { app, checkEmitted, checkRuntime, makeHost, openHosts } from "./host.mjs";
+
+const MODULES = path.join(WWW, "test/hosts/heavy/node_modules");
+assert.ok(existsSync(MODULES), `${MODULES} is missing: run ./build.sh test hosts`);
+const bin = (name) => path.join(MODULES, ".bin", name);
+
+/** An app of Next.js: a page in which a client component writes. */
+const NEXT = {
+  "app/layout.js": `export const metadata = { icons: "data:," };
+export default ({ children }) => <html><body>{children}</body></html>;`,
+  "app/page.js": 'import Writer from "./writer.js";\nexport default () => <Writer />;',
+  "app/writer.js": `"use client";
+import { useEffect } from "react";
+import { write } from "./write.js";
+export default () => { useEffect(() => void write(), []); return <p>A page</p>; };`,
+  "app/write.js": `import "gpt2-web/elements";
+${app("gpt2-web", "{}").replace("try {", "export async function write() { try {")}}`,
+  "next.config.mjs": `export default { turbopack: { root: "/" } };`,
+};
+
+for (const bundler of ["--turbopack", "--webpack"]) {
+  test(`Next.js, app router, ${bundler.slice(2)}`, { timeout: 300_000 }, async () => {
+    const folder = makeHost(NEXT);
+    for (const name of ["next", "react", "react-dom"]) {
+      symlinkSync(path.join(MODULES, name), path.join(folder, "node_modules", name));
+    }
+    const options = { cwd: folder, env: { ...process.env, NEXT_TELEMETRY_DISABLED: "1" } };
+    execFileSync(bin("next"), ["build", bundler], { ...options, stdio: "pipe" });
+    checkEmitted(path.join(folder, ".next/static/media"));
+    const server = spawn(bin("next"), ["start", "--port", "0"], options);
+    after(() => server.kill());
+    const url = await new Promise((resolve, reject) => {
+      let said = "";
+      server.on("exit", () => reject(new Error(said)));
+      server.stdout.on("data", (bytes) => {
+        said += bytes;
+        const [found] = /http:\/\/localhost:\d+/.exec(said) ?? [];
+        if (found) resolve(found);
+      });
+    });
+    await (await openHosts()).writes(url, 1);
+  });
+}
+
+const folder = makeHost({});
+
+test("Deno imports both entries, and is told why it cannot create a generator", () => {
+  checkRuntime(folder, bin("deno"), ["run", "--node-modules-dir=manual", "--allow-read"], ["a page (`location`)"]);
+});
+
+test("Bun imports both entries, and is told why it cannot create a generator", () => {
+  checkRuntime(folder, bin("bun"), ["run"], ["a page (`location`)"]);
+});

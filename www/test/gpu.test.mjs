@@ -314,7 +314,7 @@ test("a GPU without room for the weights is named, and auto goes on with the CPU
     const { info, text, requestDevice } = await load("auto", label);
     assert.deepEqual([info.device, info.dtype], ["wasm", "q8"], label);
     assert.match(info.fallback_reason, /out of GPU memory/);
-    assert.equal(requestDevice, 1, "the same GPU without its features would be as full");
+    assert.equal(requestDevice, 1, `${label}: the same GPU without its features would be as full`);
     assert.ok(text.length > 0);
   }
 });

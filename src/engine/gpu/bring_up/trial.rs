@@ -85,7 +85,7 @@ impl Trial {
     ///
     /// # Errors
     /// [`Error::WebGpuNotAvailable`] for a GPU that does not compile what it has to or computes wrong numbers,
-    /// [`Error::DeviceLost`].
+    /// [`Error::GpuOutOfMemory`], [`Error::DeviceLost`].
     pub async fn next(&self) -> Result<Option<BringUpStep>> {
         let Some(model) = self.model.borrow().clone() else { return Ok(None) };
         let tuning = match self.how.replace(TuningSource::Done) {
@@ -120,7 +120,7 @@ impl Trial {
             let dtype = test.layout().dtype;
             let engine = test.finish().await?;
             let wrong = |e: Error| match e {
-                Error::DeviceLost(_) => e,
+                Error::DeviceLost(_) | Error::GpuOutOfMemory { .. } => e,
                 e => Error::WebGpuNotAvailable(e.to_string()),
             };
             engine.warm_up().await.map_err(wrong)?;

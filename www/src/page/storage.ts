@@ -36,10 +36,12 @@ function row(model: CachedModel): HTMLLIElement {
 
 function sizeText({ complete, bytes, total_bytes, dtypes, revision, saved_at }: CachedModel): string {
   const since = new Date(saved_at).toLocaleDateString();
+  // some servers do not tell how large their files are
+  const soFar = total_bytes > bytes ? `${bytesText(bytes)} of ${bytesText(total_bytes)}` : `${bytesText(bytes)} so far`;
   const parts = complete
-    ? [`${bytesText(bytes)}${dtypes.length > 0 ? ` as ${dtypes.join(", ")}` : ""}`]
-    : [`partly downloaded, ${bytesText(bytes)} of ${bytesText(total_bytes)}, resumes where it stopped`];
-  return [...parts, `revision ${revision}`, `kept since ${since}`].join(", ");
+    ? `${bytesText(bytes)}${dtypes.length > 0 ? ` as ${dtypes.join(", ")}` : ""}`
+    : `partly downloaded, ${soFar}, resumes where it stopped`;
+  return [parts, `revision ${revision}`, `kept since ${since}`].join(", ");
 }
 
 async function forget(model: CachedModel): Promise<void> {

@@ -229,7 +229,7 @@ impl Paths {
                     for path in tree.into_iter().filter_map(|path| from_root(path, &here, files)) {
                         let name = path.last().filter(|_| is_passed_on);
                         if let Some(name) = name {
-                            found.passed_on.insert([&here[..], &[name.clone()]].concat(), path.clone());
+                            found.passed_on.insert([&here[..], std::slice::from_ref(name)].concat(), path.clone());
                         }
                         // a name that is passed on may be needed here as well
                         if name.is_none_or(|name| tokens.iter().filter(|token| *token == name).count() > 1) {

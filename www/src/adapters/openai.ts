@@ -7,6 +7,7 @@ import { invalidOption, isAbort } from "../api/errors.js";
 import { createGenerator, Generator } from "../api/generator.js";
 import type { CreateGeneratorOptions, ModelSource } from "../api/types.js";
 import { VERSION } from "../api/version.js";
+import { eitherSignal } from "./either-signal.js";
 import { joinLogprobs, LogprobWriter, scoredLogprobs } from "./openai-logprobs.js";
 import { type CompletionRequest, readRequest } from "./openai-request.js";
 import type {
@@ -142,7 +143,7 @@ export class CompletionStream implements AsyncIterable<CompletionChunk> {
 
   #chunks(): ReadableStream<CompletionChunk> {
     const { signal, includeUsage } = this.#request;
-    const either = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
+    const either = eitherSignal(signal, this.controller.signal);
     return new ReadableStream<CompletionChunk>({
       start: (stream) => {
         const tell = (piece: Piece) => stream.enqueue({ ...this.#head, choices: [piece] });

@@ -7,6 +7,7 @@
 import { abortError } from "../api/errors.js";
 import { isCached } from "../api/index.js";
 import { Conversation } from "./conversation.js";
+import { eitherSignal } from "./either-signal.js";
 import {
   answerOptions,
   CreateMonitor,
@@ -178,7 +179,7 @@ export class LanguageModel extends EventTarget {
   /** The model's answer in pieces, as they are written. Cancelling the stream is an abort. */
   promptStreaming(input: LanguageModelPrompt, options: LanguageModelPromptOptions = {}): ReadableStream<string> {
     const cancelled = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, cancelled.signal]) : cancelled.signal;
+    const signal = eitherSignal(options.signal, cancelled.signal);
     const write = async (stream: ReadableStreamDefaultController<string>) => {
       try {
         for await (const delta of this.#answer(input, { ...options, signal })) stream.enqueue(delta);
@@ -229,7 +230,7 @@ export class LanguageModel extends EventTarget {
   }
 
   #signalWith(signal: AbortSignal | undefined): AbortSignal {
-    return signal ? AbortSignal.any([signal, this.#end.signal]) : this.#end.signal;
+    return eitherSignal(signal, this.#end.signal);
   }
 
   async *#answer(

@@ -3,6 +3,7 @@
 import type { Generator } from "../api/generator.js";
 import type { GenerationStream } from "../api/stream.js";
 import type { Chunk, GenerateOptions, GenerationResult } from "../api/types.js";
+import { eitherSignal } from "./either-signal.js";
 
 /** One text that is to be written. */
 export interface Job {
@@ -23,7 +24,7 @@ export async function completeAll(
   signal?: AbortSignal,
 ): Promise<GenerationResult[]> {
   const failed = new AbortController();
-  const either = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
+  const either = eitherSignal(signal, failed.signal);
   const run = async ({ prompt, options, onChunk }: Job) => {
     const stream = generator.generate(prompt, { ...options, signal: either });
     for await (const chunk of stream) await onChunk?.(chunk, stream);

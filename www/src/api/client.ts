@@ -2,7 +2,6 @@
 
 import { Pulls, serveFetch } from "../files/proxy-fetch.js";
 import type { Fetch } from "../files/request.js";
-import { explainWorker } from "./browser.js";
 import { fromWire, makeError, reasonOf } from "./errors.js";
 import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
@@ -71,7 +70,9 @@ export class Client {
     worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#letGo();
-      this.close(explainWorker(event.message, script));
+      const served = script === undefined ? "" : ` (is ${script} served? The option \`worker\` takes another one)`;
+      const why = event.message || `its script could not be loaded${served}`;
+      this.close(makeError("internal", `the worker failed: ${why}`));
     });
     worker.addEventListener("messageerror", () =>
       this.close(makeError("internal", "a message of the worker could not be read")),

@@ -12,6 +12,8 @@ export async function checkEnvironment(): Promise<void> {
   const needs: [string, boolean][] = [
     ["a page (`location`)", typeof location === "object"],
     ["workers (`Worker`)", typeof Worker === "function"],
+    ["streams (`ReadableStream`)", typeof ReadableStream === "function"],
+    ["64-bit numbers (`BigInt64Array`)", typeof BigInt64Array === "function"],
     ["WebAssembly", typeof WebAssembly === "object"],
     ["SIMD in WebAssembly", typeof WebAssembly === "object" && (await simd())],
   ];

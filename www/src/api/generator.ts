@@ -2,7 +2,6 @@
 
 import { workerScript } from "../files/assets.js";
 import { resolve } from "../files/source.js";
-import { checkBrowser } from "./browser.js";
 import { Client, type Listeners } from "./client.js";
 import { checkEnvironment } from "./environment.js";
 import { invalidOption, makeError, reasonOf } from "./errors.js";
@@ -85,7 +84,6 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
   const { signal } = options;
   const source = resolve(model, options);
   if (signal?.aborted) throw reasonOf(signal);
-  checkBrowser();
   const files = filesFor(options.wasm_url);
   // An estimate has a worker of its own, which ends with it.
   const given = what === "load" && isWorker(options.worker) ? options.worker : undefined;

@@ -9,8 +9,11 @@ import type { CreateGeneratorOptions } from "./types.js";
 /** The addresses of the worker's files, where the caller says or where the build laid them. */
 export function filesFor(wasmUrl: CreateGeneratorOptions["wasm_url"]): Record<WorkerFile, string> {
   const parse = (url: string | URL, base: string) => {
-    if (!URL.canParse(String(url), base)) throw invalidOption("wasm_url", "a URL", String(url));
-    return new URL(url, base);
+    try {
+      return new URL(url, base);
+    } catch {
+      throw invalidOption("wasm_url", "a URL", String(url));
+    }
   };
   let place: ((file: WorkerFile) => URL) | undefined;
   if (typeof wasmUrl === "function") place = (file) => parse(wasmUrl(file), location.href);

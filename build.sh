@@ -77,6 +77,26 @@ need_packages() { # FOLDER: those of its lock file
   (cd "$1" && npm ci --no-fund --no-audit && touch node_modules/.package-lock.json)
 }
 
+# What the types of the adapters are held against. Installed, with what they depend on, they would take hundreds of megabytes.
+need_foreign_types() {
+  local package version name
+  while read -r package version name; do
+    [ "$(cat "www/foreign-types/$name/fetched-version" 2>/dev/null)" = "$version" ] && continue
+    say "fetching the types of $package $version"
+    local staging=www/foreign-types/$name.new
+    rm -rf "$staging" "www/foreign-types/$name"
+    mkdir -p "$staging"
+    (cd "$staging" && npm pack --silent "$package@$version" </dev/null >/dev/null)
+    tar -xzf "$staging"/*.tgz -C "$staging" --strip-components=1
+    rm "$staging"/*.tgz
+    printf '%s\n' "$version" >"$staging/fetched-version"
+    mv "$staging" "www/foreign-types/$name"
+  done <<'LIST'
+@huggingface/transformers 4.3.1 transformers
+openai 7.57.0 openai
+LIST
+}
+
 # Checkouts may share a target folder, and cargo compares times only, so one checkout could get the other's build. When the
 # folder was last used by another checkout, all sources count as changed.
 own_sources() {
@@ -226,6 +246,8 @@ run_check() {
   [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
   say "tsc"
   (cd www && npx tsc)
+  need_foreign_types
+  (cd www && npx tsc -p test/types)
   # the package is ES modules alone, so nothing is asked of what CommonJS would see
   say "publint and are-the-types-wrong"
   local package

@@ -161,6 +161,7 @@ fn decode(gpu: &GpuEngine, n_past: u32, n_tokens: usize) -> (f64, Counters) {
     let mut used = Counters::default();
     for _ in 0..if n_tokens < 64 { 1 } else { 3 } {
         cache.truncate(0);
+        block_on(gpu.make_room(&mut cache, ids.len() + n_tokens + 2)).expect("room");
         let mut ahead = gpu.submit(&mut cache, Input::Ids(&ids), &choose).expect("prompt");
         let next = gpu.submit(&mut cache, Input::Chosen(&ahead), &choose).expect("first");
         block_on(gpu.chosen(std::mem::replace(&mut ahead, next))).expect("chosen");

@@ -27,6 +27,15 @@ pub enum Error {
         /// What this one has.
         found: String,
     },
+    /// The configuration says that the head is the embedding, and the files have a head that differs from it. The
+    /// caller reads them again with the configuration untied.
+    #[error(
+        "{file}: tensor `lm_head.weight`: expected the numbers of `wte.weight`, since config.json ties them, found others"
+    )]
+    UntiedHead {
+        /// The file that holds the head.
+        file: String,
+    },
     /// An option is unknown or its value is out of range.
     #[error("option `{option}`: expected {expected}, found {found}")]
     InvalidOption {
@@ -59,6 +68,29 @@ pub enum Error {
         /// How much, bytes.
         n_bytes: u64,
     },
+    /// There is not enough memory on the GPU. The engine and what it holds are as they were.
+    #[error("out of GPU memory: {what} takes {n_bytes} bytes, more than can be had there")]
+    GpuOutOfMemory {
+        /// What it is for.
+        what: String,
+        /// How much, bytes.
+        n_bytes: u64,
+    },
+    /// The model's weights are larger than the CPU engine can hold in any browser.
+    #[error(
+        "out of memory: the model in {dtype} takes {n_bytes} bytes, and the CPU engine holds at most {max_bytes}; {}",
+        instead.as_ref().map_or("it fits in no dtype".to_string(), |dtype| format!("dtype \"{dtype}\" fits"))
+    )]
+    ModelTooLarge {
+        /// The format of the weights.
+        dtype: String,
+        /// How much they take, bytes.
+        n_bytes: u64,
+        /// How much can be had, bytes.
+        max_bytes: u64,
+        /// The most accurate format that fits.
+        instead: Option<String>,
+    },
     /// The model's output cannot be sampled from: NaN, infinite, or nothing left after masking.
     #[error("logits cannot be sampled from: {0}")]
     InvalidLogits(String),
@@ -79,11 +111,12 @@ impl Error {
         match self {
             Error::UnsupportedModel { .. } => "unsupported_model",
             Error::Checkpoint { .. } => "checkpoint",
+            Error::UntiedHead { .. } => "untied_head",
             Error::InvalidOption { .. } => "invalid_option",
             Error::ContextWindow { .. } => "context_window",
             Error::WebGpuNotAvailable(_) => "webgpu_not_available",
             Error::DeviceLost(_) => "device_lost",
-            Error::OutOfMemory { .. } => "out_of_memory",
+            Error::OutOfMemory { .. } | Error::GpuOutOfMemory { .. } | Error::ModelTooLarge { .. } => "out_of_memory",
             Error::InvalidLogits(_) => "invalid_logits",
             Error::Interrupted => "interrupted",
             Error::InvalidState(_) => "invalid_state",

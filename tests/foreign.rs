@@ -1,14 +1,11 @@
-//! A checkpoint and a tokenizer from elsewhere, held against their own references. They are read in place and are not
-//! part of this repository: `tests/README.md`.
+//! A checkpoint from elsewhere, held against its own reference. It is read in place and is not part of this repository:
+//! `tests/README.md`.
 
 mod common;
-
-use std::path::Path;
 
 use common::*;
 use gpt2_web::engine::{Engine, Rows};
 use gpt2_web::sampler::argmax;
-use gpt2_web::tokenizer::Tokenizer;
 use pollster::block_on;
 
 #[test]
@@ -46,30 +43,4 @@ fn tiny_random_gpt2_writes_what_onnxruntime_genai_asserts() {
         }
         assert_eq!(found, expected);
     }
-}
-
-fn check_vectors(tokenizer: &Tokenizer, folder: &Path) {
-    let vectors = json(&folder.join("vectors.json"));
-    let vectors = vectors.as_array().expect("vectors");
-    assert!(vectors.len() > 20);
-    for vector in vectors {
-        let (name, text) = (vector["name"].as_str().expect("name"), vector["text"].as_str().expect("text"));
-        let expected = ids(&vector["ids"]);
-        assert_eq!(tokenizer.encode(text).expect("encode"), expected, "{name}");
-        assert_eq!(tokenizer.decode(&expected).expect("decode"), text, "{name}");
-    }
-}
-
-#[test]
-fn gpt2s_tokenizer_json_equals_its_vectors() {
-    let Some(folder) = shared("gpt2-tokenizer") else { return };
-    let json = std::fs::read(folder.join("tokenizer.json")).expect("tokenizer.json");
-    check_vectors(&Tokenizer::from_tokenizer_json(&json).expect("tokenizer"), &folder);
-}
-
-#[test]
-fn gpt2s_vocab_and_merges_equal_its_vectors() {
-    let Some(folder) = shared("gpt2-tokenizer") else { return };
-    let [vocab, merges] = ["vocab.json", "merges.txt"].map(|file| text(&folder.join(file)));
-    check_vectors(&Tokenizer::from_vocab_and_merges(&vocab, &merges).expect("tokenizer"), &folder);
 }

@@ -10,8 +10,8 @@ fn sampling() -> SamplingParams {
 }
 
 /// Probabilities of the finite logits; the naive way, in double precision. 0 for a masked token.
-fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
-    let scaled = |x: f32| f64::from(x) / f64::from(temperature);
+fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let scaled = |x: f32| f64::from(x) / temperature;
     let max = logits.iter().copied().map(scaled).fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = logits.iter().map(|&x| (scaled(x) - max).exp()).collect();
     let total: f64 = weights.iter().sum();
@@ -50,11 +50,11 @@ struct Case {
 #[serde(deny_unknown_fields)]
 struct CaseOptions {
     do_sample: bool,
-    temperature: Option<f32>,
+    temperature: Option<f64>,
     top_k: Option<usize>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
+    top_p: Option<f64>,
+    min_p: Option<f64>,
+    repetition_penalty: Option<f64>,
     no_repeat_ngram_size: Option<usize>,
 }
 
@@ -174,18 +174,18 @@ fn the_coin_keeps_its_token() {
 prop_compose! {
     fn any_params()(
         do_sample in prop::bool::weighted(0.85),
-        temperature in prop_oneof![4 => Just(1.0), 4 => 0.05..3.0_f32, 1 => Just(1e-45), 1 => Just(f32::MAX)],
+        temperature in prop_oneof![4 => Just(1.0), 4 => 0.05..3.0_f64, 1 => Just(1.5e-45), 1 => Just(f64::from(f32::MAX))],
         top_k in prop_oneof![3 => Just(0_usize), 3 => 1..60_usize, 1 => 1..4000_usize, 1 => Just(usize::MAX)],
-        top_p in prop_oneof![3 => Just(1.0), 3 => 0.0..=1.0_f32, 1 => Just(0.0), 1 => Just(0.999)],
-        min_p in prop_oneof![3 => Just(0.0), 2 => 0.0..=1.0_f32, 1 => Just(1.0)],
-        repetition_penalty in prop_oneof![3 => Just(1.0), 3 => 0.5..2.0_f32, 1 => Just(1e-45), 1 => Just(f32::MAX)],
-        presence_penalty in prop_oneof![Just(0.0), -2.0..=2.0_f32],
-        frequency_penalty in prop_oneof![Just(0.0), -2.0..=2.0_f32],
+        top_p in prop_oneof![3 => Just(1.0), 3 => 0.0..=1.0_f64, 1 => Just(0.0), 1 => Just(0.999)],
+        min_p in prop_oneof![3 => Just(0.0), 2 => 0.0..=1.0_f64, 1 => Just(1.0)],
+        repetition_penalty in prop_oneof![3 => Just(1.0), 3 => 0.5..2.0_f64, 1 => Just(1.5e-45), 1 => Just(f64::from(f32::MAX))],
+        presence_penalty in prop_oneof![Just(0.0), -2.0..=2.0_f64],
+        frequency_penalty in prop_oneof![Just(0.0), -2.0..=2.0_f64],
         no_repeat_ngram_size in prop_oneof![4 => Just(0_usize), 3 => 1..5_usize, 1 => Just(usize::MAX)],
     ) -> SamplingParams {
         SamplingParams {
             do_sample, temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
-            no_repeat_ngram_size,
+            no_repeat_ngram_size, ..SamplingParams::default()
         }
     }
 }
@@ -213,11 +213,12 @@ fn naive_scores(p: &SamplingParams, logits: &[f32], ids: &[TokenId], n_prompt: u
         let id = id as TokenId;
         let mut score = logit;
         if ids.contains(&id) && p.repetition_penalty != 1.0 {
-            score = if score < 0.0 { score * p.repetition_penalty } else { score / p.repetition_penalty };
+            let penalty = p.repetition_penalty as f32;
+            score = if score < 0.0 { score * penalty } else { score / penalty };
         }
         let count = generated.iter().filter(|&&other| other == id).count();
         if count > 0 {
-            score -= p.presence_penalty + count as f32 * p.frequency_penalty;
+            score -= p.presence_penalty as f32 + count as f32 * p.frequency_penalty as f32;
         }
         if completes_an_ngram(id) { f32::NEG_INFINITY } else { score }
     };
@@ -241,7 +242,7 @@ fn naive_kept(p: &SamplingParams, scores: &[f32], slack: f64) -> Vec<usize> {
         let mut better = 0.0;
         let mut n_kept = 0;
         for probability in softmax(&left, p.temperature) {
-            if n_kept > 0 && better >= f64::from(p.top_p) + slack {
+            if n_kept > 0 && better >= p.top_p + slack {
                 break;
             }
             better += probability;
@@ -250,9 +251,9 @@ fn naive_kept(p: &SamplingParams, scores: &[f32], slack: f64) -> Vec<usize> {
         kept.truncate(n_kept);
     }
     if p.min_p > 0.0 {
-        let least = f64::from(p.min_p) * (1.0 - slack);
+        let least = p.min_p * (1.0 - slack);
         let max = f64::from(scores[kept[0]]);
-        kept.retain(|&i| ((f64::from(scores[i]) - max) / f64::from(p.temperature)).exp() >= least);
+        kept.retain(|&i| ((f64::from(scores[i]) - max) / p.temperature).exp() >= least);
     }
     kept
 }
@@ -424,18 +425,20 @@ fn nothing_left_is_an_error() {
 #[test]
 fn an_option_out_of_range_is_named() {
     SamplingParams::default().validate().unwrap();
-    SamplingParams { temperature: 1e-45, top_p: 0.0, min_p: 1.0, presence_penalty: -2.0, ..sampling() }
+    SamplingParams { temperature: 1.5e-45, top_p: 0.0, min_p: 1.0, presence_penalty: -2.0, ..sampling() }
         .validate()
         .unwrap();
+    SamplingParams { temperature: 0.0, ..sampling() }.validate().unwrap();
     for (name, params) in [
-        ("temperature", SamplingParams { temperature: 0.0, ..sampling() }),
-        ("temperature", SamplingParams { temperature: f32::NAN, ..sampling() }),
-        ("temperature", SamplingParams { temperature: f32::INFINITY, ..sampling() }),
+        ("temperature", SamplingParams { temperature: -1.0, ..sampling() }),
+        ("temperature", SamplingParams { temperature: f64::NAN, ..sampling() }),
+        ("temperature", SamplingParams { temperature: f64::INFINITY, ..sampling() }),
+        ("temperature", SamplingParams { temperature: 1e-60, ..sampling() }),
         ("top_p", SamplingParams { top_p: 1.1, ..sampling() }),
         ("min_p", SamplingParams { min_p: -0.1, ..sampling() }),
         ("repetition_penalty", SamplingParams { repetition_penalty: -1.0, ..sampling() }),
         ("presence_penalty", SamplingParams { presence_penalty: 2.5, ..sampling() }),
-        ("frequency_penalty", SamplingParams { frequency_penalty: f32::NAN, ..sampling() }),
+        ("frequency_penalty", SamplingParams { frequency_penalty: f64::NAN, ..sampling() }),
     ] {
         let message = params.validate().unwrap_err().to_string();
         assert!(message.contains(name), "{message}");
@@ -488,7 +491,145 @@ fn the_best_decide_as_all_logits_do() {
         SamplingParams { presence_penalty: 0.1, ..wanted.clone() },
         SamplingParams { frequency_penalty: 0.1, ..wanted.clone() },
         SamplingParams { no_repeat_ngram_size: 2, ..Default::default() },
+        SamplingParams { logit_bias: [(3, 1.0)].into(), ..Default::default() },
+        SamplingParams { sequence_bias: vec![(vec![3, 4], 1.0)], ..Default::default() },
+        SamplingParams { bad_words_ids: vec![vec![3, 4]], ..wanted.clone() },
+        SamplingParams { suppress_tokens: vec![3], ..wanted.clone() },
+        SamplingParams { begin_suppress_tokens: vec![3], ..wanted.clone() },
+        SamplingParams { forced_bos_token_id: Some(3), ..wanted.clone() },
+        SamplingParams { forced_eos_token_id: vec![3], ..wanted.clone() },
+        SamplingParams { min_new_tokens: 1, ..wanted.clone() },
+        SamplingParams { exponential_decay_length_penalty: Some((0, 1.1)), ..wanted.clone() },
     ] {
-        assert_eq!(Sampler::new(needs_all).n_best(100), None);
+        let mut sampler = Sampler::with_ends(&needs_all, &[0], 50);
+        assert_eq!(sampler.n_best(100), None, "{needs_all:?}");
+        if needs_all.top_k == 0 && needs_all.do_sample {
+            continue; // it has no processor: it is only that a draw needs all
+        }
+        let best: Vec<(u32, f32)> = (0..7).map(|id| (id, -(id as f32))).collect();
+        assert_eq!(sampler.pick_from_best(&best, 0.5), None, "{needs_all:?}");
     }
+    let neutral = SamplingParams { min_new_tokens: 1, bad_words_ids: vec![vec![0]], ..wanted };
+    assert_eq!(Sampler::with_ends(&neutral, &[], 50).n_best(100), None, "token 0 is a bad word");
+    let neutral = SamplingParams { bad_words_ids: vec![vec![0]], ..neutral };
+    assert_eq!(Sampler::with_ends(&SamplingParams { min_new_tokens: 0, ..neutral }, &[0], 50).n_best(100), Some(6));
+    let cold = SamplingParams { do_sample: true, temperature: 0.0, ..Default::default() };
+    assert_eq!(Sampler::new(cold).n_best(100), Some(1), "temperature 0 is greedy");
+}
+
+// --- the processors that forbid and force, from transformers' formulas ------------------------------------------------
+
+/// The scores that a greedy sampler sees, as log-probabilities relative to the best one: -inf where a token is taken out.
+fn scores(
+    params: &SamplingParams,
+    eos: &[TokenId],
+    max_new: usize,
+    logits: &[f32],
+    ids: &[TokenId],
+    n_prompt: usize,
+) -> Vec<f64> {
+    let mut found = vec![f64::NEG_INFINITY; logits.len()];
+    let mut sampler = Sampler::with_ends(params, eos, max_new);
+    for (id, probability) in sampler.distribution(logits, ids, n_prompt).expect("distribution") {
+        found[id as usize] = f64::from(probability).ln();
+    }
+    found
+}
+
+/// Panics unless both say the same up to a constant.
+fn assert_scores(what: &str, found: &[f64], expected: &[f64]) {
+    let total = expected.iter().map(|x| x.exp()).sum::<f64>().ln();
+    for (id, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let expected = expected - total;
+        let is_right = if expected.is_finite() { (found - expected).abs() < 1e-5 } else { *found == expected };
+        assert!(is_right, "{what}: token {id}: expected {expected}, found {found}");
+    }
+}
+
+const OUT: f64 = f64::NEG_INFINITY;
+const LOGITS: [f32; 5] = [1.0, -2.0, 0.5, 3.0, 0.0];
+
+#[test]
+fn biases_are_added_where_the_text_ends_with_the_rest_of_the_sequence() {
+    let single = SamplingParams { logit_bias: [(1, 4.5), (3, -1.5), (77, 9.0)].into(), ..Default::default() };
+    assert_scores("logit_bias", &scores(&single, &[], 9, &LOGITS, &[0], 1), &[1.0, 2.5, 0.5, 1.5, 0.0]);
+    let biases = vec![(vec![2, 1], 1.0), (vec![2, 1], 5.0), (vec![0, 2, 1], 0.5), (vec![0, 1], 9.0), (vec![4], -0.25)];
+    let longer = SamplingParams { sequence_bias: biases, ..single.clone() };
+    // ... 0, 2: the pair (its last bias counts) and the triple add up, and logit_bias with them
+    let expected = [1.0, -2.0 + 5.0 + 0.5 + 4.5, 0.5, 1.5, -0.25];
+    assert_scores("sequence_bias", &scores(&longer, &[], 9, &LOGITS, &[3, 0, 2], 1), &expected);
+    // the triple is longer than the text
+    assert_scores("short", &scores(&longer, &[], 9, &LOGITS, &[2], 1), &[1.0, 7.5, 0.5, 1.5, -0.25]);
+    // before the penalty, which doubles what is negative then
+    let penalised =
+        SamplingParams { repetition_penalty: 2.0, logit_bias: [(0, -3.0), (1, 4.0)].into(), ..Default::default() };
+    let found = scores(&penalised, &[], 9, &LOGITS, &[0, 1, 0], 3);
+    assert_scores("bias, then penalty", &found, &[-4.0, 1.0, 0.5, 3.0, 0.0]);
+}
+
+#[test]
+fn bad_words_are_never_completed() {
+    let words = vec![vec![3], vec![4, 0], vec![1, 2, 4], vec![2]];
+    let params = SamplingParams { bad_words_ids: words, ..Default::default() };
+    let found = |ids: &[TokenId], eos: &[TokenId]| scores(&params, eos, 9, &LOGITS, ids, 1);
+    assert_scores("single ones", &found(&[0], &[]), &[1.0, -2.0, OUT, OUT, 0.0]);
+    assert_scores("a pair", &found(&[1, 4], &[]), &[OUT, -2.0, OUT, OUT, 0.0]);
+    assert_scores("a triple", &found(&[1, 2], &[]), &[1.0, -2.0, OUT, OUT, OUT]);
+    assert_scores("the end of a text is none", &found(&[0], &[3, 1]), &[1.0, -2.0, OUT, 3.0, 0.0]);
+}
+
+#[test]
+fn a_text_does_not_end_before_min_new_tokens() {
+    let params = SamplingParams { min_new_tokens: 2, ..Default::default() };
+    let found = |n_new: usize, eos: &[TokenId]| scores(&params, eos, 9, &LOGITS, &vec![0; 3 + n_new], 3);
+    for n_new in [0, 1] {
+        assert_scores("too early", &found(n_new, &[3, 0, 99]), &[OUT, -2.0, 0.5, OUT, 0.0]);
+    }
+    assert_scores("long enough", &found(2, &[3, 0]), &LOGITS.map(f64::from));
+    assert_scores("nothing ends it", &found(0, &[]), &LOGITS.map(f64::from));
+}
+
+#[test]
+fn suppressed_tokens_are_out_always_or_at_the_beginning() {
+    let always = SamplingParams { suppress_tokens: vec![3, 3, 99], ..Default::default() };
+    for ids in [&[0][..], &[0, 1, 2]] {
+        assert_scores("always", &scores(&always, &[], 9, &LOGITS, ids, 1), &[1.0, -2.0, 0.5, OUT, 0.0]);
+    }
+    let first = SamplingParams { begin_suppress_tokens: vec![3], ..Default::default() };
+    assert_scores("first", &scores(&first, &[], 9, &LOGITS, &[0, 1], 2), &[1.0, -2.0, 0.5, OUT, 0.0]);
+    assert_scores("second", &scores(&first, &[], 9, &LOGITS, &[0, 1, 1], 2), &LOGITS.map(f64::from));
+    // the forced beginning of a text does not count
+    let forced = SamplingParams { forced_bos_token_id: Some(3), ..first };
+    assert_scores("forced", &scores(&forced, &[], 9, &LOGITS, &[0], 1), &[OUT, OUT, OUT, 0.0, OUT]);
+    assert_scores("after it", &scores(&forced, &[], 9, &LOGITS, &[0, 3], 1), &[1.0, -2.0, 0.5, OUT, 0.0]);
+    assert_scores("a longer prompt", &scores(&forced, &[], 9, &LOGITS, &[0, 1], 2), &[1.0, -2.0, 0.5, OUT, 0.0]);
+}
+
+#[test]
+fn forced_tokens_are_the_only_ones() {
+    let bos = SamplingParams { forced_bos_token_id: Some(1), ..Default::default() };
+    assert_scores("a text of one", &scores(&bos, &[], 9, &LOGITS, &[4], 1), &[OUT, 0.0, OUT, OUT, OUT]);
+    assert_scores("a text of two", &scores(&bos, &[], 9, &LOGITS, &[4, 1], 1), &LOGITS.map(f64::from));
+    let eos = SamplingParams { forced_eos_token_id: vec![0, 2], ..Default::default() };
+    assert_scores("not yet", &scores(&eos, &[], 3, &LOGITS, &[4, 1, 1], 2), &LOGITS.map(f64::from));
+    assert_scores("the last", &scores(&eos, &[], 3, &LOGITS, &[4, 1, 1, 1], 2), &[0.0, OUT, 0.0, OUT, OUT]);
+    assert_eq!(Sampler::with_ends(&eos, &[], 1).pick(&LOGITS, &[4], 1, 0.0).unwrap(), 0);
+    // forced after min_new_tokens has taken the same tokens out, and taken out again by suppress_tokens
+    let both = SamplingParams { min_new_tokens: 9, suppress_tokens: vec![0], ..eos };
+    assert_scores("the order", &scores(&both, &[0, 2], 1, &LOGITS, &[4], 1), &[OUT, OUT, 0.0, OUT, OUT]);
+}
+
+#[test]
+fn the_end_of_a_text_grows_more_likely() {
+    let params = SamplingParams { exponential_decay_length_penalty: Some((1, 1.5)), ..Default::default() };
+    let found = |n_new: usize| scores(&params, &[1, 2], 99, &LOGITS, &vec![0; 2 + n_new], 2);
+    assert_scores("before", &found(1), &LOGITS.map(f64::from));
+    // |score| (1.5^n - 1) more, also where the score is negative
+    assert_scores("one later", &found(2), &[1.0, -2.0 + 2.0 * 0.5, 0.5 + 0.5 * 0.5, 3.0, 0.0]);
+    assert_scores("three later", &found(4), &[1.0, -2.0 + 2.0 * 2.375, 0.5 + 0.5 * 2.375, 3.0, 0.0]);
+    let masked = SamplingParams { min_new_tokens: 50, ..params };
+    let found = scores(&masked, &[1, 2], 99, &LOGITS, &[0; 10], 2);
+    assert_scores("what is out stays out", &found, &[1.0, OUT, OUT, 3.0, 0.0]);
+    let far = Sampler::with_ends(&masked, &[3], 9_999_999).pick(&LOGITS, &[0; 5000], 2, 0.0).unwrap();
+    assert_eq!(far, 3, "as large as a number can be, and not infinite");
 }

@@ -93,7 +93,7 @@ async fn agrees_with_transformers(device: Device) {
         let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(device.clone()));
         stream.begin_file("model.safetensors", None).unwrap();
         stream.write(golden.checkpoint).unwrap();
-        let engine = Reference::new(config, stream.finish().unwrap().into_tensors()).unwrap();
+        let engine = Reference::new(config, stream.finish().unwrap().0.into_tensors()).unwrap();
         let answers: serde_json::Value = serde_json::from_str(golden.expected).unwrap();
 
         let prompt = ids(&answers["ids"]);

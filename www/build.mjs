@@ -45,7 +45,14 @@ const common = {
 };
 await build({
   ...common,
-  entryPoints: { index: "src/api/index.ts", elements: "src/elements/index.ts", page: "src/page/index.ts" },
+  entryPoints: {
+    index: "src/api/index.ts",
+    elements: "src/elements/index.ts",
+    page: "src/page/index.ts",
+    transformers: "src/adapters/transformers.ts",
+    "prompt-api": "src/adapters/prompt-api.ts",
+    openai: "src/adapters/openai.ts",
+  },
   outdir: "dist",
   splitting: true,
   chunkNames: "chunk-[hash]",

@@ -12,6 +12,10 @@ fuzz_target!(|files: &str| {
     let Some(tokenizer) = brief(Tokenizer::from_vocab_and_merges(vocab, merges)) else { return };
     for text in TEXTS {
         let Some(ids) = brief(tokenizer.encode(text)) else { continue };
+        // a vocabulary with holes may have to share an id with the end of text, which no decoded text shows
+        if ids.iter().any(|&id| tokenizer.is_special(id)) {
+            continue;
+        }
         // byte-level BPE loses nothing; what the vocabulary cannot say is an error
         let back = brief(tokenizer.decode(&ids));
         assert!(back.as_deref() == Some(text), "{text:?} became {ids:?}, which is {back:?}");

@@ -4,6 +4,7 @@ pub use gpt2_kernels::Activation;
 use gpt2_kernels::Dims;
 use serde_json::{Map, Value};
 
+use super::json::{kind, read_json, whole_number};
 use crate::error::{Error, Result};
 
 const FILE: &str = "config.json";
@@ -43,13 +44,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks the text of a `config.json`.
+    /// Reads and checks the text of a `config.json`, and gives what [`Self::read`] warns of to nobody.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn from_json(text: &str) -> Result<Self> {
+        Ok(Self::read(text)?.0)
+    }
+
+    /// Reads and checks the text of a `config.json`. → the configuration, and what the user should know of it
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a file that is no such JSON or contradicts itself;
     /// [`Error::UnsupportedModel`], naming the field, for a model that is not a GPT-2 this crate computes.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|e| Error::file(FILE, "JSON", e.to_string()))?;
+    pub fn read(text: &str) -> Result<(Self, Vec<String>)> {
+        let mut warnings = Vec::new();
+        let value = read_json(FILE, text)?;
         let Value::Object(mut json) = value else {
             return Err(Error::file(FILE, "a JSON object", kind(&value)));
         };
@@ -66,24 +76,25 @@ impl Config {
                 json.insert(name.into(), value);
             }
         }
+        // The files of 2019 have both, with the same number. `n_positions` is how many rows `wpe` has.
+        if let Some(n_ctx) = json.get("n_ctx").filter(|_| !json.contains_key("n_positions")).cloned() {
+            warnings.push(format!("{FILE}: there is no `n_positions`; `n_ctx` ({n_ctx}) is taken instead"));
+            json.insert("n_positions".into(), n_ctx);
+        }
         // GPT-2's end of text, unless the file says otherwise; null says that there is none
         for name in ["bos_token_id", "eos_token_id"] {
             json.entry(name).or_insert(50256.into());
         }
 
-        match json.get("model_type").and_then(Value::as_str) {
-            Some("gpt2") => {}
-            Some(other) => return Err(Error::unsupported("model_type", "\"gpt2\"", format!("\"{other}\""))),
-            None => return Err(Error::unsupported("model_type", "\"gpt2\"", "no such field")),
-        }
+        check_model_type(&json)?;
         for (field, supported) in [("add_cross_attention", false), ("is_encoder_decoder", false)] {
             if bool_field(&json, field, supported)? != supported {
                 return Err(Error::unsupported(field, supported.to_string(), (!supported).to_string()));
             }
         }
         if let Some(quantization) = json.get("quantization_config").filter(|v| !v.is_null()) {
-            let method = quantization.get("quant_method").map_or_else(|| kind(quantization), ToString::to_string);
-            return Err(Error::unsupported("quantization_config", "no such field (F32, F16 or BF16 weights)", method));
+            let expected = "no such field (the checkpoint before it was quantised: F32, F16, BF16 or F64 weights)";
+            return Err(Error::unsupported("quantization_config", expected, quantization_method(quantization)));
         }
 
         let n_embd = dim_field(&json, "n_embd", 768)?;
@@ -99,8 +110,14 @@ impl Config {
             None | Some(Value::Null) => 4 * n_embd,
             Some(_) => dim_field(&json, "n_inner", 0)?,
         };
+        let vocab_size = dim_field(&json, "vocab_size", 50257)?;
+        let ids = |field| -> Result<Vec<u32>> {
+            // No token can match an id beyond the vocabulary, as the defaults of a config for a smaller one have it:
+            // it is the same as none.
+            Ok(token_ids(&json, field, FILE)?.into_iter().filter(|id| (*id as usize) < vocab_size).collect())
+        };
         let config = Config {
-            vocab_size: dim_field(&json, "vocab_size", 50257)?,
+            vocab_size,
             n_positions: dim_field(&json, "n_positions", 1024)?,
             n_embd,
             n_layer: whole_field(&json, "n_layer", 12, MAX_LAYERS)?,
@@ -111,17 +128,16 @@ impl Config {
             scale_attn_weights: bool_field(&json, "scale_attn_weights", true)?,
             scale_attn_by_inverse_layer_idx: bool_field(&json, "scale_attn_by_inverse_layer_idx", false)?,
             tie_word_embeddings: bool_field(&json, "tie_word_embeddings", true)?,
-            // Ids beyond the vocabulary occur in the wild (the defaults of a config for a smaller
-            // vocabulary); no token can match them, so they are the same as none.
-            bos_token_id: token_ids(&json, "bos_token_id", FILE)?.into_iter().next(),
-            eos_token_ids: token_ids(&json, "eos_token_id", FILE)?,
+            bos_token_id: ids("bos_token_id")?.into_iter().next(),
+            eos_token_ids: ids("eos_token_id")?,
         };
-        let in_vocab = |id: &u32| (*id as usize) < config.vocab_size;
-        Ok(Config {
-            bos_token_id: config.bos_token_id.filter(in_vocab),
-            eos_token_ids: config.eos_token_ids.iter().copied().filter(in_vocab).collect(),
-            ..config
-        })
+        Ok((config, warnings))
+    }
+
+    /// The same model with a head of its own: what a checkpoint is whose `lm_head.weight` differs from `wte.weight`
+    /// though its configuration ties them ([`Error::UntiedHead`]).
+    pub fn untied(&self) -> Self {
+        Self { tie_word_embeddings: false, ..self.clone() }
     }
 
     /// The part of it that the packed weights and their engines need.
@@ -154,30 +170,71 @@ impl Config {
     }
 }
 
-/// Token ids that a JSON file gives as a number, a list of numbers or null.
+/// Token ids that a JSON file gives as a number, a list of numbers or null. A negative one, which some programs write
+/// for "none", and one beyond all vocabularies are left out.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] for anything else.
 pub fn token_ids(json: &Map<String, Value>, field: &str, file: &str) -> Result<Vec<u32>> {
-    let wrong =
-        |v: &Value| Error::file(file, format!("`{field}` to be a token id, a list of them or null"), v.to_string());
-    let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| wrong(v));
-    match json.get(field) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-        Some(one) => Ok(vec![id(one)?]),
+    let ids = match json.get(field) {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(ids)) => ids,
+        Some(one) => std::slice::from_ref(one),
+    };
+    let mut known = Vec::with_capacity(ids.len());
+    for id in ids.iter().filter(|id| !id.is_null()) {
+        let number = whole_number(id).ok_or_else(|| {
+            Error::file(file, format!("`{field}` to be a token id, a list of them or null"), id.to_string())
+        })?;
+        known.extend(u32::try_from(number));
+    }
+    Ok(known)
+}
+
+/// Whether the file says that this is a GPT-2. Before there was `model_type`, only the name of the class did.
+fn check_model_type(json: &Map<String, Value>) -> Result<()> {
+    match json.get("model_type") {
+        Some(Value::String(name)) if name == "gpt2" => Ok(()),
+        None | Some(Value::Null) => {
+            let architectures = json.get("architectures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            match architectures.iter().filter_map(Value::as_str).any(|class| class.starts_with("GPT2")) {
+                true => Ok(()),
+                false if architectures.is_empty() => {
+                    Err(Error::unsupported("model_type", "\"gpt2\"", "neither it nor `architectures`"))
+                }
+                false => {
+                    let found = Value::from(architectures).to_string();
+                    Err(Error::unsupported("architectures", "a class that begins with GPT2, or a `model_type`", found))
+                }
+            }
+        }
+        Some(other) => Err(Error::unsupported("model_type", "\"gpt2\"", other.to_string())),
     }
 }
 
+/// The name of what quantised a checkpoint, as far as its file tells.
+fn quantization_method(quantization: &Value) -> String {
+    let is_set = |field| quantization.get(field).and_then(Value::as_bool) == Some(true);
+    match quantization.get("quant_method") {
+        Some(Value::String(method)) => format!("the method {method}"),
+        Some(other) => other.to_string(),
+        None if is_set("load_in_8bit") || is_set("load_in_4bit") => "the method bitsandbytes".to_string(),
+        None => format!("{} that names no method", kind(quantization)),
+    }
+}
+
+/// The nonlinearity. transformers has several names for one formula, computed in another order.
 fn activation(json: &Map<String, Value>) -> Result<Activation> {
-    const SUPPORTED: &str = "gelu_new, gelu, relu, silu or tanh";
+    const SUPPORTED: &str = "gelu_new, gelu, relu, silu, tanh or one of their other names";
     match json.get("activation_function") {
         None => Ok(Activation::GeluNew),
         Some(Value::String(name)) => match name.as_str() {
-            "gelu_new" => Ok(Activation::GeluNew),
-            "gelu" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => {
+                Ok(Activation::GeluNew)
+            }
+            "gelu" | "gelu_python" => Ok(Activation::Gelu),
             "relu" => Ok(Activation::Relu),
-            "silu" => Ok(Activation::Silu),
+            "silu" | "swish" => Ok(Activation::Silu),
             "tanh" => Ok(Activation::Tanh),
             other => Err(Error::unsupported("activation_function", SUPPORTED, format!("\"{other}\""))),
         },
@@ -209,22 +266,11 @@ fn dim_field(json: &Map<String, Value>, field: &str, default: usize) -> Result<u
 
 fn whole_field(json: &Map<String, Value>, field: &str, default: usize, max: u64) -> Result<usize> {
     let Some(v) = json.get(field) else { return Ok(default) };
-    v.as_u64()
+    whole_number(v)
+        .and_then(|n| u64::try_from(n).ok())
         .filter(|n| (1..=max).contains(n))
         .map(|n| n as usize)
         .ok_or_else(|| Error::file(FILE, format!("`{field}` to be a whole number from 1 to {max}"), v.to_string()))
-}
-
-fn kind(v: &Value) -> String {
-    match v {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-    .to_string()
 }
 
 #[cfg(test)]
@@ -298,5 +344,72 @@ mod tests {
     fn ids_beyond_the_vocabulary_are_none() {
         let c = read(r#","bos_token_id":50256,"eos_token_id":[3,50256]"#).unwrap();
         assert_eq!((c.bos_token_id, c.eos_token_ids), (None, vec![3]));
+    }
+
+    #[test]
+    fn ids_that_say_none() {
+        let c = read(r#","bos_token_id":-1,"eos_token_id":[-1,null,2.0,99999999999]"#).unwrap();
+        assert_eq!((c.bos_token_id, c.eos_token_ids), (None, vec![2]));
+        let c = read(r#","bos_token_id":null,"eos_token_id":-1"#).unwrap();
+        assert_eq!((c.bos_token_id, c.eos_token_ids), (None, vec![]));
+    }
+
+    #[test]
+    fn every_name_of_an_activation_is_one_of_ours_or_is_refused() {
+        for (names, activation) in [
+            ("gelu_new gelu_fast gelu_accurate gelu_pytorch_tanh gelu_python_tanh", Activation::GeluNew),
+            ("gelu gelu_python", Activation::Gelu),
+            ("relu", Activation::Relu),
+            ("silu swish", Activation::Silu),
+            ("tanh", Activation::Tanh),
+        ] {
+            for name in names.split(' ') {
+                let c = read(&format!(r#","activation_function":"{name}""#)).unwrap();
+                assert_eq!(c.activation_function, activation, "{name}");
+            }
+        }
+        for name in
+            "gelu_10 hardswish laplace leaky_relu linear mish quick_gelu relu2 relu6 sigmoid prelu xielu".split(' ')
+        {
+            let error = read(&format!(r#","activation_function":"{name}""#)).unwrap_err();
+            assert!(matches!(&error, Error::UnsupportedModel { .. }) && error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_of_2019_name_the_class_alone() {
+        for class in ["GPT2LMHeadModel", "GPT2Model", "GPT2DoubleHeadsModel"] {
+            let json = format!(r#"{{"architectures":["{class}"],"n_ctx":512,"n_positions":1024}}"#);
+            assert_eq!(Config::from_json(&json).unwrap().n_positions, 1024, "{class}");
+        }
+        let (c, warnings) = Config::read(r#"{"model_type":"gpt2","n_ctx":512}"#).unwrap();
+        assert!(c.n_positions == 512 && warnings[0].contains("n_ctx"), "{warnings:?}");
+        for (json, field) in [
+            (r#"{"architectures":["GPTNeoForCausalLM"]}"#, "GPTNeo"),
+            (r#"{"model_type":"gpt_neo","architectures":["GPT2LMHeadModel"]}"#, "gpt_neo"),
+            ("{}", "model_type"),
+        ] {
+            let error = Config::from_json(json).unwrap_err();
+            assert!(matches!(&error, Error::UnsupportedModel { .. }) && error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_python_writes_is_read() {
+        let c = read(r#","summary_x":Infinity,"y":[NaN,-Infinity],"n_inner":24.0"#).unwrap();
+        assert_eq!(c.n_inner, 24);
+        let error = read(r#","layer_norm_epsilon":NaN"#).unwrap_err().to_string();
+        assert!(error.contains("layer_norm_epsilon") && error.contains("NaN"), "{error}");
+        let with_mark = "\u{feff}{\r\n\"model_type\": \"gpt2\"\r\n}\r\n";
+        assert_eq!(Config::from_json(with_mark), Config::from_json(r#"{"model_type":"gpt2"}"#));
+        assert!(!c.untied().tie_word_embeddings);
+    }
+
+    #[test]
+    fn a_quantised_checkpoint_names_its_method() {
+        for (json, word) in [(r#"{"quant_method":"gptq"}"#, "gptq"), (r#"{"load_in_8bit":true}"#, "bitsandbytes")] {
+            let error = read(&format!(r#","quantization_config":{json}"#)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use gpt2_kernels::{Dtype, Layout};
 
 use super::config::Config;
 use super::names;
-use super::reader::TensorSink;
+use super::sink::TensorSink;
 use crate::error::{Error, Result};
 
 /// The layout of a model's packed weights.
@@ -16,10 +16,17 @@ pub fn layout(config: &Config, dtype: Dtype) -> Result<Layout> {
     Layout::new(&config.dims(), dtype).ok_or_else(|| out_of_memory(config, dtype))
 }
 
-/// Weights that there is no room for. The size is that of the quants alone: all the bytes there are cannot be counted.
+/// Weights that there is no room for.
 pub fn out_of_memory(config: &Config, dtype: Dtype) -> Error {
-    let n_bytes = names::n_params(config).saturating_mul(16) / dtype.chunk_values() as u64;
-    Error::OutOfMemory { what: format!("the model in {}", dtype.name()), n_bytes }
+    Error::OutOfMemory { what: format!("the model in {}", dtype.name()), n_bytes: n_bytes(config, dtype) }
+}
+
+/// Bytes of a model's packed weights. Where they are beyond what an address can reach, of the quants alone.
+pub fn n_bytes(config: &Config, dtype: Dtype) -> u64 {
+    match Layout::new(&config.dims(), dtype) {
+        Some(layout) => layout.n_bytes as u64,
+        None => names::n_params(config).saturating_mul(16) / dtype.chunk_values() as u64,
+    }
 }
 
 /// Packs tensors as they arrive and hands the bytes to `write`, with their offset in the image.

@@ -1,62 +1,22 @@
 //! Reads a checkpoint as its bytes arrive, and holds none of them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-
 use super::config::Config;
-use super::names;
-use super::safetensors::{Header, PREFIX_BYTES, TensorInfo};
-use super::stored_dtype::StoredDtype;
-use crate::error::{Error, Result, excerpt};
+use super::file_kind::{self, FileKind};
+use super::intake::Intake;
+use super::pytorch::{LegacyFile, ZipFile};
+use super::safetensors_file::SafetensorsFile;
+use super::sink::TensorSink;
+use super::tensor_file::{ModelTensors, TensorFile, fill};
+use crate::error::{Error, Result};
 
-/// Where a checkpoint's tensors go: one after the other, in the file's order, each with a name and a shape that the
-/// model expects.
-pub trait TensorSink {
-    /// Begins a tensor of f32 values, row-major.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] if there is no room for it.
-    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()>;
-
-    /// Takes its next values.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] for values that cannot be used; the file is the caller's to name.
-    fn values(&mut self, values: &[f32]) -> Result<()>;
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// As [`Self::begin`].
-    fn end(&mut self) -> Result<()>;
-}
-
-impl<S: TensorSink + ?Sized> TensorSink for Box<S> {
-    fn begin(&mut self, name: &str, shape: &[usize]) -> Result<()> {
-        (**self).begin(name, shape)
-    }
-
-    fn values(&mut self, values: &[f32]) -> Result<()> {
-        (**self).values(values)
-    }
-
-    fn end(&mut self) -> Result<()> {
-        (**self).end()
-    }
-}
-
-/// Takes the bytes of one or more safetensors files, in pieces of any size, and passes the tensors on as they come.
+/// Takes the bytes of one or more files of weights, in pieces of any size, and passes the tensors on as they come.
 #[derive(Debug)]
 pub struct CheckpointReader<S> {
-    config: Config,
-    sink: S,
-    /// Shapes of the tensors still to come.
-    awaited: HashMap<String, Vec<usize>>,
-    seen: HashSet<String>,
-    /// Of a tied model: fingerprints of `wte.weight` and of the copy of it that some checkpoints carry as the head.
-    wte_hash: Option<u64>,
-    head_hash: Option<u64>,
+    intake: Intake<S>,
     file: String,
     file_bytes: Option<u64>,
+    /// Bytes of the file that have come.
+    n_read: u64,
     state: State,
 }
 
@@ -64,33 +24,38 @@ pub struct CheckpointReader<S> {
 enum State {
     /// Between two files.
     Idle,
-    /// Gathers the header's length, then its JSON.
-    Header(Vec<u8>),
-    /// Reads `rest[0]`, of which `n_read` bytes have come. `rest` is never empty, nor is its first tensor.
-    Body { rest: VecDeque<TensorInfo>, n_read: u64, part: Part },
-    /// Nothing may follow.
-    End,
+    /// Gathers the bytes that tell what the file is.
+    Unknown(Vec<u8>),
+    /// Reads it.
+    Known(KnownFile),
+}
+
+/// A file of one of our formats.
+#[derive(Debug)]
+enum KnownFile {
+    Safetensors(SafetensorsFile),
+    TorchZip(Box<ZipFile>),
+    TorchLegacy(Box<LegacyFile>),
+}
+
+impl KnownFile {
+    fn format(&mut self) -> &mut dyn TensorFile {
+        match self {
+            Self::Safetensors(file) => file,
+            Self::TorchZip(file) => &mut **file,
+            Self::TorchLegacy(file) => &mut **file,
+        }
+    }
 }
 
 impl<S: TensorSink> CheckpointReader<S> {
     /// A stream into `sink` of the tensors that a model of this configuration needs.
     pub fn new(config: Config, sink: S) -> Self {
-        let awaited = names::expected_tensors(&config).into_iter().collect();
-        let state = State::Idle;
-        Self {
-            config,
-            sink,
-            awaited,
-            seen: HashSet::new(),
-            wte_hash: None,
-            head_hash: None,
-            file: String::new(),
-            file_bytes: None,
-            state,
-        }
+        let intake = Intake::new(config, sink);
+        Self { intake, file: String::new(), file_bytes: None, n_read: 0, state: State::Idle }
     }
 
-    /// Begins a file. `file_bytes` is its size, where it is known.
+    /// Begins a file. `file_bytes` is its size, where it is known. Its first bytes tell its format, not its name.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the file before it is incomplete.
@@ -98,234 +63,87 @@ impl<S: TensorSink> CheckpointReader<S> {
         self.end_file()?;
         self.file = file.to_string();
         self.file_bytes = file_bytes;
-        self.state = State::Header(Vec::new());
+        self.n_read = 0;
+        self.intake.begin_file(file);
+        self.state = State::Unknown(Vec::new());
         Ok(())
     }
 
     /// Takes the next bytes of the file.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] that names file and tensor, as soon as the bytes contradict the format or the model.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            bytes = match &mut self.state {
-                State::Idle => return Err(Error::InvalidState("bytes before `begin_file`".into())),
-                State::End => {
-                    let found = format!("{} bytes more", bytes.len());
-                    return Err(Error::file(&self.file, "an end after the last tensor", found));
-                }
-                State::Header(_) => self.write_header(bytes)?,
-                State::Body { .. } => self.write_body(bytes)?,
-            };
+    /// [`Error::Checkpoint`] that names file and tensor, as soon as the bytes contradict the format or the model, or are
+    /// of a format that cannot be read.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.n_read += bytes.len() as u64;
+        match &mut self.state {
+            State::Idle => Err(Error::InvalidState("bytes before `begin_file`".into())),
+            State::Known(file) => read(file.format(), bytes, &mut self.intake),
+            State::Unknown(held) => {
+                let n_held = fill(held, bytes, file_kind::ENOUGH_BYTES);
+                let Some(kind) = file_kind::of(held, false) else { return Ok(()) };
+                let first = std::mem::take(held);
+                self.open(kind, &first)?;
+                self.n_read -= (bytes.len() - n_held) as u64; // they are counted when they are read
+                self.write(&bytes[n_held..])
+            }
         }
-        Ok(())
     }
 
-    /// Ends the last file and gives the sink back.
+    /// Ends the last file. → the sink, and what the user should know, as one sentence each
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file is incomplete or a tensor is missing.
-    pub fn finish(mut self) -> Result<S> {
+    /// [`Error::Checkpoint`] if the file is incomplete or a tensor is missing. [`Error::UntiedHead`] if the model's head
+    /// differs from its embedding, which the configuration ties.
+    pub fn finish(mut self) -> Result<(S, Vec<String>)> {
         self.end_file()?;
-        if let Some((name, shape)) = self.awaited.iter().min() {
-            let found = match self.awaited.len() {
-                1 => "no such tensor".to_string(),
-                n => format!("neither it nor {} others", n - 1),
-            };
-            return Err(Error::tensor(&self.file, name, format!("{shape:?}"), found));
-        }
-        if self.head_hash.is_some() && self.head_hash != self.wte_hash {
-            // transformers does not tie what differs; neither is it ours to throw one of the two away
-            let expected = "false, since lm_head.weight and wte.weight differ";
-            return Err(Error::unsupported("tie_word_embeddings", expected, "true"));
-        }
-        Ok(self.sink)
+        self.intake.finish()
+    }
+
+    /// Begins to read a file whose kind and first bytes are known.
+    fn open(&mut self, kind: FileKind, first: &[u8]) -> Result<()> {
+        let mut file = match kind {
+            FileKind::Safetensors => KnownFile::Safetensors(SafetensorsFile::new(&self.file, self.file_bytes)),
+            FileKind::TorchZip => KnownFile::TorchZip(Box::new(ZipFile::new(&self.file))),
+            FileKind::TorchLegacy => KnownFile::TorchLegacy(Box::new(LegacyFile::new(&self.file))),
+            other => {
+                let expected = "weights in safetensors' or PyTorch's format";
+                return Err(Error::file(&self.file, expected, other.description()));
+            }
+        };
+        let outcome = read(file.format(), first, &mut self.intake);
+        self.state = State::Known(file);
+        outcome
     }
 
     fn end_file(&mut self) -> Result<()> {
-        let found = match &self.state {
-            State::Idle | State::End => {
-                self.state = State::Idle;
-                return Ok(());
-            }
-            State::Header(held) => format!("an end after {} bytes", held.len()),
-            State::Body { rest, n_read, .. } => {
-                let expected = format!("{} bytes", rest[0].end - rest[0].begin);
-                let found = format!("the end of the file after {n_read}");
-                return Err(Error::tensor(&self.file, &rest[0].name, expected, found));
-            }
-        };
-        Err(Error::file(&self.file, "a whole safetensors header", found))
-    }
-
-    /// Takes what belongs to the header. → what is left
-    fn write_header<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8]> {
-        let State::Header(held) = &mut self.state else { return Ok(bytes) };
-        bytes = fill(held, bytes, PREFIX_BYTES);
-        let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(bytes) };
-        let n_json = Header::json_bytes(*prefix, &self.file, self.file_bytes)?;
-        bytes = fill(held, bytes, PREFIX_BYTES + n_json);
-        if held.len() == PREFIX_BYTES + n_json {
-            let header = Header::from_json(&held[PREFIX_BYTES..], &self.file, self.file_bytes)?;
-            for tensor in &header.tensors {
-                self.check(tensor)?;
-            }
-            self.begin_tensor(header.tensors.into())?;
+        if let State::Unknown(held) = &mut self.state {
+            let first = std::mem::take(held);
+            let kind = file_kind::of(&first, true).unwrap_or(FileKind::Empty);
+            self.open(kind, &first)?;
         }
-        Ok(bytes)
-    }
-
-    /// Whether the model can use this tensor: name, shape and format, before its bytes are read.
-    fn check(&mut self, tensor: &TensorInfo) -> Result<()> {
-        let name = names::canonical(&tensor.name);
-        let tied_shape = vec![self.config.vocab_size, self.config.n_embd];
-        let expected = if is_tied_head(&self.config, name) { Some(&tied_shape) } else { self.awaited.get(name) };
-        let Some(expected) = expected else {
-            return match names::is_buffer(name) {
-                true => Ok(()),
-                false if self.seen.contains(name) => {
-                    Err(Error::tensor(&self.file, name, "each tensor once", "it a second time"))
-                }
-                false => {
-                    let expected = "only tensors that config.json accounts for";
-                    Err(Error::tensor(
-                        &self.file,
-                        excerpt(name),
-                        expected,
-                        format!("{} {:?}", tensor.dtype, tensor.shape),
-                    ))
-                }
-            };
-        };
-        if *expected != tensor.shape {
-            return Err(Error::tensor(&self.file, name, format!("{expected:?}"), format!("{:?}", tensor.shape)));
-        }
-        if StoredDtype::from_name(&tensor.dtype).is_none() {
-            return Err(Error::tensor(&self.file, name, "F32, F16 or BF16", &tensor.dtype));
-        }
-        if !self.seen.insert(name.to_string()) {
-            return Err(Error::tensor(&self.file, name, "each tensor once", "it a second time"));
-        }
-        Ok(())
-    }
-
-    /// What becomes of a tensor's bytes.
-    fn use_of(&self, tensor: &TensorInfo) -> Use {
-        let name = names::canonical(&tensor.name);
-        match StoredDtype::from_name(&tensor.dtype) {
-            Some(dtype) if is_tied_head(&self.config, name) => Use::Compare(dtype),
-            Some(dtype) if self.awaited.contains_key(name) => Use::Keep(dtype),
-            _ => Use::PassBy,
-        }
-    }
-
-    /// Takes what belongs to the current tensor. → what is left
-    fn write_body<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8]> {
-        let State::Body { rest, .. } = &self.state else { return Ok(bytes) };
-        let purpose = self.use_of(&rest[0]);
-        let State::Body { rest, n_read, part } = &mut self.state else { return Ok(bytes) };
-        let n_left = rest[0].end - rest[0].begin - *n_read;
-        let (taken, left) = bytes.split_at(usize::try_from(n_left).unwrap_or(usize::MAX).min(bytes.len()));
-        *n_read += taken.len() as u64;
-        let is_whole = taken.len() as u64 == n_left;
-        let name = names::canonical(&rest[0].name);
-        match purpose {
-            Use::PassBy => {}
-            Use::Compare(dtype) => self.head_hash = Some(fingerprint(self.head_hash, &part.numbers(dtype, taken))),
-            Use::Keep(dtype) => {
-                let in_file = |error: Error| match error {
-                    Error::Checkpoint { tensor: None, expected, found, .. } => {
-                        Error::tensor(&self.file, name, expected, found)
-                    }
-                    other => other,
-                };
-                let values = part.numbers(dtype, taken);
-                if self.config.tie_word_embeddings && name == "wte.weight" {
-                    self.wte_hash = Some(fingerprint(self.wte_hash, &values));
-                }
-                self.sink.values(&values).map_err(in_file)?;
-                if is_whole {
-                    self.sink.end().map_err(in_file)?;
-                    self.awaited.remove(name);
-                }
+        if let State::Known(mut file) = std::mem::replace(&mut self.state, State::Idle) {
+            file.format().end()?;
+            if let Some(n_bytes) = self.file_bytes.filter(|&n| n != self.n_read) {
+                return Err(Error::file(&self.file, format!("{n_bytes} bytes"), self.n_read.to_string()));
             }
         }
-        if is_whole {
-            rest.pop_front();
-            let rest = std::mem::take(rest);
-            self.begin_tensor(rest)?;
-        }
-        Ok(left)
-    }
-
-    /// Goes on to the first tensor of `rest` that has bytes at all.
-    fn begin_tensor(&mut self, mut rest: VecDeque<TensorInfo>) -> Result<()> {
-        while rest.front().is_some_and(|t| t.begin == t.end) {
-            rest.pop_front();
-        }
-        if let Some(tensor) = rest.front().filter(|t| matches!(self.use_of(t), Use::Keep(_))) {
-            self.sink.begin(names::canonical(&tensor.name), &tensor.shape)?;
-        }
-        self.state = match rest.is_empty() {
-            true => State::End,
-            false => State::Body { rest, n_read: 0, part: Part::default() },
-        };
         Ok(())
     }
 }
 
-/// What becomes of a tensor's bytes.
-enum Use {
-    /// They are one of the model's tensors.
-    Keep(StoredDtype),
-    /// They must be those of `wte.weight`.
-    Compare(StoredDtype),
-    /// They hold no parameter.
-    PassBy,
-}
-
-/// The first bytes of a number whose last ones have not come yet.
-#[derive(Debug, Default)]
-struct Part(Vec<u8>);
-
-impl Part {
-    /// The numbers that are whole with these bytes.
-    fn numbers(&mut self, dtype: StoredDtype, mut bytes: &[u8]) -> Vec<f32> {
-        let mut values = Vec::with_capacity(bytes.len() / dtype.n_bytes() + 1);
-        if !self.0.is_empty() {
-            bytes = fill(&mut self.0, bytes, dtype.n_bytes());
-            if self.0.len() == dtype.n_bytes() {
-                dtype.extend_f32(&mut values, &self.0);
-                self.0.clear();
-            }
-        }
-        let (numbers, part) = bytes.split_at(bytes.len() - bytes.len() % dtype.n_bytes());
-        dtype.extend_f32(&mut values, numbers);
-        self.0.extend_from_slice(part);
-        values
+/// Writes all bytes to a file.
+fn read(file: &mut dyn TensorFile, mut bytes: &[u8], model: &mut dyn ModelTensors) -> Result<()> {
+    while !bytes.is_empty() {
+        let n_taken = file.write(bytes, model)?;
+        bytes = &bytes[n_taken..];
     }
-}
-
-/// Whether this tensor is the head of a model whose head is `wte` itself.
-fn is_tied_head(config: &Config, name: &str) -> bool {
-    config.tie_word_embeddings && name == "lm_head.weight"
-}
-
-/// FNV-1a over the numbers' bits, to be gone on with piece by piece.
-fn fingerprint(so_far: Option<u64>, values: &[f32]) -> u64 {
-    let step = |hash: u64, x: &f32| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x0100_0000_01b3);
-    values.iter().fold(so_far.unwrap_or(0xcbf2_9ce4_8422_2325), step)
-}
-
-/// Moves bytes over until `held` has `n` of them. → what is left
-fn fill<'a>(held: &mut Vec<u8>, bytes: &'a [u8], n: usize) -> &'a [u8] {
-    let (taken, rest) = bytes.split_at(bytes.len().min(n.saturating_sub(held.len())));
-    held.extend_from_slice(taken);
-    rest
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::names;
     use super::*;
 
     /// What has arrived: names, shapes and values.
@@ -379,7 +197,14 @@ mod tests {
         for piece in bytes.chunks(piece) {
             stream.write(piece)?;
         }
-        stream.finish()
+        Ok(stream.finish()?.0)
+    }
+
+    fn warnings(bytes: &[u8]) -> Vec<String> {
+        let mut stream = CheckpointReader::new(config(), Kept::default());
+        stream.begin_file("model.safetensors", None).unwrap();
+        stream.write(bytes).unwrap();
+        stream.finish().unwrap().1
     }
 
     #[test]
@@ -401,11 +226,74 @@ mod tests {
             let mut other = with_head.clone();
             let n = other.len();
             other[n - 1] ^= 0x40; // the head's last number
-            let error = read(&other, piece).unwrap_err().to_string();
-            assert!(error.contains("tie_word_embeddings"), "{error}");
+            let error = read(&other, piece).unwrap_err();
+            assert_eq!(error, Error::UntiedHead { file: "model.safetensors".into() });
+            // the caller begins again with the head as a tensor of its own
+            let mut stream = CheckpointReader::new(config().untied(), Kept::default());
+            stream.begin_file("model.safetensors", None).unwrap();
+            stream.write(&other).unwrap();
+            let (Kept(tensors), warnings) = stream.finish().unwrap();
+            assert!(warnings.is_empty() && tensors.iter().any(|(name, ..)| name == "lm_head.weight"));
         }
         let wrong_shape = checkpoint(&config(), |t| t.push(("lm_head.weight".into(), vec![2, 2])));
         assert!(read(&wrong_shape, 9).unwrap_err().to_string().contains("lm_head.weight"));
+    }
+
+    #[test]
+    fn either_name_of_a_tied_pair_is_enough_in_any_file_and_order() {
+        let only_head = checkpoint(&config(), |t| t[0].0 = "module.lm_head.weight".into());
+        let names = |bytes: &[u8]| read(bytes, 7).unwrap().0.into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+        assert!(names(&only_head).contains(&"wte.weight".to_string()));
+        assert!(warnings(&only_head).is_empty());
+        // the head in one file, the embedding in another
+        let (head, wte) = (("lm_head.weight".into(), vec![3, 2]), ("wte.weight".into(), vec![3, 2]));
+        let head = checkpoint(&config(), |t| *t = vec![head.clone()]);
+        let wte = checkpoint(&config(), |t| *t = vec![wte.clone()]);
+        let rest = checkpoint(&config(), |t| drop(t.remove(0)));
+        for files in [[&head, &wte, &rest], [&rest, &wte, &head]] {
+            let mut stream = CheckpointReader::new(config(), Kept::default());
+            for bytes in files {
+                stream.begin_file("shard", None).unwrap();
+                stream.write(bytes).unwrap();
+            }
+            let (Kept(tensors), warnings) = stream.finish().unwrap();
+            assert!(warnings.is_empty());
+            assert_eq!(tensors.len(), names::expected_tensors(&config()).len());
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_or_missing_is_told() {
+        let heads = checkpoint(&config(), |t| {
+            t.push(("v_head.summary.weight".into(), vec![1, 2]));
+            t.push(("transformer.score.weight".into(), vec![4]));
+        });
+        let told = warnings(&heads);
+        assert!(told.len() == 1 && told[0].contains("v_head.summary.weight") && told[0].contains("score"), "{told:?}");
+        let no_bias = checkpoint(&config(), |t| t.retain(|(name, _)| !name.ends_with(".bias")));
+        let told = warnings(&no_bias);
+        assert!(told.len() == 1 && told[0].contains("zeros") && told[0].contains("h.0.attn.c_attn.bias"), "{told:?}");
+        let Kept(tensors) = read(&no_bias, 64).unwrap();
+        assert!(tensors.contains(&("ln_f.bias".to_string(), vec![2], vec![0.0, 0.0])));
+        assert!(warnings(&checkpoint(&config(), |t| t.push(("h.0.attn.bias".into(), vec![2])))).is_empty());
+    }
+
+    #[test]
+    fn other_formats_are_named() {
+        for (bytes, word) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n"[..], "git lfs pull"),
+            (b"<!DOCTYPE html>\n<title>404</title>", "web page"),
+            (b"\x89HDF\r\n\x1a\n\0\0\0", "TensorFlow"),
+            (b"\x81\xabtransformer\x83", "Flax"),
+            (b"GGUF\x03\0\0\0\0", "GGUF"),
+            (b"PK\x03\x04", "zip"),
+            (b"", "empty"),
+        ] {
+            for piece in [1, 1000] {
+                let error = read(bytes, piece).unwrap_err().to_string();
+                assert!(error.starts_with("model.safetensors") && error.contains(word), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -415,13 +303,16 @@ mod tests {
             assert!(words.iter().all(|w| error.contains(w)), "{error} lacks one of {words:?}");
         };
         let whole = checkpoint(&config(), |_| ());
-        check(&checkpoint(&config(), |t| drop(t.remove(3))), &["h.0.ln_1.bias", "[2]", "no such tensor"]);
+        check(&checkpoint(&config(), |t| drop(t.remove(2))), &["h.0.ln_1.weight", "[2]", "no such tensor"]);
         check(&checkpoint(&config(), |t| t[0].1 = vec![2, 3]), &["wte.weight", "expected [3, 2], found [2, 3]"]);
         check(&checkpoint(&config(), |t| t.push(("h.1.ln_1.bias".into(), vec![2]))), &["h.1.ln_1.bias", "config.json"]);
         check(
             &checkpoint(&config(), |t| t.push(("transformer.wte.weight".into(), vec![3, 2]))),
             &["wte.weight", "second time"],
         );
+        check(&checkpoint(&config(), |t| t.push(("h.0.attn.c_attn.qweight".into(), vec![2]))), &["quantised"]);
+        check(&checkpoint(&config(), |t| t.push(("h.0.attn.c_attn.lora_A.weight".into(), vec![2]))), &["LoRA"]);
+        check(&checkpoint(&config(), |t| t[4].1 = vec![6, 2]), &["h.0.attn.c_attn.weight", "transposed"]);
         check(&[whole.as_slice(), b"x"].concat(), &["found", "bytes"]);
         check(&whole[..4], &["header"]);
         let mut stream = CheckpointReader::new(config(), Kept::default());

@@ -45,10 +45,7 @@ impl Header {
         let room = file_bytes.map_or(u64::MAX, |n| n.saturating_sub(PREFIX_BYTES as u64));
         let max = MAX_HEADER_BYTES.min(room);
         if n < 2 || n > max {
-            let found = match prefix.starts_with(b"<") {
-                true => "text that looks like a web page".to_string(),
-                false => n.to_string(),
-            };
+            let found = format!("a length of {n}");
             return Err(Error::file(file, format!("a safetensors header of 2 to {max} bytes"), found));
         }
         Ok(n as usize)
@@ -172,7 +169,6 @@ mod tests {
     fn lengths_are_checked_before_anything_is_allocated() {
         assert!(Header::json_bytes(u64::MAX.to_le_bytes(), "f", None).is_err());
         assert!(Header::json_bytes(100u64.to_le_bytes(), "f", Some(50)).is_err());
-        assert!(Header::json_bytes(*b"<!DOCTYP", "f", None).unwrap_err().to_string().contains("web page"));
         assert_eq!(Header::json_bytes(42u64.to_le_bytes(), "f", Some(50)).unwrap(), 42);
         let error =
             Header::from_json(br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, "f", Some(5)).unwrap_err();

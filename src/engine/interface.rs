@@ -13,6 +13,11 @@ pub trait Cache: Clone {
     fn n_tokens(&self) -> usize;
     /// Forgets all but the first `n_tokens`.
     fn truncate(&mut self, n_tokens: usize);
+    /// How many of these tokens are known to be computed. On a device that works on while the host goes on they may be
+    /// fewer.
+    fn n_computed(&self) -> usize {
+        self.n_tokens()
+    }
 }
 
 /// What [`Engine::forward`] computes.
@@ -43,8 +48,12 @@ pub trait Engine {
 
     /// Runs `ids` (T ≥ 1) after what `cache` holds and appends their keys and values to it.
     ///
+    /// With [`Rows::None`] it may return while the last piece of work is still under way ([`Cache::n_computed`] tells
+    /// what is done), but never leaves more than one behind.
+    ///
     /// # Errors
-    /// [`Error::ContextWindow`] if cache and ids together do not fit, [`Error::DeviceLost`] if the device fails.
+    /// [`Error::ContextWindow`] if cache and ids together do not fit, [`Error::DeviceLost`] if the device fails,
+    /// [`Error::OutOfMemory`] or [`Error::GpuOutOfMemory`] if there is no room for them: the cache is as before then.
     async fn forward(
         &self,
         cache: &mut Self::Cache,
@@ -54,7 +63,7 @@ pub trait Engine {
     ) -> Result<Output>;
 
     /// Runs `ids` as [`Engine::forward`] does, but chooses the next token on the device and does not wait for it.
-    /// `None` if the engine cannot choose in this way; it has done nothing then.
+    /// `None` if the engine cannot choose in this way, or has to make room first; it has done nothing then.
     ///
     /// # Errors
     /// As [`Engine::forward`].
@@ -63,7 +72,7 @@ pub trait Engine {
     }
 
     /// Runs the token that `last` chose, without knowing it, and chooses the one after it. `None` if another pass has
-    /// overwritten that choice; the engine has done nothing then.
+    /// overwritten that choice, or the engine has to make room first; it has done nothing then.
     ///
     /// # Errors
     /// As [`Engine::forward`].

@@ -52,7 +52,7 @@ pub fn config(activation_function: Activation) -> Result<Config> {
 pub fn write<S: TensorSink>(sink: S) -> Result<S> {
     let mut stream = CheckpointReader::new(config(Activation::GeluNew)?, sink);
     read_into(&mut stream)?;
-    stream.finish()
+    Ok(stream.finish()?.0)
 }
 
 fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>) -> Result<()> {
@@ -87,7 +87,7 @@ async fn expected(activation: Activation) -> Result<Expected> {
         .map_err(|e| Error::file("expected.json", "the self-test's answers", e.to_string()))?;
     if activation != Activation::GeluNew {
         #[allow(clippy::redundant_closure)] // the function alone is not general enough in its lifetimes
-        let engine = CpuEngine::load(config(activation)?, Dtype::Fp32, |stream| read_into(stream))?;
+        let (engine, _) = CpuEngine::load(config(activation)?, Dtype::Fp32, |stream| read_into(stream))?;
         let mut cache = engine.new_cache();
         expected.logits_last = engine.forward(&mut cache, &expected.ids, Rows::Last, false).await?.logits;
         expected.logits_next = engine.forward(&mut cache, &expected.greedy[..1], Rows::Last, false).await?.logits;
@@ -134,7 +134,7 @@ mod tests {
             for dtype in Dtype::ALL.into_iter().filter(|&d| d != Dtype::Fp32 || activation == GeluNew) {
                 #[allow(clippy::redundant_closure)] // as above
                 let engine = CpuEngine::load(config(activation).unwrap(), dtype, |stream| read_into(stream));
-                let outcome = pollster::block_on(run(&engine.unwrap(), dtype)).unwrap();
+                let outcome = pollster::block_on(run(&engine.unwrap().0, dtype)).unwrap();
                 println!("{activation:?} in {}: {outcome}", dtype.name());
             }
         }

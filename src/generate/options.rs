@@ -1,9 +1,10 @@
 //! The options of one generation, read from JSON: unknown names and values out of range are errors that name them.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::checkpoint::{Config, token_ids};
+use super::value::Given;
+use crate::checkpoint::Config;
 use crate::error::{Error, Result};
 use crate::sampler::SamplingParams;
 use crate::token::TokenId;
@@ -20,7 +21,7 @@ pub enum ContextOverflow {
     Slide,
 }
 
-/// Everything that shapes one generation.
+/// Everything that shapes one generation. As JSON it is what a recipe holds: [`GenerateOptions::with`] takes it back.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GenerateOptions {
     /// At most so many tokens; at least 1.
@@ -45,10 +46,22 @@ pub struct GenerateOptions {
     pub context_overflow: ContextOverflow,
     /// Whether to start from what an earlier call computed for the same beginning.
     pub prefix_reuse: bool,
+    /// What the model's files say of the length of the whole text, as far as nothing says how many tokens are new.
+    #[serde(skip)]
+    pub total_length: TotalLength,
+}
+
+/// transformers' `max_length` and `min_length`, which count the prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TotalLength {
+    /// At most so many tokens; of no effect on a prompt that has as many.
+    pub max: Option<usize>,
+    /// The text does not end by itself before it has so many.
+    pub min: Option<usize>,
 }
 
 /// JSON numbers are exact up to 2⁵³ in JavaScript; a larger seed is written as text.
-fn seed_as_json<S: serde::Serializer>(seed: &Option<u64>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+fn seed_as_json<S: Serializer>(seed: &Option<u64>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     match seed {
         None => serializer.serialize_none(),
         Some(seed) if *seed <= (1 << 53) => serializer.serialize_u64(*seed),
@@ -56,161 +69,8 @@ fn seed_as_json<S: serde::Serializer>(seed: &Option<u64>, serializer: S) -> std:
     }
 }
 
-impl GenerateOptions {
-    /// The defaults of a model: 50 tokens, greedy, ended by the config's end of text, changed by what its
-    /// `generation_config.json` says (of which other fields than ours are another program's business).
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] for a malformed file or a value in it that is out of range.
-    pub fn defaults(config: &Config, generation_config: Option<&str>) -> Result<Self> {
-        const FILE: &str = "generation_config.json";
-        let mut options = Self {
-            max_new_tokens: 50,
-            sampling: SamplingParams::default(),
-            seed: None,
-            stop: Vec::new(),
-            eos_token_id: config.eos_token_ids.clone(),
-            logprobs: false,
-            top_logprobs: 0,
-            output_attentions: false,
-            context_overflow: ContextOverflow::Stop,
-            prefix_reuse: true,
-        };
-        let Some(text) = generation_config else { return Ok(options) };
-        let json: Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| Error::file(FILE, "a JSON object", e.to_string()))?;
-        if !json.get("eos_token_id").is_none_or(Value::is_null) {
-            let ids = token_ids(&json, "eos_token_id", FILE)?;
-            options.eos_token_id = ids.into_iter().filter(|&id| (id as usize) < config.vocab_size).collect();
-        }
-        for name in IN_FILE {
-            if let Some(value) = json.get(name).filter(|v| !v.is_null()) {
-                let before = options.clone();
-                options.set(name, value, config).map_err(in_file)?;
-                if let Err(error) = options.sampling.validate() {
-                    // a greedy model's file may say anything of sampling (often `"temperature": 0`): it is not used
-                    let is_sampling = SAMPLING.contains(&name);
-                    if options.sampling.do_sample || !is_sampling {
-                        return Err(in_file(error));
-                    }
-                    options = before;
-                }
-            }
-        }
-        return Ok(options);
-
-        fn in_file(error: Error) -> Error {
-            match error {
-                Error::InvalidOption { option, expected, found } => {
-                    Error::file(FILE, format!("`{option}` to be {expected}"), found)
-                }
-                other => other,
-            }
-        }
-    }
-
-    /// These options, changed by what a caller gives. `null` stands for "not given", except for `eos_token_id`.
-    ///
-    /// Sampling is on if `do_sample` says so or, where that is not given, if a sampling option or a seed is.
-    ///
-    /// # Errors
-    /// [`Error::InvalidOption`] that names the option, what it takes and what it was given.
-    pub fn with(&self, given: &Map<String, Value>, config: &Config) -> Result<Self> {
-        let mut options = self.clone();
-        for (name, value) in given {
-            if !IN_FILE.contains(&name.as_str()) && !ONLY_GIVEN.contains(&name.as_str()) {
-                return Err(unknown(name));
-            }
-            if name == "eos_token_id" || !value.is_null() {
-                options.set(name, value, config)?;
-            }
-        }
-        let is_given = |name: &&str| given.get(*name).is_some_and(|v| !v.is_null());
-        if !is_given(&"do_sample") && SAMPLING.iter().chain(&["seed"]).any(is_given) {
-            options.sampling.do_sample = true;
-        }
-        options.sampling.validate()?;
-        Ok(options)
-    }
-
-    fn set(&mut self, name: &str, value: &Value, config: &Config) -> Result<()> {
-        let wrong = |expected: &str| Error::invalid_option(name, expected, value.to_string());
-        let number = || value.as_f64().map(|x| x as f32).ok_or_else(|| wrong("a number"));
-        let truth = || value.as_bool().ok_or_else(|| wrong("true or false"));
-        let whole = |min: u64| {
-            let expected = format!("a whole number of at least {min}");
-            // 40.0 is a whole number in JSON from JavaScript
-            let n = value
-                .as_u64()
-                .or_else(|| value.as_f64().filter(|x| x.fract() == 0.0 && (0.0..9e15).contains(x)).map(|x| x as u64));
-            n.filter(|&n| n >= min).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).ok_or_else(|| wrong(&expected))
-        };
-        match name {
-            "max_new_tokens" => self.max_new_tokens = whole(1)?,
-            "do_sample" => self.sampling.do_sample = truth()?,
-            "temperature" => self.sampling.temperature = number()?,
-            "top_k" => self.sampling.top_k = whole(0)?,
-            "top_p" => self.sampling.top_p = number()?,
-            "min_p" => self.sampling.min_p = number()?,
-            "repetition_penalty" => self.sampling.repetition_penalty = number()?,
-            "presence_penalty" => self.sampling.presence_penalty = number()?,
-            "frequency_penalty" => self.sampling.frequency_penalty = number()?,
-            "no_repeat_ngram_size" => self.sampling.no_repeat_ngram_size = whole(0)?,
-            "seed" => self.seed = Some(seed(value).ok_or_else(|| wrong("a whole number from 0 to 2^64 - 1"))?),
-            "stop" => {
-                let strings = match value {
-                    Value::Array(list) => list.iter().map(|s| s.as_str().map(str::to_string)).collect(),
-                    one => one.as_str().map(|s| vec![s.to_string()]),
-                };
-                self.stop = strings
-                    .filter(|s: &Vec<String>| s.iter().all(|s| !s.is_empty()))
-                    .ok_or_else(|| wrong("a string or a list of strings, none of them empty"))?;
-            }
-            "eos_token_id" => {
-                let id = |v: &Value| v.as_u64().filter(|&id| id < config.vocab_size as u64).map(|id| id as TokenId);
-                let ids = match value {
-                    Value::Null => Some(Vec::new()),
-                    Value::Array(ids) => ids.iter().map(id).collect(),
-                    one => id(one).map(|id| vec![id]),
-                };
-                let expected = format!("a token id below {}, a list of them, or null", config.vocab_size);
-                self.eos_token_id = ids.ok_or_else(|| wrong(&expected))?;
-            }
-            "logprobs" => self.logprobs = truth()?,
-            "top_logprobs" => {
-                let n = whole(0)?;
-                if n > config.vocab_size {
-                    return Err(wrong(&format!("at most the vocabulary's {} tokens", config.vocab_size)));
-                }
-                self.top_logprobs = n;
-                self.logprobs |= n > 0;
-            }
-            "output_attentions" => self.output_attentions = truth()?,
-            "context_overflow" => {
-                self.context_overflow = match value.as_str() {
-                    Some("error") => ContextOverflow::Error,
-                    Some("stop") => ContextOverflow::Stop,
-                    Some("slide") => ContextOverflow::Slide,
-                    _ => return Err(wrong("\"error\", \"stop\" or \"slide\"")),
-                }
-            }
-            "prefix_reuse" => self.prefix_reuse = truth()?,
-            _ => return Err(unknown(name)),
-        }
-        Ok(())
-    }
-}
-
-fn unknown(name: &str) -> Error {
-    Error::invalid_option(
-        name,
-        format!("one of {}, {}", IN_FILE.join(", "), ONLY_GIVEN.join(", ")),
-        "an unknown option",
-    )
-}
-
-/// Options that a `generation_config.json` may give; `do_sample` before what depends on it.
-const IN_FILE: [&str; 8] = [
+/// Every option's name.
+const NAMES: [&str; 27] = [
     "max_new_tokens",
     "do_sample",
     "temperature",
@@ -218,13 +78,18 @@ const IN_FILE: [&str; 8] = [
     "top_p",
     "min_p",
     "repetition_penalty",
-    "no_repeat_ngram_size",
-];
-
-/// Options that only a caller gives.
-const ONLY_GIVEN: [&str; 10] = [
     "presence_penalty",
     "frequency_penalty",
+    "no_repeat_ngram_size",
+    "logit_bias",
+    "sequence_bias",
+    "bad_words_ids",
+    "min_new_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "suppress_tokens",
+    "begin_suppress_tokens",
     "seed",
     "stop",
     "eos_token_id",
@@ -235,18 +100,129 @@ const ONLY_GIVEN: [&str; 10] = [
     "prefix_reuse",
 ];
 
-/// Options that shape the draw, and have no effect without one.
-const SAMPLING: [&str; 4] = ["temperature", "top_k", "top_p", "min_p"];
+/// Options of which `null` is a value, "none". Of the others it stands for "not given".
+const MAY_BE_NULL: [&str; 4] =
+    ["eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"];
 
-/// A number, or its digits as text where JavaScript's numbers do not reach.
-fn seed(value: &Value) -> Option<u64> {
-    match value {
-        Value::String(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
-        Value::Number(n) => n.as_u64().or_else(|| {
-            n.as_f64().filter(|x| x.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(x)).map(|x| x as u64)
-        }),
-        _ => None,
+/// Options that turn sampling on where `do_sample` is not given.
+const SAMPLING: [&str; 5] = ["temperature", "top_k", "top_p", "min_p", "seed"];
+
+impl GenerateOptions {
+    /// What holds where neither the caller nor a `generation_config.json` says otherwise: 50 tokens, greedy, ended by the
+    /// config's end of text; of a draw, the 50 most likely tokens, as in transformers.
+    pub(super) fn of_model(config: &Config) -> Self {
+        Self {
+            max_new_tokens: 50,
+            sampling: SamplingParams { top_k: 50, ..SamplingParams::default() },
+            seed: None,
+            stop: Vec::new(),
+            eos_token_id: config.eos_token_ids.clone(),
+            logprobs: false,
+            top_logprobs: 0,
+            output_attentions: false,
+            context_overflow: ContextOverflow::Stop,
+            prefix_reuse: true,
+            total_length: TotalLength::default(),
+        }
     }
+
+    /// These options, changed by what a caller gives. `null` stands for "not given", except where an option may be none.
+    ///
+    /// Sampling is on if `do_sample` says so or, where that is not given, if a sampling option or a seed is; never at
+    /// temperature 0.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] that names the option, what it takes and what it was given.
+    pub fn with(&self, given: &Map<String, Value>, config: &Config) -> Result<Self> {
+        let mut options = self.clone();
+        for (name, value) in given {
+            if !NAMES.contains(&name.as_str()) {
+                return Err(unknown(name));
+            }
+            if MAY_BE_NULL.contains(&name.as_str()) || !value.is_null() {
+                options.set(Given { name, value, vocab_size: config.vocab_size })?;
+            }
+        }
+        let is_given = |name: &str| given.get(name).is_some_and(|v| !v.is_null());
+        if !is_given("do_sample") && SAMPLING.into_iter().any(is_given) {
+            options.sampling.do_sample = true;
+        }
+        options.sampling.validate()?;
+        options.sampling.do_sample = !options.sampling.is_greedy();
+        // new tokens count before all tokens
+        if is_given("max_new_tokens") {
+            options.total_length.max = None;
+        }
+        if is_given("min_new_tokens") {
+            options.total_length.min = None;
+        }
+        Ok(options)
+    }
+
+    /// How many new tokens a prompt of `n_prompt` gets, where the model's files count all of them.
+    pub(super) fn resolve_length(&mut self, n_prompt: usize) {
+        let TotalLength { max, min } = std::mem::take(&mut self.total_length);
+        if let Some(max) = max.filter(|&max| max > n_prompt) {
+            self.max_new_tokens = max - n_prompt;
+        }
+        if let Some(min) = min {
+            self.sampling.min_new_tokens = min.saturating_sub(n_prompt);
+        }
+    }
+
+    /// Sets one option; ranges of the sampling options are left for [`SamplingParams::validate`].
+    pub(super) fn set(&mut self, given: Given) -> Result<()> {
+        let sampling = &mut self.sampling;
+        match given.name {
+            "max_new_tokens" => self.max_new_tokens = given.whole(1)?,
+            "do_sample" => sampling.do_sample = given.truth()?,
+            "temperature" => sampling.temperature = given.number()?,
+            "top_k" => sampling.top_k = given.whole(0)?,
+            "top_p" => sampling.top_p = given.number()?,
+            "min_p" => sampling.min_p = given.number()?,
+            "repetition_penalty" => sampling.repetition_penalty = given.number()?,
+            "presence_penalty" => sampling.presence_penalty = given.number()?,
+            "frequency_penalty" => sampling.frequency_penalty = given.number()?,
+            "no_repeat_ngram_size" => sampling.no_repeat_ngram_size = given.whole(0)?,
+            "logit_bias" => sampling.logit_bias = given.bias()?,
+            "sequence_bias" => sampling.sequence_bias = given.sequence_bias()?,
+            "bad_words_ids" => sampling.bad_words_ids = given.sequences()?,
+            "min_new_tokens" => sampling.min_new_tokens = given.whole(0)?,
+            "forced_bos_token_id" => sampling.forced_bos_token_id = given.optional_token()?,
+            "forced_eos_token_id" => sampling.forced_eos_token_id = given.tokens_or_one()?,
+            "exponential_decay_length_penalty" => sampling.exponential_decay_length_penalty = given.decay()?,
+            "suppress_tokens" => sampling.suppress_tokens = given.tokens()?,
+            "begin_suppress_tokens" => sampling.begin_suppress_tokens = given.tokens()?,
+            "seed" => self.seed = Some(given.seed()?),
+            "stop" => self.stop = given.strings()?,
+            "eos_token_id" => self.eos_token_id = given.tokens_or_one()?,
+            "logprobs" => self.logprobs = given.truth()?,
+            "top_logprobs" => {
+                let n = given.whole(0)?;
+                if n > given.vocab_size {
+                    return Err(given.wrong(&format!("at most the vocabulary's {} tokens", given.vocab_size)));
+                }
+                self.top_logprobs = n;
+                self.logprobs |= n > 0;
+            }
+            "output_attentions" => self.output_attentions = given.truth()?,
+            "context_overflow" => {
+                self.context_overflow = match given.value.as_str() {
+                    Some("error") => ContextOverflow::Error,
+                    Some("stop") => ContextOverflow::Stop,
+                    Some("slide") => ContextOverflow::Slide,
+                    _ => return Err(given.wrong("\"error\", \"stop\" or \"slide\"")),
+                }
+            }
+            "prefix_reuse" => self.prefix_reuse = given.truth()?,
+            _ => return Err(unknown(given.name)),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::invalid_option(name, format!("one of {}", NAMES.join(", ")), "an unknown option")
 }
 
 #[cfg(test)]
@@ -260,7 +236,7 @@ mod tests {
 
     fn with(given: Value) -> Result<GenerateOptions> {
         let Value::Object(given) = given else { panic!("an object") };
-        GenerateOptions::defaults(&config(), None)?.with(&given, &config())
+        GenerateOptions::of_model(&config()).with(&given, &config())
     }
 
     #[test]
@@ -278,13 +254,30 @@ mod tests {
         for (given, option) in [
             (json!({ "max_new_tokens": 0 }), "max_new_tokens"),
             (json!({ "max_new_tokens": 1.5 }), "max_new_tokens"),
-            (json!({ "temperature": 0 }), "temperature"),
+            (json!({ "temperature": -0.1 }), "temperature"),
+            (json!({ "temperature": 1e60 }), "temperature"),
+            (json!({ "temperature": 1e-60 }), "temperature"),
             (json!({ "temperature": "NaN" }), "temperature"),
             (json!({ "top_p": 1.1 }), "top_p"),
             (json!({ "min_p": -0.1 }), "min_p"),
             (json!({ "top_k": -1 }), "top_k"),
             (json!({ "repetition_penalty": 0 }), "repetition_penalty"),
             (json!({ "presence_penalty": 3 }), "presence_penalty"),
+            (json!({ "min_new_tokens": -1 }), "min_new_tokens"),
+            (json!({ "suppress_tokens": 5 }), "suppress_tokens"),
+            (json!({ "suppress_tokens": [100] }), "suppress_tokens"),
+            (json!({ "bad_words_ids": [5] }), "bad_words_ids"),
+            (json!({ "bad_words_ids": [[]] }), "bad_words_ids"),
+            (json!({ "logit_bias": { "100": 1 } }), "logit_bias"),
+            (json!({ "logit_bias": { "x": 1 } }), "logit_bias"),
+            (json!({ "logit_bias": { "1": "x" } }), "logit_bias"),
+            (json!({ "logit_bias": { "1": 101 } }), "logit_bias"),
+            (json!({ "logit_bias": [1] }), "logit_bias"),
+            (json!({ "sequence_bias": [[[1]]] }), "sequence_bias"),
+            (json!({ "sequence_bias": [[[], 1]] }), "sequence_bias"),
+            (json!({ "forced_eos_token_id": -1 }), "forced_eos_token_id"),
+            (json!({ "forced_bos_token_id": [1] }), "forced_bos_token_id"),
+            (json!({ "exponential_decay_length_penalty": [1, 0] }), "exponential_decay_length_penalty"),
             (json!({ "seed": -1 }), "seed"),
             (json!({ "seed": "18446744073709551616" }), "seed"),
             (json!({ "stop": "" }), "stop"),
@@ -319,15 +312,38 @@ mod tests {
     }
 
     #[test]
-    fn generation_config_gives_the_defaults() {
-        let text = r#"{"do_sample":true,"temperature":0.8,"top_k":40,"max_length":50,"eos_token_id":[3,200]}"#;
-        let options = GenerateOptions::defaults(&config(), Some(text)).unwrap();
-        assert!(options.sampling.do_sample);
-        assert_eq!((options.sampling.top_k, options.eos_token_id.as_slice()), (40, &[3][..]));
-        let error =
-            GenerateOptions::defaults(&config(), Some(r#"{"do_sample":true,"top_p":7}"#)).unwrap_err().to_string();
-        assert!(error.contains("generation_config.json") && error.contains("top_p"), "{error}");
-        let greedy = GenerateOptions::defaults(&config(), Some(r#"{"do_sample":false,"temperature":0}"#)).unwrap();
-        assert_eq!(greedy.sampling.temperature, 1.0);
+    fn temperature_0_is_greedy() {
+        for given in
+            [json!({ "temperature": 0 }), json!({ "temperature": 0, "do_sample": true, "seed": 5, "top_k": 3 })]
+        {
+            let options = with(given.clone()).unwrap();
+            assert!(!options.sampling.do_sample && options.sampling.is_greedy(), "{given}");
+            assert_eq!(serde_json::to_value(&options).unwrap()["temperature"], 0.0, "as it was given");
+        }
+    }
+
+    #[test]
+    fn a_recipe_has_the_numbers_as_given_and_gives_the_same_options() {
+        let given = json!({
+            "temperature": 0.8, "top_p": 0.95, "min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": 0.3,
+            "frequency_penalty": -0.7, "logit_bias": { "3": -1.7, "99": 100 }, "bad_words_ids": [[1, 2], [3]],
+            "suppress_tokens": [4], "begin_suppress_tokens": [5], "sequence_bias": [[[6, 7], 0.6]], "min_new_tokens": 2,
+            "forced_bos_token_id": 1, "forced_eos_token_id": 8, "exponential_decay_length_penalty": [3, 1.01],
+            "seed": 11, "stop": "x", "eos_token_id": [9],
+        });
+        let options = with(given.clone()).unwrap();
+        let recipe = serde_json::to_value(&options).unwrap();
+        for name in ["temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"] {
+            assert_eq!(recipe[name], given[name], "{name}");
+        }
+        assert_eq!(recipe["logit_bias"], json!({ "3": -1.7, "99": 100.0 }));
+        assert!(recipe.to_string().contains("\"temperature\":0.8,"), "{recipe}");
+        assert_eq!(recipe["top_k"], 50, "the default is told");
+        assert_eq!(with(recipe).unwrap(), options);
+        // also where the model's file says otherwise
+        let neutral = with(json!({ "seed": 1, "eos_token_id": null })).unwrap();
+        let recipe = serde_json::to_value(&neutral).unwrap();
+        let Value::Object(recipe) = recipe else { unreachable!() };
+        assert_eq!(options.with(&recipe, &config()).unwrap(), neutral);
     }
 }

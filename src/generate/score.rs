@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::token_text::{TokenLogprob, named_logprobs, piece_text};
+use super::token_text::{TokenLogprob, named_logprobs};
 use crate::engine::{Cache, Engine, Rows};
 use crate::error::{Error, Result};
 use crate::sampler;
@@ -61,7 +61,7 @@ impl<E: Engine> Scorer<E> {
             return Err(Error::invalid_option("text", "at least one token", "none"));
         };
         crate::engine::check_ids(engine.config(), &ids)?;
-        let text = piece_text(&tokenizer, first);
+        let text = tokenizer.piece_text(first);
         let tokens = vec![ScoredToken { id: first, text, logprob: None, rank: None, top_logprobs: Vec::new() }];
         let cache = engine.new_cache();
         Ok(Self { engine, tokenizer, ids, cache, next: 0, tokens })
@@ -91,7 +91,7 @@ impl<E: Engine> Scorer<E> {
             for (logits, &id) in output.logits.chunks_exact(self.engine.config().vocab_size).zip(targets) {
                 self.tokens.push(ScoredToken {
                     id,
-                    text: piece_text(&self.tokenizer, id),
+                    text: self.tokenizer.piece_text(id),
                     logprob: Some(sampler::log_prob(logits, id)),
                     rank: Some(sampler::rank(logits, id)),
                     top_logprobs: named_logprobs(&self.tokenizer, logits, N_TOP),

@@ -14,12 +14,13 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use super::options::{ContextOverflow, GenerateOptions};
+use super::text::GrowingText;
 use super::token_text::{TokenLogprob, named_logprobs};
 use crate::engine::{Cache, Choose, Engine, Output, Rows};
 use crate::error::{Error, Result};
 use crate::sampler::{self, Sampler};
 use crate::token::TokenId;
-use crate::tokenizer::{StopStrings, Tokenizer, Utf8Stream};
+use crate::tokenizer::Tokenizer;
 
 /// What one new token adds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -52,17 +53,17 @@ pub enum FinishReason {
 /// What one step did.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Ran a part of the prompt: so many of its tokens are done, of so many that had to be run.
+    /// Ran a part of the prompt, before the first new token.
     Prefill {
-        /// Tokens run so far.
+        /// Tokens that are computed by now; never fewer than the step before said.
         n_done: usize,
-        /// Tokens to run.
+        /// Tokens that had to be run when the generation began: above 0, and the same in all its steps.
         n_total: usize,
     },
+    /// Ran again a part of the text, between two new tokens: the window has slid, or the model is on another device.
+    Refill,
     /// Chose a token; the last one says why it is the last.
     Token(Box<Chunk>, Option<FinishReason>),
-    /// The context window was full before the first token.
-    Full,
 }
 
 /// A text with its KV cache, and the generation that is under way, if any.
@@ -97,12 +98,11 @@ struct Run<E: Engine> {
     options: GenerateOptions,
     sampler: Sampler,
     rng: Xoshiro256PlusPlus,
-    utf8: Utf8Stream,
-    stops: StopStrings,
+    text: GrowingText,
     /// How many of `ids` were there before the first new one.
     n_prompt: usize,
-    /// How many tokens of the prompt were in the cache already.
-    n_reused: usize,
+    /// How far the prompt is, of how many tokens that had to be run; `None` before its first piece.
+    prefilled: Option<(usize, usize)>,
     /// How many of the best logits decide; `None` where it takes all of them, or something else is asked for as well.
     n_best: Option<usize>,
     /// The pass of the newest token, which the cache holds, if it has been submitted and its choice not been read.
@@ -121,9 +121,9 @@ impl<E: Engine> Run<E> {
             k,
             top_k: p.top_k.min(k),
             do_sample: p.do_sample,
-            temperature: if p.do_sample { p.temperature } else { 1.0 },
-            top_p: p.top_p,
-            min_p: p.min_p,
+            temperature: if p.do_sample { p.temperature as f32 } else { 1.0 },
+            top_p: p.top_p as f32,
+            min_p: p.min_p as f32,
             coin: flip(&mut rng) as f32,
         }
     }
@@ -158,7 +158,8 @@ impl<E: Engine> Session<E> {
         &self.ids
     }
 
-    /// Tokens of the text that the context window holds now.
+    /// Tokens of the text that the context window holds now; one more than fit where the last one was chosen from a full
+    /// window, which has no place for it.
     pub fn context_usage(&self) -> usize {
         self.ids.len() - self.window_start
     }
@@ -208,7 +209,8 @@ impl<E: Engine> Session<E> {
     ///
     /// # Errors
     /// [`Error::InvalidOption`] for an empty text that nothing can start or an id beyond the vocabulary,
-    /// [`Error::ContextWindow`] for a text that does not fit (or, with `context_overflow: "error"`, might not).
+    /// [`Error::ContextWindow`] for a text that does not fit. With `context_overflow: "error"` that is also one whose
+    /// `max_new_tokens` could not all be chosen; the last of them needs no place in the window.
     pub fn begin(&mut self, mut options: GenerateOptions, seed: u64) -> Result<()> {
         let config = self.engine.config();
         let n_ctx = config.n_positions;
@@ -220,9 +222,10 @@ impl<E: Engine> Session<E> {
         crate::engine::check_ids(config, &self.ids)?;
         let n_prompt = self.ids.len();
         let n_window = self.context_usage();
+        options.resolve_length(n_prompt);
         match options.context_overflow {
             ContextOverflow::Slide => {}
-            ContextOverflow::Error if n_window.saturating_add(options.max_new_tokens) > n_ctx => {
+            ContextOverflow::Error if n_window.saturating_add(options.max_new_tokens - 1) > n_ctx => {
                 let found = format!("{n_window} of prompt and {} of max_new_tokens", options.max_new_tokens);
                 return Err(Error::ContextWindow { n_ctx, found });
             }
@@ -234,17 +237,16 @@ impl<E: Engine> Session<E> {
         let seed = *options.seed.get_or_insert(seed);
         // the last position is always run again: its logits choose the first token
         self.cache.truncate(n_window - 1);
-        let sampler = Sampler::new(options.sampling.clone());
+        let sampler = Sampler::with_ends(&options.sampling, &options.eos_token_id, options.max_new_tokens);
         let is_plain = !options.logprobs && !options.output_attentions;
         self.run = Some(Run {
             n_best: if is_plain { sampler.n_best(self.engine.config().vocab_size) } else { None },
             ahead: None,
             sampler,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-            utf8: Utf8Stream::default(),
-            stops: StopStrings::new(options.stop.clone()),
+            text: GrowingText::new(&self.tokenizer, &self.ids, options.stop.clone()),
             n_prompt,
-            n_reused: self.cache.n_tokens(),
+            prefilled: None,
             options,
         });
         Ok(())
@@ -273,9 +275,9 @@ impl<E: Engine> Session<E> {
         };
         let step = self.advance(&mut run, max_tokens.max(1)).await;
         match step {
-            Ok(Step::Prefill { .. } | Step::Token(_, None)) => self.run = Some(run),
+            Ok(Step::Prefill { .. } | Step::Refill | Step::Token(_, None)) => self.run = Some(run),
             Err(Error::DeviceLost(_) | Error::Interrupted) => self.run = Some(Run { ahead: None, ..run }),
-            Ok(Step::Full | Step::Token(_, Some(_))) | Err(_) => {}
+            Ok(Step::Token(_, Some(_))) | Err(_) => {}
         }
         step
     }
@@ -285,24 +287,29 @@ impl<E: Engine> Session<E> {
         self.cache = engine.new_cache();
         (self.engine, self.tokenizer) = (engine, tokenizer);
         if let Some(run) = &mut self.run {
-            (run.ahead, run.n_reused) = (None, 0);
+            run.ahead = None;
         }
     }
 
     async fn advance(&mut self, run: &mut Run<E>, max_tokens: usize) -> Result<Step> {
         let n_ctx = self.engine.config().n_positions;
-        let is_full = self.context_usage() >= n_ctx;
-        if is_full && run.options.context_overflow == ContextOverflow::Slide {
-            self.slide(n_ctx);
-        } else if is_full {
-            return Ok(Step::Full);
+        if self.context_usage() > n_ctx {
+            self.slide(n_ctx); // what does not slide has ended
         }
-
-        if self.rest().len() > max_tokens {
+        let n_rest = self.rest().len();
+        if n_rest > max_tokens {
             let chunk = self.rest()[..max_tokens].to_vec();
             self.engine.forward(&mut self.cache, &chunk, Rows::None, false).await?;
-            let n_total = self.context_usage() - run.n_reused.min(self.context_usage());
-            return Ok(Step::Prefill { n_done: self.cache.n_tokens().saturating_sub(run.n_reused), n_total });
+            if self.ids.len() > run.n_prompt {
+                return Ok(Step::Refill);
+            }
+            // a move to another device may leave more to be run than there was: the progress waits for that
+            let (n_done, n_total) = run.prefilled.unwrap_or((0, n_rest));
+            // a GPU may still be computing what was submitted
+            let n_under_way = self.cache.n_tokens().saturating_sub(self.cache.n_computed());
+            let n_done = n_done.max(n_total.saturating_sub(n_rest - max_tokens + n_under_way));
+            run.prefilled = Some((n_done, n_total));
+            return Ok(Step::Prefill { n_done, n_total });
         }
         if let Some(token_id) = self.choose_ahead(run).await? {
             return Ok(self.accept(run, token_id, &Output::default(), 1));
@@ -337,7 +344,7 @@ impl<E: Engine> Session<E> {
             },
         };
         let n_new = self.ids.len() + 1 - run.n_prompt;
-        let is_last = n_new >= run.options.max_new_tokens || n_text + 1 >= self.engine.config().n_positions;
+        let is_last = n_new >= run.options.max_new_tokens || n_text >= self.engine.config().n_positions;
         let next = match is_last {
             true => None,
             false => self.engine.propose_next(unproven.cache, &pending, &run.proposal(n_best, 1))?,
@@ -357,7 +364,7 @@ impl<E: Engine> Session<E> {
         Ok(Some(token_id))
     }
 
-    /// Forgets the older half of the window; what is left has new positions, so it is run afresh.
+    /// Forgets all but the newer half of a window of text; what is left has new positions, so it is run afresh.
     fn slide(&mut self, n_ctx: usize) {
         self.window_start = self.ids.len() - (n_ctx / 2).max(1);
         self.cache.truncate(0);
@@ -371,9 +378,11 @@ impl<E: Engine> Session<E> {
 
         let n_new = self.ids.len() - run.n_prompt;
         let is_eos = run.options.eos_token_id.contains(&token_id);
-        let piece = if is_eos { &[] } else { self.visible_piece(token_id) };
-        let (mut text, stopped) = run.stops.push(&run.utf8.push(piece));
-        let is_full = self.context_usage() >= self.engine.config().n_positions
+        let (mut text, stopped) = match is_eos {
+            true => run.text.push_end(&self.tokenizer, token_id),
+            false => run.text.push(&self.tokenizer, token_id),
+        };
+        let is_full = self.context_usage() > self.engine.config().n_positions
             && run.options.context_overflow != ContextOverflow::Slide;
         let finish = match (is_eos || stopped, n_new >= run.options.max_new_tokens || is_full) {
             (true, _) => Some(FinishReason::Stop),
@@ -381,11 +390,7 @@ impl<E: Engine> Session<E> {
             (false, false) => None,
         };
         if finish.is_some() && !stopped {
-            let (rest, stopped) = run.stops.push(run.utf8.finish());
-            text.push_str(&rest);
-            if !stopped {
-                text.push_str(&run.stops.finish());
-            }
+            text.push_str(&run.text.finish());
         }
         let logprobs = run.options.logprobs;
         let chunk = Chunk {
@@ -401,20 +406,9 @@ impl<E: Engine> Session<E> {
         Step::Token(Box::new(chunk), finish)
     }
 
-    /// A model may have more rows than its tokenizer has tokens (rows are often padded); such an id has no text.
-    fn visible_piece(&self, id: TokenId) -> &[u8] {
-        self.tokenizer.visible_piece(id).unwrap_or(&[])
-    }
-
     /// Ends the generation early but softly. → text that was held back for a character or a stop string
     pub fn interrupt(&mut self) -> String {
-        self.run.take().map_or(String::new(), |mut run| {
-            let (mut text, stopped) = run.stops.push(run.utf8.finish());
-            if !stopped {
-                text.push_str(&run.stops.finish());
-            }
-            text
-        })
+        self.run.take().map_or(String::new(), |mut run| run.text.finish())
     }
 }
 

@@ -21,11 +21,6 @@ pub struct TokenLogprob {
 pub(crate) fn named_logprobs(tokenizer: &Tokenizer, logits: &[f32], n: usize) -> Vec<TokenLogprob> {
     sampler::top_logprobs(logits, n)
         .into_iter()
-        .map(|(token_id, logprob)| TokenLogprob { token_id, text: piece_text(tokenizer, token_id), logprob })
+        .map(|(token_id, logprob)| TokenLogprob { token_id, text: tokenizer.piece_text(token_id), logprob })
         .collect()
-}
-
-/// The text of one token alone, a special one's too.
-pub(crate) fn piece_text(tokenizer: &Tokenizer, id: TokenId) -> String {
-    String::from_utf8_lossy(tokenizer.piece(id).unwrap_or_default()).into_owned()
 }

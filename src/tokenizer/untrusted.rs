@@ -1,94 +1,195 @@
-//! What a file's tokenizer is checked for before the `tokenizers` crate, which trusts its files, may run it.
+//! What a file's steps are checked for before the `tokenizers` crate, which trusts its files, may read and run them.
+//!
+//! The checks look at every object in a step's JSON, whatever its `type`: where the file's word for a step is none that
+//! the crate knows, it guesses.
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use serde_json::Value;
 
-use super::file::Bpe;
-use super::pieces::byte_alphabet;
+use super::precompiled;
 use crate::error::{Error, Result, excerpt};
 
-/// The model, such that encoding is a function of the text that leaves none of it out. The `tokenizers` crate skips
-/// what has no token in silence, unless it is to put an unknown token there: one that is in no byte-level vocabulary
-/// makes it an error.
-pub(super) fn exact(bpe: Bpe, pre_tokenizer: Option<&PreTokenizerWrapper>, file: &str) -> Result<BPE> {
-    const UNKNOWN_TOKEN: &str = "for this byte";
-    fn is_byte_level(pre_tokenizer: &PreTokenizerWrapper) -> bool {
-        match pre_tokenizer {
-            PreTokenizerWrapper::ByteLevel(_) => true,
-            PreTokenizerWrapper::Sequence(steps) => steps.as_ref().iter().any(is_byte_level),
-            _ => false,
+/// Refuses the normalizers in which the crate panics: those that replace nothing by something, and a damaged table of
+/// SentencePiece's.
+///
+/// # Errors
+/// [`Error::UnsupportedModel`], [`Error::Checkpoint`]
+pub(super) fn check_normalizer(step: &Value) -> Result<()> {
+    each_object(step, &mut |object| {
+        if let Some(map) = object.get("precompiled_charsmap") {
+            precompiled::check(map)?;
+        } else if object["type"] == "Precompiled" {
+            return Err(refused("normalizer", "a `precompiled_charsmap` in Precompiled", object));
         }
-    }
-    let Bpe { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges } = bpe;
-    let has_every_byte = pre_tokenizer.is_some_and(is_byte_level)
-        && byte_alphabet().all(|(c, _)| vocab.contains_key(&*c.encode_utf8(&mut [0; 4])));
-    let mut builder = BPE::builder()
-        .vocab_and_merges(vocab, merges)
-        .fuse_unk(fuse_unk)
-        .byte_fallback(byte_fallback)
-        .ignore_merges(ignore_merges);
-    let unknown = if has_every_byte { unk_token } else { unk_token.or_else(|| Some(UNKNOWN_TOKEN.to_string())) };
-    if let Some(unknown) = unknown {
-        builder = builder.unk_token(unknown);
-    }
-    builder.build().map_err(|e| Error::file(file, "merges of tokens in the vocabulary", e.to_string()))
+        match object.get("pattern").and_then(Value::as_object) {
+            None => Ok(()),
+            Some(pattern) => {
+                let string = pattern.get("String").is_none_or(|text| text != "");
+                let regex = pattern.get("Regex").and_then(Value::as_str).is_none_or(matches_something);
+                match string && regex {
+                    true => Ok(()),
+                    false => Err(refused("normalizer", "a pattern that never matches nothing", object)),
+                }
+            }
+        }
+    })
 }
 
-/// The normalizers that are let through, for people.
-pub(super) const NORMALIZERS: &str = "Unicode's forms, Lowercase or StripAccents";
-
-/// Lets through what byte-level tokenizers do to a text before the merges. Others of the crate's steps panic where a
-/// file gives them an empty pattern or a length of 0. What a step is, is asked of what was read: the crate guesses
-/// where a file's own word for it is none that it knows.
-pub(super) fn check_steps(
-    normalizer: Option<&NormalizerWrapper>,
-    pre_tokenizer: Option<&PreTokenizerWrapper>,
-) -> Result<()> {
-    fn normalizes(step: &NormalizerWrapper) -> bool {
-        use NormalizerWrapper as N;
-        match step {
-            N::NFC(_) | N::NFD(_) | N::NFKC(_) | N::NFKD(_) | N::Lowercase(_) | N::StripAccents(_) => true,
-            N::Sequence(steps) => steps.as_ref().iter().all(normalizes),
-            _ => false,
-        }
-    }
-    fn splits(step: &PreTokenizerWrapper) -> bool {
-        use PreTokenizerWrapper as P;
-        match step {
-            P::ByteLevel(_) | P::Split(_) | P::Digits(_) | P::Punctuation(_) => true,
-            P::Sequence(steps) => steps.as_ref().iter().all(splits),
-            _ => false,
-        }
-    }
-    if let Some(step) = normalizer.filter(|&step| !normalizes(step)) {
-        return Err(Error::unsupported("normalizer (tokenizer.json)", NORMALIZERS, json_text(step)));
-    }
-    if let Some(step) = pre_tokenizer.filter(|&step| !splits(step)) {
-        let expected = "ByteLevel, Split, Digits or Punctuation";
-        return Err(Error::unsupported("pre_tokenizer (tokenizer.json)", expected, json_text(step)));
-    }
-    Ok(())
+/// Refuses the pre-tokenizer in which the crate panics: pieces of a length of 0.
+///
+/// # Errors
+/// [`Error::UnsupportedModel`]
+pub(super) fn check_pre_tokenizer(step: &Value) -> Result<()> {
+    each_object(step, &mut |object| match object.get("length") {
+        Some(length) if length == 0 => Err(refused("pre_tokenizer", "a length of at least 1", object)),
+        _ => Ok(()),
+    })
 }
 
-pub(super) fn json_text(step: &impl serde::Serialize) -> String {
-    excerpt(&serde_json::to_string(step).unwrap_or_default())
+fn refused(step: &str, expected: &str, found: &Value) -> Error {
+    Error::unsupported(format!("{step} (tokenizer.json)"), expected, excerpt(&found.to_string()))
 }
 
-/// Checks what the `tokenizers` crate takes for granted: it panics where a merge makes no token of the vocabulary.
-pub(super) fn check_merges(pairs: &[(String, String)], vocab: &Vocab, file: &str) -> Result<()> {
-    let mut whole = String::new();
-    let wrong = pairs.iter().find(|(a, b)| {
-        whole.clear();
-        whole.push_str(a);
-        whole.push_str(b);
-        ![a, b, &whole].iter().all(|token| vocab.contains_key(*token))
-    });
-    match wrong {
-        None => Ok(()),
-        Some((a, b)) => {
-            let found = format!("\"{}\"", excerpt(&format!("{a} {b}")));
-            Err(Error::file(file, "merges of tokens in the vocabulary that make one in it", found))
+fn each_object(json: &Value, check: &mut impl FnMut(&Value) -> Result<()>) -> Result<()> {
+    match json {
+        Value::Object(fields) => {
+            check(json)?;
+            fields.values().try_for_each(|field| each_object(field, check))
         }
+        Value::Array(items) => items.iter().try_for_each(|item| each_object(item, check)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether each match of a regular expression has at least one character, as far as can be told without an engine: some
+/// that do are refused, none that does not is let through.
+fn matches_something(pattern: &str) -> bool {
+    let mut chars: Vec<char> = pattern.chars().rev().collect();
+    alternatives(&mut chars, 0) && chars.is_empty()
+}
+
+/// Reads alternatives up to a `)` or the end; `rest` is reversed. → whether each of them consumes something
+fn alternatives(rest: &mut Vec<char>, depth: usize) -> bool {
+    let mut all_consume = true;
+    let mut consumes = false;
+    while let Some(c) = rest.pop() {
+        let atom = match c {
+            ')' => {
+                rest.push(c);
+                break;
+            }
+            '|' => {
+                all_consume &= std::mem::take(&mut consumes);
+                continue;
+            }
+            '^' | '$' => false,
+            '(' if depth > 50 => return false,
+            '(' => {
+                let is_plain = rest.last() != Some(&'?') || rest.ends_with(&[':', '?']);
+                let inner = if is_plain {
+                    rest.truncate(rest.len() - if rest.ends_with(&[':', '?']) { 2 } else { 0 });
+                    alternatives(rest, depth + 1)
+                } else {
+                    alternatives(rest, depth + 1);
+                    false // a look-around consumes nothing, and flags are no atom
+                };
+                if rest.pop() != Some(')') {
+                    return false;
+                }
+                inner && is_plain
+            }
+            '[' => match skip_class(rest) {
+                true => true,
+                false => return false,
+            },
+            // classes of characters and escaped signs; other letters may be anchors or references
+            '\\' => match rest.pop() {
+                Some('d' | 'D' | 's' | 'S' | 'w' | 'W' | 'n' | 'r' | 't') => true,
+                Some('p' | 'P') if rest.last() == Some(&'{') => {
+                    while rest.pop().is_some_and(|c| c != '}') {}
+                    true
+                }
+                Some(c) => !c.is_alphanumeric(),
+                None => return false,
+            },
+            _ => true,
+        };
+        let may_be_none = match rest.last() {
+            Some('*' | '?') => {
+                rest.pop();
+                true
+            }
+            Some('+') => {
+                rest.pop();
+                false
+            }
+            Some('{') => {
+                rest.pop();
+                let is_none = rest.last().is_none_or(|c| !('1'..='9').contains(c));
+                while rest.pop().is_some_and(|c| c != '}') {}
+                is_none
+            }
+            _ => false,
+        };
+        while matches!(rest.last(), Some('?' | '+')) {
+            rest.pop(); // lazy or possessive
+        }
+        consumes |= atom && !may_be_none;
+    }
+    all_consume && consumes
+}
+
+/// Reads a class of characters up to its `]`; one within another is refused.
+fn skip_class(rest: &mut Vec<char>) -> bool {
+    if rest.last() == Some(&'^') {
+        rest.pop();
+    }
+    if rest.last() == Some(&']') {
+        rest.pop();
+    }
+    while let Some(c) = rest.pop() {
+        match c {
+            ']' => return true,
+            '[' => return false,
+            '\\' => {
+                rest.pop();
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_may_match_nothing_is_told() {
+        for pattern in [" {2,}", "\\s+", "a", "[^a-z]b?", "(a|b)", "(?:ab)+x*", "\\.", "``", "\\p{L}+", "[\\]a]"] {
+            assert!(matches_something(pattern), "{pattern}");
+        }
+        for pattern in [
+            "", "b?", "a*", "(a|)", "^", "$", "(?=a)", "\\b", "a{0,3}", "a{,3}", "(a", "a)", "(?i)", "|a", "[",
+            "(?:a?)+",
+        ] {
+            assert!(!matches_something(pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn steps_that_would_panic_are_refused() {
+        let nested = |step: Value| json!({"type": "Sequence", "normalizers": [step]});
+        for step in [
+            json!({"type": "Replace", "pattern": {"Regex": "b?"}, "content": "a"}),
+            json!({"type": "no such", "pattern": {"String": ""}, "content": "a"}),
+            json!({"type": "Precompiled"}),
+            json!({"type": "Precompiled", "precompiled_charsmap": "####"}),
+        ] {
+            assert!(check_normalizer(&step).is_err() && check_normalizer(&nested(step)).is_err());
+        }
+        assert!(check_normalizer(&json!({"type": "Replace", "pattern": {"String": " "}, "content": ""})).is_ok());
+        assert!(check_pre_tokenizer(&json!({"type": "FixedLength", "length": 0})).is_err());
+        assert!(check_pre_tokenizer(&json!({"type": "FixedLength", "length": 3})).is_ok());
     }
 }

@@ -48,6 +48,13 @@ impl<K: Kernels> Cache for AnyEngineCache<K> {
             Self::Gpu(cache) => cache.truncate(n_tokens),
         }
     }
+
+    fn n_computed(&self) -> usize {
+        match self {
+            Self::Cpu(cache) => cache.n_computed(),
+            Self::Gpu(cache) => cache.n_computed(),
+        }
+    }
 }
 
 impl<K: Kernels> Engine for AnyEngine<K> {

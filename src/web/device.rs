@@ -4,7 +4,7 @@ use gpt2_kernels::Dtype;
 use serde::Deserialize;
 
 use crate::checkpoint::Config;
-use crate::checkpoint::packing::{layout, out_of_memory};
+use crate::checkpoint::packing;
 use crate::engine::gpu::{self, GpuLoader, OpenGpu};
 use crate::error::{Error, Result};
 
@@ -34,7 +34,8 @@ impl Request {
     }
 }
 
-/// What a browser says about its GPU adapter (`GPUAdapterInfo`). Strings are empty where it says nothing.
+/// What a browser says about its GPU adapter (`GPUAdapterInfo`, `GPUSupportedLimits`). Strings are empty where it says
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct AdapterInfo {
@@ -48,6 +49,43 @@ pub struct AdapterInfo {
     pub description: String,
     /// Whether the browser calls it a fallback: a software adapter.
     pub is_fallback: bool,
+    /// What it takes at most.
+    pub limits: AdapterLimits,
+}
+
+/// The limits of an adapter that decide whether a model can run there (`GPUSupportedLimits`); WebGPU's defaults where
+/// nothing is said.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct AdapterLimits {
+    /// Bytes of a buffer.
+    pub max_buffer_size: u64,
+    /// Bytes of a buffer that a shader sees at once.
+    pub max_storage_buffer_binding_size: u64,
+    /// Buffers that a shader sees at once.
+    pub max_storage_buffers_per_shader_stage: u32,
+}
+
+impl Default for AdapterLimits {
+    fn default() -> Self {
+        let limits = wgpu::Limits::default();
+        Self {
+            max_buffer_size: limits.max_buffer_size,
+            max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
+            max_storage_buffers_per_shader_stage: limits.max_storage_buffers_per_shader_stage,
+        }
+    }
+}
+
+impl AdapterLimits {
+    fn as_wgpu(&self) -> wgpu::Limits {
+        wgpu::Limits {
+            max_buffer_size: self.max_buffer_size,
+            max_storage_buffer_binding_size: self.max_storage_buffer_binding_size,
+            max_storage_buffers_per_shader_stage: self.max_storage_buffers_per_shader_stage,
+            ..wgpu::Limits::default()
+        }
+    }
 }
 
 impl AdapterInfo {
@@ -119,15 +157,21 @@ pub fn dtype_from_name(name: &str) -> Result<Option<Dtype>> {
     if name == "auto" { Ok(None) } else { Dtype::from_name(name).map(Some).ok_or_else(wrong) }
 }
 
-/// The format of the weights on a device of that name: the one asked for, or what is fastest there at no visible loss.
-fn dtype_on(device: &str, dtype: Option<Dtype>) -> Dtype {
-    dtype.unwrap_or(if device == "wasm" { Dtype::Q8 } else { Dtype::Fp16 })
+/// The format of the weights in a place: the one asked for, or what is fastest there at no visible loss.
+fn dtype_on(place: Place, dtype: Option<Dtype>) -> Dtype {
+    dtype.unwrap_or(match place {
+        Place::Cpu => Dtype::Q8,
+        Place::Gpu => Dtype::Fp16,
+    })
 }
+
+/// Why there is no GPU.
+const NO_ADAPTER: &str = "this browser offers no WebGPU adapter";
 
 /// Whether `auto` may use this adapter. → the reason if not
 fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
     match adapter {
-        None => Some("this browser offers no WebGPU adapter".to_string()),
+        None => Some(NO_ADAPTER.to_string()),
         Some(adapter) if adapter.is_software() => {
             Some(format!("{} is a software adapter, slower than the CPU engine", adapter.summary()))
         }
@@ -135,8 +179,22 @@ fn refusal(adapter: Option<&AdapterInfo>) -> Option<String> {
     }
 }
 
-/// What [`open`] would try first. Opens nothing. → the device's name, the format of the weights, and why it is not the
-/// GPU
+/// What [`open`] is expected to choose, as far as it can be told without opening anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expected {
+    /// Where the model would run.
+    pub place: Place,
+    /// The format of the weights there.
+    pub dtype: Dtype,
+    /// Why it is not the GPU, if the caller wanted it.
+    pub fallback_reason: Option<String>,
+    /// Bytes of the weights there.
+    pub n_bytes: u64,
+    /// Why the model cannot run there either.
+    pub problem: Option<Error>,
+}
+
+/// What [`open`] would choose. Opens nothing.
 ///
 /// # Errors
 /// [`Error::WebGpuNotAvailable`] if WebGPU is asked for by name and there is no adapter.
@@ -144,22 +202,40 @@ pub fn expected(
     request: Request,
     dtype: Option<Dtype>,
     adapter: Option<&AdapterInfo>,
-) -> Result<(&'static str, Dtype, Option<String>)> {
-    let (name, reason) = match (request, refusal(adapter)) {
-        (Request::Wasm, _) => ("wasm", None),
-        (Request::Auto, Some(reason)) => ("wasm", Some(reason)),
-        (Request::WebGpu, Some(reason)) if adapter.is_none() => return Err(Error::WebGpuNotAvailable(reason)),
-        (Request::Auto | Request::WebGpu, _) => ("webgpu", None),
+    config: &Config,
+) -> Result<Expected> {
+    let on = |place: Place, fallback_reason| {
+        let dtype = dtype_on(place, dtype);
+        let n_bytes = packing::n_bytes(config, dtype);
+        Expected { place, dtype, fallback_reason, n_bytes, problem: None }
     };
-    Ok((name, dtype_on(name, dtype), reason))
+    let on_cpu = |fallback_reason| {
+        let cpu = on(Place::Cpu, fallback_reason);
+        Expected { problem: check_memory(config, cpu.dtype).err(), ..cpu }
+    };
+    let on_gpu = |adapter: &AdapterInfo| {
+        let gpu = on(Place::Gpu, None);
+        let problem = gpu::check_limits(config, gpu.dtype, &adapter.limits.as_wgpu()).err();
+        Expected { problem, ..gpu }
+    };
+    match (request, adapter) {
+        (Request::Wasm, _) => Ok(on_cpu(None)),
+        (Request::WebGpu, Some(adapter)) => Ok(on_gpu(adapter)),
+        (Request::WebGpu, None) => Err(Error::WebGpuNotAvailable(NO_ADAPTER.to_string())),
+        (Request::Auto, adapter) => Ok(match (refusal(adapter), adapter.map(on_gpu)) {
+            (None, Some(Expected { problem: Some(problem), .. })) => on_cpu(Some(problem.to_string())),
+            (None, Some(gpu)) => gpu,
+            (reason, _) => on_cpu(reason),
+        }),
+    }
 }
 
 /// Opens a device for a model of this configuration. If it is not the one that was asked for, the reason is in the
 /// result.
 ///
 /// # Errors
-/// [`Error::WebGpuNotAvailable`] if WebGPU was asked for by name and cannot be had or cannot hold the model;
-/// [`Error::OutOfMemory`].
+/// If WebGPU was asked for by name: [`Error::WebGpuNotAvailable`] if it cannot be had or cannot bind the model,
+/// [`Error::GpuOutOfMemory`] if it has no room. Else [`Error::ModelTooLarge`].
 pub async fn open(
     request: Request,
     dtype: Option<Dtype>,
@@ -177,29 +253,39 @@ pub async fn open(
         },
         Request::WebGpu => return open_gpu(dtype, adapter, config).await,
     };
-    let dtype = dtype_on("wasm", dtype);
+    let dtype = dtype_on(Place::Cpu, dtype);
     check_memory(config, dtype)?;
     Ok(Opened { chosen: DeviceChoice { place: Place::Cpu, dtype, adapter: None, fallback_reason }, gpu: None })
 }
 
-/// Checks that the model's weights fit a 32-bit address space, so that a model that cannot run is not downloaded.
+/// Most bytes that the CPU engine's weights may take: they are one allocation, and 32-bit WebAssembly makes none of more
+/// than `isize::MAX` bytes. The allocator keeps a little of that for itself.
+const MAX_IMAGE_BYTES: u64 = i32::MAX as u64 - (1 << 16);
+
+/// Checks that the CPU engine can hold the model's weights, so that a model that cannot run is not downloaded.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] with their size.
+/// [`Error::ModelTooLarge`] with their size, what can be had, and the format that would fit.
 pub fn check_memory(config: &Config, dtype: Dtype) -> Result<()> {
-    /// Room for everything else: caches, and the intermediate results of a pass.
-    const SPARE_BYTES: usize = 256 << 20;
-    match layout(config, dtype)?.n_bytes > (u32::MAX as usize) - SPARE_BYTES {
-        true => Err(out_of_memory(config, dtype)),
-        false => Ok(()),
+    let n_bytes = packing::n_bytes(config, dtype);
+    if n_bytes <= MAX_IMAGE_BYTES {
+        return Ok(());
     }
+    let mut from_most_accurate = [Dtype::Fp32, Dtype::Fp16, Dtype::Q8, Dtype::Q4].into_iter();
+    let instead = from_most_accurate.find(|&dtype| packing::n_bytes(config, dtype) <= MAX_IMAGE_BYTES);
+    Err(Error::ModelTooLarge {
+        dtype: dtype.name().to_string(),
+        n_bytes,
+        max_bytes: MAX_IMAGE_BYTES,
+        instead: instead.map(|dtype| dtype.name().to_string()),
+    })
 }
 
 async fn open_gpu(dtype: Option<Dtype>, adapter: Option<&AdapterInfo>, config: &Config) -> Result<Opened> {
     let Some(adapter) = adapter else {
-        return Err(Error::WebGpuNotAvailable("this browser offers no WebGPU adapter".into()));
+        return Err(Error::WebGpuNotAvailable(NO_ADAPTER.to_string()));
     };
-    let dtype = dtype_on("webgpu", dtype);
+    let dtype = dtype_on(Place::Gpu, dtype);
     let OpenGpu { device, queue, .. } = gpu::open().await?;
     let loader = GpuLoader::new(device, queue, config.clone(), dtype).await?;
     let chosen = DeviceChoice { place: Place::Gpu, dtype, adapter: Some(adapter.summary()), fallback_reason: None };
@@ -248,23 +334,63 @@ mod tests {
         assert_eq!(open(Request::WebGpu, None).unwrap_err().code(), "webgpu_not_available");
         assert_eq!(open(Request::Wasm, None).unwrap().fallback_reason, None);
         assert!(Request::from_name("gpu").is_err());
-        let software = adapter("google", "swiftshader", "");
-        assert_eq!(expected(Request::Auto, None, Some(&software)).unwrap().0, "wasm");
-        let apple = adapter("apple", "", "");
-        assert_eq!(expected(Request::Auto, None, Some(&apple)).unwrap(), ("webgpu", Dtype::Fp16, None));
-        assert_eq!(expected(Request::WebGpu, None, Some(&software)).unwrap().0, "webgpu");
-        assert!(expected(Request::WebGpu, None, None).is_err());
-        assert_eq!(expected(Request::Wasm, Some(Dtype::Q4), None).unwrap().1, Dtype::Q4);
         assert!(dtype_from_name("int8").is_err());
     }
 
+    fn sized(n_embd: usize, n_layer: usize) -> Config {
+        let json = format!(r#"{{"model_type":"gpt2","n_embd":{n_embd},"n_head":25,"n_layer":{n_layer}}}"#);
+        Config::from_json(&json).unwrap()
+    }
+
     #[test]
-    fn what_cannot_be_addressed_is_refused_before_it_is_fetched() {
-        let xl = r#"{"model_type":"gpt2","n_embd":1600,"n_head":25,"n_layer":48}"#;
-        let xl = Config::from_json(xl).unwrap();
-        assert_eq!(check_memory(&xl, Dtype::Fp32).unwrap_err().code(), "out_of_memory");
-        for dtype in [Dtype::Fp16, Dtype::Q8, Dtype::Q4] {
+    fn what_is_expected_is_what_happens() {
+        let gpt2 = Config::from_json(r#"{"model_type":"gpt2"}"#).unwrap();
+        let expected = |request, dtype, adapter: Option<&AdapterInfo>| {
+            expected(request, dtype, adapter, &gpt2).map(|e| (e.place.name(), e.dtype, e.fallback_reason, e.problem))
+        };
+        let software = adapter("google", "swiftshader", "");
+        let apple = adapter("apple", "", "");
+        assert_eq!(expected(Request::Auto, None, Some(&software)).unwrap().0, "wasm");
+        assert_eq!(expected(Request::Auto, None, Some(&apple)).unwrap(), ("webgpu", Dtype::Fp16, None, None));
+        assert_eq!(expected(Request::WebGpu, None, Some(&software)).unwrap().0, "webgpu");
+        assert!(expected(Request::WebGpu, None, None).is_err());
+        assert_eq!(expected(Request::Wasm, Some(Dtype::Q4), None).unwrap(), ("wasm", Dtype::Q4, None, None));
+
+        // adapters that say what they take
+        let with = |json: &str| serde_json::from_str::<AdapterInfo>(json).unwrap();
+        let few = with(r#"{"vendor":"acme","limits":{"max_storage_buffers_per_shader_stage":4}}"#);
+        let (place, dtype, reason, problem) = expected(Request::Auto, None, Some(&few)).unwrap();
+        assert_eq!((place, dtype, problem), ("wasm", Dtype::Q8, None));
+        assert!(reason.unwrap().contains("at most 4"));
+        let small = with(r#"{"limits":{"max_storage_buffer_binding_size":8388608}}"#);
+        let (place, _, reason, _) = expected(Request::Auto, None, Some(&small)).unwrap();
+        assert_eq!(place, "wasm");
+        assert!(reason.unwrap().contains("wte"), "it names what is too large");
+        let (place, _, _, problem) = expected(Request::WebGpu, None, Some(&small)).unwrap();
+        assert_eq!((place, problem.unwrap().code()), ("webgpu", "webgpu_not_available"));
+        let small = with(r#"{"limits":{"max_buffer_size":4194304}}"#);
+        assert_eq!(expected(Request::Auto, None, Some(&small)).unwrap().0, "wasm");
+    }
+
+    #[test]
+    fn what_cannot_be_one_allocation_is_refused_before_it_is_fetched() {
+        let xl = sized(1600, 48);
+        for (dtype, size) in [(Dtype::Fp32, "6"), (Dtype::Fp16, "3")] {
+            let error = check_memory(&xl, dtype).unwrap_err();
+            assert_eq!(error.code(), "out_of_memory");
+            let message = error.to_string();
+            assert!(message.contains(&format!("takes {size}")) && message.contains(r#"dtype "q8" fits"#), "{message}");
+            let expected = expected(Request::Wasm, Some(dtype), None, &xl).unwrap();
+            assert_eq!((expected.place, expected.problem), (Place::Cpu, Some(error)));
+        }
+        for dtype in [Dtype::Q8, Dtype::Q4] {
             check_memory(&xl, dtype).unwrap();
         }
+        let message = check_memory(&sized(6400, 48), Dtype::Q8).unwrap_err().to_string();
+        assert!(message.contains("fits in no dtype"), "{message}");
+        // a GPU takes it in pieces
+        let real = adapter("apple", "", "");
+        let expected = expected(Request::Auto, None, Some(&real), &xl).unwrap();
+        assert_eq!((expected.place, expected.dtype, expected.problem), (Place::Gpu, Dtype::Fp16, None));
     }
 }

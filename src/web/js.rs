@@ -23,6 +23,7 @@ impl From<Error> for JsValue {
                 properties.extend([("file", file), ("expected", expected), ("found", found)]);
                 properties.extend(tensor.map(|tensor| ("tensor", tensor)));
             }
+            Error::UntiedHead { file } => properties.push(("file", file)),
             Error::InvalidOption { option, expected, found } => {
                 properties.extend([("option", option), ("expected", expected), ("found", found)]);
             }
@@ -30,7 +31,14 @@ impl From<Error> for JsValue {
                 properties.extend([("expected", n_ctx.to_string()), ("found", found)]);
             }
             Error::OutOfMemory { what, n_bytes } => {
-                properties.extend([("what", what), ("n_bytes", n_bytes.to_string())]);
+                properties.extend([("device", "wasm".into()), ("what", what), ("n_bytes", n_bytes.to_string())]);
+            }
+            Error::GpuOutOfMemory { what, n_bytes } => {
+                properties.extend([("device", "webgpu".into()), ("what", what), ("n_bytes", n_bytes.to_string())]);
+            }
+            Error::ModelTooLarge { dtype, n_bytes, .. } => {
+                let what = format!("the model in {dtype}");
+                properties.extend([("device", "wasm".into()), ("what", what), ("n_bytes", n_bytes.to_string())]);
             }
             Error::WebGpuNotAvailable(_)
             | Error::DeviceLost(_)

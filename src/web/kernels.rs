@@ -25,13 +25,13 @@ extern "C" {
     /// A copy of a part of the image.
     #[wasm_bindgen(method)]
     pub fn read(this: &KernelModule, offset: usize, n_bytes: usize) -> Uint8Array;
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheNew)]
     fn cache_new(this: &KernelModule) -> usize;
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheClone)]
     fn cache_clone(this: &KernelModule, cache: usize) -> isize;
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheTruncate)]
     fn cache_truncate(this: &KernelModule, cache: usize, n_tokens: usize);
-    #[wasm_bindgen(method)]
+    #[wasm_bindgen(method, js_name = cacheFree)]
     fn cache_free(this: &KernelModule, cache: usize);
     /// Begins a pass. → whether there is enough memory
     #[wasm_bindgen(method)]

@@ -12,17 +12,29 @@ use super::js::{JsResult, now_ms, to_js};
 use super::kernels::{KernelModule, Module};
 use super::model::Model;
 use super::pipelines::compile_ahead;
-use crate::checkpoint::{CheckpointReader, Config, PackingSink, TensorSink, index, packing};
+use crate::checkpoint::{CheckpointReader, Config, PackingSink, TensorSink, WEIGHT_FILES, index, packing};
 use crate::engine::gpu::{self, BringUpStep, GpuLoader, Trial, TuningSource};
 use crate::engine::{CpuEngine, self_test};
 use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{self, Tokenizer, TokenizerFiles};
 
-/// Names of the shards in a `model.safetensors.index.json`.
+/// Names of the files that may hold a checkpoint's weights, or the index of its shards, in the order to look for them.
+#[wasm_bindgen(js_name = weightFiles)]
+pub fn weight_files() -> Vec<String> {
+    WEIGHT_FILES.map(str::to_string).to_vec()
+}
+
+/// Names of the files that may make a tokenizer, in the order to ask for them.
+#[wasm_bindgen(js_name = tokenizerFiles)]
+pub fn tokenizer_files() -> Vec<String> {
+    tokenizer::FILES.map(str::to_string).to_vec()
+}
+
+/// Names of the shards in an index of this name.
 #[wasm_bindgen(js_name = shardNames)]
-pub fn shard_names(index_json: &str) -> JsResult<Vec<String>> {
-    Ok(index::shard_names(index_json)?)
+pub fn shard_names(index_name: &str, index_json: &str) -> JsResult<Vec<String>> {
+    Ok(index::shard_names(index_name, index_json)?)
 }
 
 /// Returns all memory of the GPU; a model that was there is lost, and the next loader opens another.
@@ -31,10 +43,12 @@ pub fn destroy_gpu() {
     gpu::destroy();
 }
 
-/// Under which name packed weights of a format are kept; another layout has another name.
+/// Under which name packed weights of a format are kept. Another layout has another name, and so has a model whose head
+/// is not its embedding although `config.json` says so.
 #[wasm_bindgen(js_name = packedName)]
-pub fn packed_name(dtype: &str) -> String {
-    format!("model.{dtype}.v{LAYOUT_VERSION}.packed")
+pub fn packed_name(dtype: &str, is_untied: bool) -> String {
+    let head = if is_untied { ".untied" } else { "" };
+    format!("model.{dtype}{head}.v{LAYOUT_VERSION}.packed")
 }
 
 /// Loads a model.
@@ -42,8 +56,12 @@ pub fn packed_name(dtype: &str) -> String {
 pub struct Loader {
     config: Config,
     defaults: GenerateOptions,
+    /// The tokenizer's files, until it is built.
+    tokenizer_files: TokenizerFiles,
     tokenizer: Option<Tokenizer>,
     target: Option<Target>,
+    /// What of the files is left out or replaced, one sentence each.
+    warnings: Vec<String>,
 }
 
 /// Where the weights go.
@@ -95,7 +113,8 @@ struct Expected<'a> {
     device: &'a str,
     dtype: &'a str,
     fallback_reason: Option<String>,
-    device_bytes: usize,
+    device_bytes: u64,
+    problem: Option<String>,
 }
 
 #[wasm_bindgen]
@@ -103,37 +122,65 @@ impl Loader {
     /// Begins with the text of `config.json` and, if there is one, of `generation_config.json`.
     #[wasm_bindgen(constructor)]
     pub fn new(config_json: &str, generation_config_json: Option<String>) -> JsResult<Loader> {
-        let config = Config::from_json(config_json)?;
-        let defaults = GenerateOptions::defaults(&config, generation_config_json.as_deref())?;
-        Ok(Loader { config, defaults, tokenizer: None, target: None })
+        let (config, mut warnings) = Config::read(config_json)?;
+        let (defaults, of_generation) = GenerateOptions::defaults(&config, generation_config_json.as_deref());
+        warnings.extend(of_generation);
+        let mut tokenizer_files = TokenizerFiles::default();
+        tokenizer_files.set("config.json", config_json.as_bytes().to_vec())?;
+        Ok(Loader { config, defaults, tokenizer_files, tokenizer: None, target: None, warnings })
     }
 
-    /// Takes the bytes of a `tokenizer.json`.
-    #[wasm_bindgen(js_name = tokenizerJson)]
-    pub fn tokenizer_json(&mut self, json: Vec<u8>) -> JsResult<()> {
-        self.tokenizer = Some(Tokenizer::from_tokenizer_json(json)?);
+    /// Treats the head as a matrix of its own although `config.json` says that it is the embedding: for a checkpoint whose
+    /// two differ, which [`finish`](Self::finish) refuses with the code `untied_head`. To be called before the device is
+    /// opened.
+    pub fn untie(&mut self) {
+        self.config = self.config.untied();
+        self.warnings.push(
+            "config.json ties the head to the embedding, but the checkpoint has a head that differs: they are kept apart"
+                .into(),
+        );
+    }
+
+    /// What of the files is left out or replaced, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+
+    /// Whether one of the tokenizer's files may still make a difference, given those that have been taken.
+    #[wasm_bindgen(js_name = wantsTokenizerFile)]
+    pub fn wants_tokenizer_file(&self, name: &str) -> bool {
+        self.tokenizer_files.is_wanted(name)
+    }
+
+    /// Takes one of the tokenizer's files.
+    #[wasm_bindgen(js_name = tokenizerFile)]
+    pub fn tokenizer_file(&mut self, name: &str, bytes: Vec<u8>) -> JsResult<()> {
+        Ok(self.tokenizer_files.set(name, bytes)?)
+    }
+
+    /// Builds the tokenizer from the files that have been taken.
+    #[wasm_bindgen(js_name = buildTokenizer)]
+    pub fn build_tokenizer(&mut self) -> JsResult<()> {
+        let (tokenizer, warnings) = Tokenizer::from_files(std::mem::take(&mut self.tokenizer_files))?;
+        self.tokenizer = Some(tokenizer);
+        self.warnings.extend(warnings);
         Ok(())
     }
 
-    /// Takes the texts of `vocab.json` and `merges.txt`.
-    #[wasm_bindgen(js_name = vocabAndMerges)]
-    pub fn vocab_and_merges(&mut self, vocab: &str, merges: &str) -> JsResult<()> {
-        self.tokenizer = Some(Tokenizer::from_vocab_and_merges(vocab, merges)?);
-        Ok(())
-    }
-
-    /// What opening the device would choose, without opening it.
-    /// → `{device, dtype, fallback_reason, device_bytes}`
+    /// What opening the device would choose, without opening it; `problem` says why the model could not run there.
+    /// → `{device, dtype, fallback_reason, device_bytes, problem}`
     #[wasm_bindgen(js_name = expectedDevice)]
     pub fn expected_device(&self, request: &str, dtype: &str, adapter_json: Option<String>) -> JsResult<JsValue> {
         let adapter = adapter_info(adapter_json)?;
         let (request, dtype) = (Request::from_name(request)?, device::dtype_from_name(dtype)?);
-        let (device, dtype, fallback_reason) = device::expected(request, dtype, adapter.as_ref())?;
-        if device == "wasm" {
-            device::check_memory(&self.config, dtype)?;
-        }
-        let device_bytes = packing::layout(&self.config, dtype)?.n_bytes;
-        to_js(&Expected { device, dtype: dtype.name(), fallback_reason, device_bytes })
+        let expected = device::expected(request, dtype, adapter.as_ref(), &self.config)?;
+        to_js(&Expected {
+            device: expected.place.name(),
+            dtype: expected.dtype.name(),
+            fallback_reason: expected.fallback_reason,
+            device_bytes: expected.n_bytes,
+            problem: expected.problem.map(|e| e.to_string()),
+        })
     }
 
     /// Opens the device (`"auto"`, `"webgpu"`, `"wasm"`); `adapter_json` is what the browser tells of its adapter, if
@@ -218,7 +265,7 @@ impl Loader {
         Ok(self.target.as_ref().ok_or_else(no_device)?.image.write(offset, bytes)?)
     }
 
-    /// Begins one safetensors file of `n_bytes`, where that is known.
+    /// Begins one file of weights, of `n_bytes` where that is known.
     #[wasm_bindgen(js_name = beginFile)]
     pub fn begin_file(&mut self, name: &str, n_bytes: Option<f64>) -> JsResult<()> {
         let Target { chosen, image, stream, .. } = self.target.as_mut().ok_or_else(no_device)?;
@@ -240,12 +287,14 @@ impl Loader {
 
     /// Ends the checkpoint, or takes the packed weights as they have been written, and makes the model.
     pub async fn finish(self) -> JsResult<Model> {
+        let mut warnings = self.warnings;
         let Some(Target { chosen, verdict, image, stream, .. }) = self.target else { return Err(no_device()) };
         let Some(tokenizer) = self.tokenizer else {
             return Err(Error::file("tokenizer.json", "a tokenizer", "none").into());
         };
         if let Some(stream) = stream {
-            stream.finish()?;
+            let (_, of_weights) = stream.finish()?;
+            warnings.extend(of_weights);
         }
         let self_test = match verdict {
             Verdict::Passed(outcome) => outcome,
@@ -260,7 +309,7 @@ impl Loader {
                 AnyEngine::Gpu(engine)
             }
         };
-        Ok(Model::new(engine, tokenizer, self.defaults, chosen, self_test))
+        Ok(Model::new(engine, tokenizer, self.defaults, chosen, self_test, warnings))
     }
 }
 

@@ -23,7 +23,7 @@ pub use any_engine::{AnyEngine, AnyEngineCache};
 #[cfg(target_arch = "wasm32")]
 pub use kernels::{KernelModule, Module};
 #[cfg(target_arch = "wasm32")]
-pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names};
+pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names, tokenizer_files, weight_files};
 #[cfg(target_arch = "wasm32")]
 pub use model::Model;
 #[cfg(target_arch = "wasm32")]

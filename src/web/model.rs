@@ -24,6 +24,8 @@ pub struct Model {
     defaults: GenerateOptions,
     chosen: DeviceChoice,
     self_test: String,
+    /// What of the checkpoint was left out or replaced, one sentence each.
+    warnings: Vec<String>,
 }
 
 impl Model {
@@ -34,8 +36,9 @@ impl Model {
         defaults: GenerateOptions,
         chosen: DeviceChoice,
         self_test: String,
+        warnings: Vec<String>,
     ) -> Self {
-        Self { engine: Rc::new(engine), tokenizer: Rc::new(tokenizer), defaults, chosen, self_test }
+        Self { engine: Rc::new(engine), tokenizer: Rc::new(tokenizer), defaults, chosen, self_test, warnings }
     }
 }
 
@@ -54,6 +57,11 @@ struct Info<'a> {
 
 #[wasm_bindgen]
 impl Model {
+    /// What of the checkpoint was left out or replaced, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+
     /// What is running, and where.
     pub fn info(&self) -> JsResult<JsValue> {
         let parameters = names::n_params(self.engine.config());
@@ -91,9 +99,21 @@ impl Model {
         }
     }
 
-    /// Text → token ids.
+    /// Text → token ids, as transformers gives them.
     pub fn encode(&self, text: &str) -> JsResult<Vec<u32>> {
         Ok(self.tokenizer.encode(text)?)
+    }
+
+    /// A prompt → token ids: with the special tokens in front that the tokenizer wants, and none that would end the text.
+    #[wasm_bindgen(js_name = encodePrompt)]
+    pub fn encode_prompt(&self, text: &str) -> JsResult<Vec<u32>> {
+        Ok(self.tokenizer.encode_prompt(text)?)
+    }
+
+    /// A text that continues another → token ids, without special tokens around it.
+    #[wasm_bindgen(js_name = encodeContinuation)]
+    pub fn encode_continuation(&self, text: &str) -> JsResult<Vec<u32>> {
+        Ok(self.tokenizer.encode_continuation(text)?)
     }
 
     /// Token ids → text, without special tokens.

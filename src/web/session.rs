@@ -109,7 +109,7 @@ impl Session {
     }
 
     /// Does the next piece of work, in `ms`: at most `max_tokens` of a prompt. → `{kind: "prefill", n_done, n_total}`,
-    /// `{kind: "token", chunk, finish_reason?}` or `{kind: "full"}`
+    /// `{kind: "refill"}` or `{kind: "token", chunk, finish_reason?}`
     pub async fn step(&self, max_tokens: usize) -> JsResult<JsValue> {
         let mut inner = take(&self.inner)?;
         let start_ms = now_ms();
@@ -117,9 +117,9 @@ impl Session {
         let ms = now_ms() - start_ms;
         self.inner.set(Some(inner));
         let mut message =
-            StepMessage { kind: "full", ms, n_done: None, n_total: None, chunk: None, finish_reason: None };
+            StepMessage { kind: "refill", ms, n_done: None, n_total: None, chunk: None, finish_reason: None };
         match step? {
-            Step::Full => to_js(&message),
+            Step::Refill => to_js(&message),
             Step::Prefill { n_done, n_total } => {
                 message = StepMessage { kind: "prefill", n_done: Some(n_done), n_total: Some(n_total), ..message };
                 to_js(&message)

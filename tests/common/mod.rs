@@ -1,20 +1,29 @@
 //! Golden data: a folder with a checkpoint in the hub's layout and what transformers computes from it.
+//!
+//! What needs the reference is in `reference.rs`; the rest works without Burn.
 #![allow(dead_code, unused_imports)] // each test uses its own part
 
 pub mod checks;
+mod folder;
+pub mod oracle;
+mod places;
+#[cfg(feature = "burn")]
+mod reference;
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use gpt2_web::checkpoint::{CheckpointReader, Config, Header, StoredDtype, TensorSink, index};
-use gpt2_web::engine::ReferenceSink;
+use gpt2_web::checkpoint::{CheckpointReader, Config, Header, StoredDtype, TensorSink, WEIGHT_FILES, index};
 use gpt2_web::engine::cpu::Linked;
-use gpt2_web::engine::{CpuEngine, Engine, Reference, Rows};
-use gpt2_web::gpt2::Tensors;
+use gpt2_web::engine::{CpuEngine, Engine, Rows};
 use pollster::block_on;
 use serde_json::Value;
+
+pub use folder::{LoadedModel, load_folder};
+pub use places::{golden, shared};
+#[cfg(feature = "burn")]
+pub use reference::{reference, tensors};
 
 /// The folders in `tests/golden/models`, one for each kind of configuration and checkpoint.
 pub const MODELS: [&str; 13] = [
@@ -32,27 +41,6 @@ pub const MODELS: [&str; 13] = [
     "sharded",
     "one",
 ];
-
-/// `tests/golden/…`
-pub fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
-}
-
-/// A file that is read in place and is not part of this repository: under `$GPT2_WEB_SHARED`, or `../shared`.
-///
-/// `None` where there is no such folder at all, which is a reason to fail in CI and to skip elsewhere.
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("GPT2_WEB_SHARED").map(PathBuf::from);
-    let must_be_there = named.is_some() || std::env::var_os("CI").is_some();
-    let root = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    if !root.exists() && !must_be_there {
-        eprintln!("SKIPPED: {path} is not here; tests/README.md says where to get it");
-        return None;
-    }
-    let path = root.join(path);
-    assert!(path.exists(), "{} is missing; tests/README.md says where to get it", path.display());
-    Some(path)
-}
 
 /// Reads a whole text file.
 pub fn text(path: &Path) -> String {
@@ -81,10 +69,10 @@ pub fn config(folder: &Path) -> Config {
 
 /// Writes the checkpoint in `folder` to a stream, in pieces of `piece` bytes.
 pub fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>, folder: &Path, piece: usize) -> gpt2_web::Result<()> {
-    let index = folder.join(index::FILE);
-    let files = match index.exists() {
-        true => index::shard_names(&text(&index))?,
-        false => vec!["model.safetensors".to_string()],
+    let found = WEIGHT_FILES.into_iter().find(|name| folder.join(name).exists()).expect("weights");
+    let files = match found.ends_with(".json") {
+        true => index::shard_names(found, &text(&folder.join(found)))?,
+        false => vec![found.to_string()],
     };
     for file in files {
         let bytes = fs::read(folder.join(&file)).expect("checkpoint");
@@ -96,23 +84,9 @@ pub fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>, folder: &Path,
     Ok(())
 }
 
-/// Loads the checkpoint in `folder`, in pieces of `piece` bytes.
-pub fn tensors(folder: &Path, device: &Device, piece: usize) -> (Config, Tensors) {
-    let config = config(folder);
-    let mut stream = CheckpointReader::new(config.clone(), ReferenceSink::new(device.clone()));
-    read_into(&mut stream, folder, piece).expect("checkpoint");
-    (config, stream.finish().expect("finish").into_tensors())
-}
-
-/// The reference engine with the checkpoint in `folder`, on the CPU.
-pub fn reference(folder: &Path) -> Reference {
-    let (config, tensors) = tensors(folder, &Device::flex(), 4096);
-    Reference::new(config, tensors).expect("engine")
-}
-
 /// The CPU engine with the checkpoint in `folder`.
 pub fn cpu(folder: &Path, dtype: gpt2_kernels::Dtype) -> CpuEngine<Linked> {
-    CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine")
+    CpuEngine::load(config(folder), dtype, |stream| read_into(stream, folder, 4099)).expect("engine").0
 }
 
 /// The F32 tensors of a safetensors file: shape and values by name.
@@ -151,9 +125,14 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     (error / squares(&|i| f64::from(expected[i]) - mean)).sqrt()
 }
 
+/// The folder of the small trained model that the package carries.
+pub fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo")
+}
+
 /// The demo model's folder, and more tokens than one pass takes and than one page of the CPU's cache holds.
 pub fn demo_prompt() -> (PathBuf, Vec<u32>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo");
+    let folder = demo();
     let config = config(&folder);
     let ids = (0..config.n_positions.min(200) as u32).map(|i| i * 7919 % config.vocab_size as u32).collect();
     (folder, ids)

@@ -12,6 +12,8 @@ use crate::harness::*;
 use crate::run;
 
 fn chosen(gpu: &GpuEngine, cache: &mut <GpuEngine as Engine>::Cache, input: Input, choose: &Choose) -> Chosen {
+    let n_new = if let Input::Ids(ids) = input { ids.len() } else { 1 };
+    block_on(gpu.make_room(cache, n_new)).expect("room");
     block_on(gpu.chosen(gpu.submit(cache, input, choose).expect("submit"))).expect("chosen")
 }
 
@@ -21,7 +23,7 @@ fn greedy_two_tokens_ahead_gives_the_golden_ids() {
         let expected = json(&golden(&format!("models/{name}/expected.json")));
         let (prompt, greedy) = (ids(&expected["ids"]), ids(&expected["greedy"]));
         let Some(gpu) = Packed::golden(name, Dtype::Fp32).gpu() else { return };
-        let (mut cache, choose) = (gpu.new_cache(), Choose::default());
+        let (mut cache, choose) = (cache_for(&gpu, prompt.len() + greedy.len() - 1), Choose::default());
         let mut ahead = gpu.submit(&mut cache, Input::Ids(&prompt), &choose).expect("prompt");
         let mut found = Vec::new();
         for i in 0..greedy.len() {
@@ -72,7 +74,8 @@ fn sampling_agrees_with_the_sampler() {
         for i in 0..25 {
             let coin = f64::from(i) / 25.0 + 0.001;
             let expected = sampler.pick(&logits, &[5, 6], 2, coin).expect("pick");
-            let choose = Choose { k: top_k, top_k: 0, do_sample: true, temperature, top_p, min_p, coin: coin as f32 };
+            let [temperature, top_p, min_p, coin] = [temperature, top_p, min_p, coin].map(|x| x as f32);
+            let choose = Choose { k: top_k, top_k: 0, do_sample: true, temperature, top_p, min_p, coin };
             let found = chosen(&gpu, &mut gpu.new_cache(), Input::Ids(&[5, 6]), &choose);
             n += 1;
             n_different += usize::from(found.id != expected);
@@ -84,7 +87,9 @@ fn sampling_agrees_with_the_sampler() {
 #[test]
 fn a_stale_choice_is_an_error() {
     let Some(gpu) = Packed::golden("base", Dtype::Fp32).gpu() else { return };
-    let (mut a, mut b, choose) = (gpu.new_cache(), gpu.new_cache(), Choose::default());
+    let (mut a, mut b, choose) = (cache_for(&gpu, 8), cache_for(&gpu, 8), Choose::default());
+    let without_room = gpu.submit(&mut gpu.new_cache(), Input::Ids(&[1]), &choose).err().expect("no room");
+    assert_eq!(without_room.code(), "invalid_state");
     let first = gpu.submit(&mut a, Input::Ids(&[1, 2]), &choose).expect("first");
     let second = gpu.submit(&mut b, Input::Ids(&[3]), &choose).expect("second");
     assert_eq!(gpu.submit(&mut a, Input::Chosen(&first), &choose).err().expect("stale").code(), "invalid_state");

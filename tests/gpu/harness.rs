@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use gpt2_kernels::pack::Packer;
 use gpt2_kernels::{Dtype, Layout};
 use gpt2_web::checkpoint::{Config, Header, StoredDtype, TensorInfo, names};
-use gpt2_web::engine::gpu::{GpuEngine, GpuLoader, Tuning};
+use gpt2_web::engine::Engine;
+use gpt2_web::engine::gpu::{GpuCache, GpuEngine, GpuLoader, Tuning};
 use pollster::block_on;
 
 /// A device of the machine's first adapter, a software one if there is no other (Mesa's lavapipe will do).
@@ -157,6 +158,13 @@ impl Packed {
         }
         loader
     }
+}
+
+/// An empty cache with room for so many tokens.
+pub fn cache_for(gpu: &GpuEngine, n_tokens: usize) -> GpuCache {
+    let mut cache = gpu.new_cache();
+    block_on(gpu.make_room(&mut cache, n_tokens)).expect("room");
+    cache
 }
 
 /// Milliseconds.

@@ -7,11 +7,11 @@ mod exact;
 mod halves;
 mod harness;
 mod load;
-mod oracle;
 mod session;
 mod subgroups;
 mod tuning;
 
+use common::oracle;
 use common::{MODELS, all_logits, demo_prompt, reference, relative_error};
 use gpt2_kernels::Dtype;
 use gpt2_web::engine::gpu::GpuEngine;

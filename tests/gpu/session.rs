@@ -48,7 +48,7 @@ fn tokenizer() -> Rc<Tokenizer> {
 
 fn options(config: &Config, given: &Value) -> GenerateOptions {
     let Value::Object(given) = given else { panic!("an object") };
-    GenerateOptions::defaults(config, None).and_then(|d| d.with(given, config)).expect("options")
+    GenerateOptions::defaults(config, None).0.with(given, config).expect("options")
 }
 
 type Text = (String, Vec<u32>, Option<FinishReason>);
@@ -62,8 +62,7 @@ fn finish<E: Engine>(session: &mut Session<E>) -> Result<Text> {
     let (mut text, mut ids) = (String::new(), Vec::new());
     loop {
         match block_on(session.step(32))? {
-            Step::Prefill { .. } => {}
-            Step::Full => return Ok((text, ids, None)),
+            Step::Prefill { .. } | Step::Refill => {}
             Step::Token(chunk, finish) => {
                 text.push_str(&chunk.text);
                 ids.push(chunk.token_id);

@@ -44,7 +44,7 @@ fn the_best_k() {
         let mut expected: Vec<(u32, f32)> = logits.iter().copied().zip(0..).map(|(x, id)| (id, x)).collect();
         expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let choose = Choose { k, ..Default::default() };
-        let pending = gpu.submit(&mut gpu.new_cache(), Input::Ids(&[k as u32]), &choose).expect("submit");
+        let pending = gpu.submit(&mut cache_for(&gpu, 1), Input::Ids(&[k as u32]), &choose).expect("submit");
         let found = block_on(gpu.chosen(pending)).expect("chosen");
         assert_eq!(found.top, expected[..k], "k = {k}");
         assert_eq!((found.id, found.has_bad_logits), (expected[0].0, false));

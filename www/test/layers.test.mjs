@@ -19,6 +19,7 @@ const ROOMS = {
   files: ["base"],
   worker: ["base", "wasm", "engine", "files"],
   api: ["base", "files"],
+  adapters: ["base", "api"],
   elements: ["base", "api"],
   page: ["base", "isolation", "engine", "api", "elements"],
 };

@@ -27,7 +27,8 @@ pub struct Linked {
 }
 
 impl CpuEngine<Linked> {
-    /// Loads a model in this format. `read` writes the checkpoint to the reader that it is given.
+    /// Loads a model in this format. `read` writes the checkpoint to the reader that it is given. → the engine, and what
+    /// of the files is left out or replaced, one sentence each
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], and those of `read`.
@@ -35,7 +36,7 @@ impl CpuEngine<Linked> {
         config: Config,
         dtype: Dtype,
         read: impl FnOnce(&mut CheckpointReader<Box<dyn TensorSink + '_>>) -> Result<()>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Vec<String>)> {
         let mut model = PackedModel::new(config.dims(), dtype).ok_or_else(|| out_of_memory(&config, dtype))?;
         let image = model.image_mut();
         let packed = PackingSink::new(layout(&config, dtype)?, |offset, bytes| {
@@ -44,12 +45,10 @@ impl CpuEngine<Linked> {
         });
         let mut stream = CheckpointReader::new(config.clone(), Box::new(packed) as Box<dyn TensorSink>);
         read(&mut stream)?;
-        stream.finish()?;
+        let (_, warnings) = stream.finish()?;
         let scratch = RefCell::new(model.scratch(1));
-        Ok(Self::new(
-            config,
-            Rc::new(Linked { model, scratch, caches: RefCell::default(), output: RefCell::default() }),
-        ))
+        let linked = Linked { model, scratch, caches: RefCell::default(), output: RefCell::default() };
+        Ok((Self::new(config, Rc::new(linked)), warnings))
     }
 }
 

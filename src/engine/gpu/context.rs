@@ -1,14 +1,13 @@
 //! The device, the errors that it has reported outside any call, and counters of what was asked of it.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::{Arc, Mutex};
 
 use wgpu::{Buffer, BufferUsages, CommandBuffer, ComputePipeline, Device, ErrorFilter, Queue, SubmissionIndex};
 
+use super::answer::{Answer, lock};
 use crate::error::{Error, Result};
 
 /// What an engine has asked of its device since it was made.
@@ -59,16 +58,18 @@ pub(crate) struct Context {
     /// The first thing that went wrong; nothing computed after it can be trusted.
     failure: Arc<Mutex<Option<Error>>>,
     counters: Cell<Counters>,
+    /// Bytes of all buffers that were asked for so far.
+    asked_bytes: Cell<u64>,
+    /// Whether one of them was larger than the device makes any.
+    is_too_large: Cell<bool>,
+    /// Whether to act as a device that is full: tests want to see one.
+    pub acts_full: Cell<bool>,
     /// Unused buffers for reading back, the most recently used one at the end.
     staging: RefCell<Vec<Buffer>>,
     /// A clock in milliseconds, from any origin.
     pub clock: Cell<Option<fn() -> f64>>,
     /// How the host compiles in the background, if it can.
     pub compile_ahead: Cell<Option<CompileAhead>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Context {
@@ -91,6 +92,9 @@ impl Context {
             queue,
             failure,
             counters: Cell::default(),
+            asked_bytes: Cell::default(),
+            is_too_large: Cell::default(),
+            acts_full: Cell::default(),
             staging: RefCell::default(),
             clock: Cell::default(),
             compile_ahead: Cell::default(),
@@ -119,8 +123,15 @@ impl Context {
 
     /// A buffer of zeros.
     pub fn buffer(&self, label: &str, n_bytes: u64, usage: BufferUsages) -> Buffer {
+        /// More than any device has.
+        const TOO_LARGE: u64 = 1 << 50;
         self.count(|c| c.n_objects += 1);
+        self.asked_bytes.update(|asked| asked.saturating_add(n_bytes));
         let size = n_bytes.max(16).next_multiple_of(16); // shaders read vec4s, and no binding may be empty
+        let size = if self.acts_full.get() { TOO_LARGE } else { size };
+        if size > self.device.limits().max_buffer_size {
+            self.is_too_large.set(true);
+        }
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -140,28 +151,56 @@ impl Context {
     }
 
     /// Runs a function that creates objects, and waits until the device has reported errors in them, if there are any.
+    /// `what`: what is created, for the error.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::WebGpuNotAvailable`] with the device's message.
-    pub async fn checked<T>(&self, what: &str, n_bytes: u64, create: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// [`Error::GpuOutOfMemory`], or [`Error::WebGpuNotAvailable`] with the device's message. What was created before
+    /// is as good as it was.
+    pub async fn checked<T>(&self, what: &str, create: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.is_too_large.set(false);
+        let asked_before = self.asked_bytes.get();
         let filters = [ErrorFilter::OutOfMemory, ErrorFilter::Internal, ErrorFilter::Validation];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let created = create();
+        let n_bytes = self.asked_bytes.get() - asked_before;
+        let is_too_large = self.is_too_large.get();
         // scopes are a stack: the last one pushed is popped first, and all are popped before the first await
         let mut said = Vec::new();
         for scope in scopes.into_iter().rev() {
             said.push(scope.pop());
         }
-        let mut error = None;
+        let mut errors = Vec::new();
         for answer in said {
-            error = error.or(answer.await);
+            errors.extend(answer.await);
         }
         self.check()?;
-        match error {
+        // a buffer that there was no room for is an invalid one, and whatever uses it is a further error
+        let is_full = |e: &wgpu::Error| matches!(e, wgpu::Error::OutOfMemory { .. });
+        match errors.first() {
             None => created,
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.into(), n_bytes }),
+            Some(_) if is_too_large || errors.iter().any(is_full) => {
+                Err(Error::GpuOutOfMemory { what: what.into(), n_bytes })
+            }
             Some(e) => Err(Error::WebGpuNotAvailable(format!("{what}: {e}"))),
         }
+    }
+
+    /// What tells that everything submitted up to `after` is done.
+    pub fn work_done(&self, after: SubmissionIndex) -> WorkDone {
+        let (answer, tell) = Answer::new();
+        self.queue.on_submitted_work_done(move || tell(()));
+        WorkDone { after, answer }
+    }
+
+    /// Waits for such work.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or whatever the device has reported by then.
+    pub async fn wait_for(&self, WorkDone { after, answer }: WorkDone) -> Result<()> {
+        self.check()?;
+        wait_natively(self, after)?;
+        answer.wait().await;
+        self.check()
     }
 
     /// A buffer of at least `n_bytes` to read back through; one that was used before, if there is one.
@@ -187,12 +226,16 @@ fn has_subgroups(device: &Device) -> bool {
     device.as_webgpu().is_some_and(|device| device.features().has("subgroups"))
 }
 
+/// An error outside of any check, be it the lack of memory: the device still exists, but its results cannot be trusted,
+/// which means the same to the caller as if it were lost.
 fn runtime_error(error: &wgpu::Error) -> Error {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { what: "the GPU engine".into(), n_bytes: 0 },
-        // the device still exists, but its results cannot be trusted, which means the same to the caller
-        error => Error::DeviceLost(format!("WebGPU reported: {error}")),
-    }
+    Error::DeviceLost(format!("WebGPU reported: {error}"))
+}
+
+/// Work of the queue that may not be done yet.
+pub(crate) struct WorkDone {
+    after: SubmissionIndex,
+    answer: Answer<()>,
 }
 
 /// A buffer on loan for one read-back.
@@ -210,28 +253,11 @@ impl Staging {
     pub async fn read(mut self, n_bytes: u64, after: SubmissionIndex) -> Result<Vec<u8>> {
         let (context, buffer) = (self.context.clone(), self.buffer.clone());
         context.check()?;
-        let answer = Arc::new(Mutex::new((None, None::<Waker>)));
-        let told = answer.clone();
+        let (answer, tell) = Answer::new();
         self.is_mapped = true;
-        buffer.slice(..n_bytes).map_async(wgpu::MapMode::Read, move |result| {
-            let mut answer = lock(&told);
-            answer.0 = Some(result);
-            if let Some(waker) = answer.1.take() {
-                waker.wake();
-            }
-        });
+        buffer.slice(..n_bytes).map_async(wgpu::MapMode::Read, tell);
         wait_natively(&context, after)?;
-        let mapped = poll_fn(|cx| {
-            let mut answer = lock(&answer);
-            match answer.0.take() {
-                Some(result) => Poll::Ready(result),
-                None => {
-                    answer.1 = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        });
-        let mapped = mapped.await;
+        let mapped = answer.wait().await;
         context.check()?;
         let lost = |e: String| Error::DeviceLost(format!("reading back: {e}"));
         mapped.map_err(|e| lost(e.to_string()))?;

@@ -9,3 +9,5 @@ pub const MAX_K: usize = 64;
 pub(crate) const N_PIECES: usize = 64;
 /// WebGPU's default limit of threads in a workgroup.
 pub(crate) const MAX_THREADS: usize = 256;
+/// WebGPU's default limit of storage buffers in a shader stage, which no kernel goes beyond.
+pub(crate) const MAX_STORAGE_BUFFERS: u32 = 8;

@@ -2,6 +2,7 @@
 
 import type { Fetch } from "../files/http.js";
 import { Pulls, serveFetch } from "../files/proxy-fetch.js";
+import { explainWorker } from "./browser.js";
 import { abortError, fromWire, makeError } from "./errors.js";
 import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
@@ -70,9 +71,7 @@ export class Client {
     worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#letGo();
-      const served = script === undefined ? "" : ` (is ${script} served? The option \`worker\` takes another one)`;
-      const reason = event.message || `its script could not be loaded${served}`;
-      this.close(makeError("internal", `the worker failed: ${reason}`));
+      this.close(explainWorker(event.message, script));
     });
     worker.addEventListener("messageerror", () =>
       this.close(makeError("internal", "a message of the worker could not be read")),

@@ -43,9 +43,9 @@ export class WebGPUNotAvailableError extends Gpt2Error {}
 export class DeviceLostError extends Gpt2Error {}
 /** The text does not fit the context window. */
 export class ContextWindowError extends Gpt2Error {}
-/** A place that the package cannot run in: no browser, or too old a one; names what is `missing`. */
-export class UnsupportedEnvironmentError extends Gpt2Error {
-  declare readonly missing: readonly string[];
+/** A place that the package cannot run in: a server, or too old a browser; names what it is `lacking`. */
+export class UnsupportedBrowserError extends Gpt2Error {
+  declare readonly lacking: readonly string[];
 }
 /** An unknown option, or a value out of range; names the `option`. */
 export class InvalidOptionError extends Gpt2Error {
@@ -55,7 +55,7 @@ export class InvalidOptionError extends Gpt2Error {
 }
 
 const CLASSES: Record<string, typeof Gpt2Error> = {
-  unsupported_environment: UnsupportedEnvironmentError,
+  unsupported_browser: UnsupportedBrowserError,
   unsupported_model: UnsupportedModelError,
   checkpoint: CheckpointError,
   integrity: IntegrityError,

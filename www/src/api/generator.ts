@@ -2,8 +2,8 @@
 
 import { workerScript } from "../files/assets.js";
 import { resolve } from "../files/source.js";
+import { checkBrowser } from "./browser.js";
 import { Client, type Listeners } from "./client.js";
-import { checkEnvironment } from "./environment.js";
 import { abortError, invalidOption, makeError } from "./errors.js";
 import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
@@ -27,14 +27,13 @@ import { filesFor } from "./worker-files.js";
  * Loads a model and starts a worker for it.
  *
  * @throws {@link UnsupportedModelError}, {@link CheckpointError}, {@link IntegrityError}, {@link NetworkError},
- * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, {@link UnsupportedEnvironmentError}, or the
+ * {@link WebGPUNotAvailableError}, {@link InvalidOptionError}, {@link UnsupportedBrowserError}, or the
  * platform's `AbortError`.
  */
 export async function createGenerator(
   model: ModelSource = "demo",
   options: CreateGeneratorOptions = {},
 ): Promise<Generator> {
-  await checkEnvironment();
   const { client, body, untilAborted } = contact("load", model, options);
   const listeners: Listeners = options.progress_callback ? { progress: options.progress_callback } : {};
   try {
@@ -50,10 +49,9 @@ export async function createGenerator(
  * What loading a model would take, before anything large is fetched. A model that cannot be loaded is no error here:
  * `problems` says why.
  *
- * @throws {@link InvalidOptionError}, {@link UnsupportedEnvironmentError}, or the platform's `AbortError`.
+ * @throws {@link InvalidOptionError}, {@link UnsupportedBrowserError}, or the platform's `AbortError`.
  */
 export async function estimate(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Estimate> {
-  await checkEnvironment();
   const { client, body, untilAborted } = contact("estimate", model, options);
   try {
     return await untilAborted(client.ask("estimate", body).answer);
@@ -72,6 +70,7 @@ interface Contact {
 
 /** Checks what the caller passed, and starts a worker or takes over the caller's. */
 function contact(what: "load" | "estimate", model: ModelSource, options: CreateGeneratorOptions): Contact {
+  checkBrowser();
   checkCreateOptions(options);
   const { signal } = options;
   const source = resolve(model, options);
@@ -172,6 +171,7 @@ export class Generator {
     await this.#client.dispose(makeError("disposed", "the generator is disposed"));
   }
 
+  /** For `await using`. Where a browser has no such symbol, it is a method that nobody calls. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }

@@ -17,7 +17,7 @@ export {
   InvalidOptionError,
   NetworkError,
   QuotaError,
-  UnsupportedEnvironmentError,
+  UnsupportedBrowserError,
   UnsupportedModelError,
   WebGPUNotAvailableError,
 } from "./errors.js";

@@ -75,6 +75,7 @@ export class Session {
     await this.#client.ask("session-close", { session: await this.#number }).answer;
   }
 
+  /** For `await using`. Where a browser has no such symbol, it is a method that nobody calls. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }

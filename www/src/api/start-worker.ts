@@ -31,12 +31,6 @@ export function startWorker(url: URL): Worker {
   } catch (error) {
     const remedy =
       "a policy (CSP) needs `worker-src 'self'` and, where it demands Trusted Types, `trusted-types gpt2-web`";
-    throw makeError(
-      "unsupported_environment",
-      `${url.href}: no worker can be started (${messageOf(error)}); ${remedy}`,
-      {
-        missing: ["a worker"],
-      },
-    );
+    throw makeError("worker_refused", `${url.href}: no worker can be started (${messageOf(error)}); ${remedy}`);
   }
 }

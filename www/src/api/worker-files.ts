@@ -1,6 +1,7 @@
 /** The option `wasm_url`. */
 
 import { workerFiles } from "../files/assets.js";
+import { isUrl } from "../files/source.js";
 import { invalidOption } from "./errors.js";
 import type { WorkerFile } from "./messages.js";
 import { startable } from "./start-worker.js";
@@ -9,7 +10,7 @@ import type { CreateGeneratorOptions } from "./types.js";
 /** The addresses of the worker's files, where the caller says or where the build laid them. */
 export function filesFor(wasmUrl: CreateGeneratorOptions["wasm_url"]): Record<WorkerFile, string> {
   const parse = (url: string | URL, base: string) => {
-    if (!URL.canParse(String(url), base)) throw invalidOption("wasm_url", "a URL", String(url));
+    if (!isUrl(String(url), base)) throw invalidOption("wasm_url", "a URL", String(url));
     return new URL(url, base);
   };
   let place: ((file: WorkerFile) => URL) | undefined;

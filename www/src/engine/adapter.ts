@@ -6,7 +6,7 @@ interface MaybeFallback {
 
 /**
  * Describes the browser's GPU as JSON, `undefined` where it offers none. Whether the GPU is used is decided in Rust, by
- * this description.
+ * this description; its limits tell beforehand whether a model can run there.
  */
 export async function describeAdapter(): Promise<string | undefined> {
   if (!("gpu" in navigator)) return undefined;
@@ -17,5 +17,10 @@ export async function describeAdapter(): Promise<string | undefined> {
   const info = adapter.info as (Partial<GPUAdapterInfo> & MaybeFallback) | undefined;
   const { vendor = "", architecture = "", device = "", description = "" } = info ?? {};
   const isFallback = info?.isFallbackAdapter ?? (adapter as MaybeFallback).isFallbackAdapter ?? false;
-  return JSON.stringify({ vendor, architecture, device, description, is_fallback: isFallback });
+  const limits = {
+    max_buffer_size: adapter.limits.maxBufferSize,
+    max_storage_buffer_binding_size: adapter.limits.maxStorageBufferBindingSize,
+    max_storage_buffers_per_shader_stage: adapter.limits.maxStorageBuffersPerShaderStage,
+  };
+  return JSON.stringify({ vendor, architecture, device, description, is_fallback: isFallback, limits });
 }

@@ -12,6 +12,9 @@ export interface ToThread {
   epoch: number;
 }
 
+/** The only message of a thread: it is about to wait for its first pass, or why it cannot. */
+export type FromThread = { kind: "ready" } | { kind: "failed"; message: string };
+
 /** What a module of the kernels imports: the memory, the clock, and how its threads wait for each other. */
 export function imports(memory: WebAssembly.Memory): WebAssembly.Imports {
   const words = () => new Int32Array(memory.buffer);

@@ -1,6 +1,6 @@
 /** One more thread of the kernels: does its part of each pass. Started by kernels.ts, and ended with that worker. */
 
-import { imports, type ToThread } from "./kernel-module.js";
+import { type FromThread, imports, type ToThread } from "./kernel-module.js";
 
 interface Exports {
   // biome-ignore lint/style/useNamingConvention: the linker gives this name
@@ -10,13 +10,19 @@ interface Exports {
 
 const scope = globalThis as unknown as {
   onmessage: (event: MessageEvent<ToThread>) => void;
-  postMessage(message: unknown): void;
+  postMessage(message: FromThread): void;
 };
 
 scope.onmessage = async ({ data: { module, memory, index, stack, epoch } }) => {
-  const instance = await WebAssembly.instantiate(module, imports(memory));
-  const exports = instance.exports as unknown as Exports;
+  let exports: Exports;
+  try {
+    const instance = await WebAssembly.instantiate(module, imports(memory));
+    exports = instance.exports as unknown as Exports;
+  } catch (error) {
+    scope.postMessage({ kind: "failed", message: String(error) });
+    return;
+  }
   exports.__stack_pointer.value = stack;
-  scope.postMessage("ready");
+  scope.postMessage({ kind: "ready" });
   exports.member(index, epoch);
 };

@@ -8,7 +8,8 @@ import type { WorkerFile } from "../api/messages.js";
 import { trustedScript } from "../api/trusted.js";
 import { breathe } from "./breathe.js";
 import { fetchModule } from "./fetch-module.js";
-import { imports, type ToThread } from "./kernel-module.js";
+import { canHold, type KernelMemory, newMemory } from "./kernel-memory.js";
+import { type FromThread, imports, type ToThread } from "./kernel-module.js";
 
 /** What the module exports. */
 interface Exports {
@@ -36,15 +37,15 @@ interface Exports {
 }
 
 /** A module that is running. */
-interface Started {
+interface Started extends KernelMemory {
   module: WebAssembly.Module;
-  memory: WebAssembly.Memory;
   exports: Exports;
   /** Whether the memory can be shared with other threads. */
   isShared: boolean;
-  /** Address of the script that a thread is started from. */
-  threadScript: string;
 }
+
+/** Where the files of the kernels are. */
+type Files = Readonly<Record<WorkerFile, string>>;
 
 /** The parts of a pass, as `Op` in the kernels' sources; each includes its LayerNorm and the packing of its input. */
 export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
@@ -54,29 +55,25 @@ export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] 
  * cancel is heard within 50 ms.
  */
 const BUDGET_MS = 30;
-/** 4 GiB, all that 32 bits can address. */
-const MAX_PAGES = 65536;
 /** With more threads than this, they only wait for the same memory. */
 const MAX_THREADS = 8;
+/** How long a thread may take to start. Its script may come over a slow network; some never answer. */
+const START_MS = 10_000;
 
 /** The kernels, with at most one model. */
 export class Kernels {
   /** How many threads run it, this one included. */
   threads = 1;
-  readonly memory: WebAssembly.Memory;
-  #exports: Exports;
-  #module: WebAssembly.Module;
+  #started: Started;
+  #files: Files;
   #workers: Worker[] = [];
-  #isShared: boolean;
-  #threadScript: string;
+  /** Why no more threads can be started. */
+  #refusal: string | null = null;
   #isWanted: () => boolean;
 
-  private constructor({ module, memory, exports, isShared, threadScript }: Started, isWanted: () => boolean) {
-    this.#module = module;
-    this.memory = memory;
-    this.#exports = exports;
-    this.#isShared = isShared;
-    this.#threadScript = threadScript;
+  private constructor(started: Started, files: Files, isWanted: () => boolean) {
+    this.#started = started;
+    this.#files = files;
     this.#isWanted = isWanted;
   }
 
@@ -84,19 +81,26 @@ export class Kernels {
    * Compiles and starts the module that this browser runs best, of those whose addresses are given. During each long
    * pass `isWanted` is asked whether to go on with it.
    */
-  static async start(
-    files: Readonly<Record<WorkerFile, string>>,
-    signal: AbortSignal,
-    isWanted: () => boolean,
-  ): Promise<Kernels> {
-    const isShared = globalThis.crossOriginIsolated === true;
-    const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${isShared ? "-threads" : ""}.wasm` as const;
-    const response = await fetchModule(name, files[name], signal);
-    const module = await WebAssembly.compile(await response.arrayBuffer());
-    const memory = new WebAssembly.Memory({ initial: 32, maximum: MAX_PAGES, shared: isShared });
-    const { exports } = await WebAssembly.instantiate(module, imports(memory));
-    const threadScript = files["kernel-thread.js"];
-    return new Kernels({ module, memory, exports: exports as unknown as Exports, isShared, threadScript }, isWanted);
+  static async start(files: Files, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
+    const shared = globalThis.crossOriginIsolated === true ? newMemory(true) : null;
+    return new Kernels(await startModule(files, shared, signal), files, isWanted);
+  }
+
+  get memory(): WebAssembly.Memory {
+    return this.#started.memory;
+  }
+
+  get #exports(): Exports {
+    return this.#started.exports;
+  }
+
+  /**
+   * Changes to a memory of this thread alone if the shared one that the browser has granted is too small for weights of
+   * so many bytes. To be called before {@link create}.
+   */
+  async makeRoom(weightBytes: number, signal: AbortSignal): Promise<void> {
+    if (!this.#started.isShared || canHold(this.#started, weightBytes)) return;
+    this.#started = await startModule(this.#files, null, signal);
   }
 
   /** Makes room for a model. Returns the bytes of its image, 0 if there is not so much memory. */
@@ -196,17 +200,15 @@ export class Kernels {
    */
   async useThreads(threads: number | "auto"): Promise<string | null> {
     if (threads === 1) return null;
-    if (!this.#isShared) {
+    if (!this.#started.isShared) {
+      if (globalThis.crossOriginIsolated) return "threads: 1, since this browser gives too little shared memory";
       return threads === "auto"
         ? null
         : `threads: 1 instead of ${threads}, since this page is not cross-origin isolated`;
     }
-    try {
-      if (threads === "auto") await this.#findThreads();
-      else await this.#setThreads(Math.min(threads, MAX_THREADS));
-    } catch (error) {
-      return `threads: ${this.threads}, since no more could be started (${(error as Error).message})`;
-    }
+    if (threads === "auto") await this.#findThreads();
+    else await this.#setThreads(Math.min(threads, MAX_THREADS));
+    if (this.#refusal !== null) return `threads: ${this.threads}, since no more could be started (${this.#refusal})`;
     return this.threads === threads || threads === "auto"
       ? null
       : `threads: ${this.threads} instead of ${threads}, the most that help`;
@@ -220,7 +222,8 @@ export class Kernels {
       const ms = this.#tokenMs();
       // More threads must be a clear gain, since they take cores from the rest of the machine.
       if (ms > 0.9 * best.ms) break;
-      best = { threads: n, ms };
+      best = { threads: this.threads, ms };
+      if (this.threads < n) break;
     }
     await this.#setThreads(best.threads);
   }
@@ -240,24 +243,54 @@ export class Kernels {
     return bestMs;
   }
 
+  /** Uses so many threads, or as many as can be started. */
   async #setThreads(threads: number): Promise<void> {
-    while (this.#workers.length < threads - 1) {
-      const worker = new Worker(trustedScript(this.#threadScript), { type: "module", name: "gpt2-web kernels" });
-      const index = this.#workers.push(worker);
-      const message: ToThread = {
-        module: this.#module,
-        memory: this.memory,
-        index,
-        stack: this.#exports.member_stack() >>> 0,
-        epoch: this.#exports.epoch(),
-      };
-      await new Promise<void>((resolve, reject) => {
-        worker.onmessage = () => resolve();
-        worker.onerror = (event) => reject(new Error(`kernel thread ${index}: ${event.message}`));
-        worker.postMessage(message);
-      });
+    while (this.#refusal === null && this.#workers.length < threads - 1) {
+      try {
+        this.#workers.push(await this.#startThread(this.#workers.length + 1));
+      } catch (error) {
+        // No other thread takes its place, since a worker that is being ended may still begin.
+        this.#refusal = (error as Error).message;
+      }
     }
-    this.#exports.set_members(threads);
-    this.threads = threads;
+    this.threads = Math.min(threads, this.#workers.length + 1);
+    this.#exports.set_members(this.threads);
   }
+
+  /** Starts a thread and waits until it is ready. Throws if it does not start, and ends it then. */
+  async #startThread(index: number): Promise<Worker> {
+    const { module, memory, exports } = this.#started;
+    const script = trustedScript(this.#files["kernel-thread.js"]);
+    const worker = new Worker(script, { type: "module", name: "gpt2-web kernels" });
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const fail = (why: string) => reject(new Error(`kernel thread ${index}: ${why}`));
+        worker.onmessage = ({ data }: MessageEvent<FromThread>) =>
+          data.kind === "ready" ? resolve() : fail(data.message);
+        worker.onmessageerror = () => fail("its memory or module could not be passed on");
+        worker.onerror = (event) => fail(event.message || "its script could not be loaded");
+        timer = setTimeout(() => fail(`no answer within ${START_MS / 1000} s`), START_MS);
+        const stack = exports.member_stack() >>> 0;
+        const message: ToThread = { module, memory, index, stack, epoch: exports.epoch() };
+        worker.postMessage(message); // throws where a browser cannot pass modules or shared memory on
+      });
+    } catch (error) {
+      worker.terminate();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+    return worker;
+  }
+}
+
+/** Compiles and starts a module, for several threads if there is a shared memory. */
+async function startModule(files: Files, shared: KernelMemory | null, signal: AbortSignal): Promise<Started> {
+  const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${shared ? "-threads" : ""}.wasm` as const;
+  const response = await fetchModule(name, files[name], signal);
+  const module = await WebAssembly.compile(await response.arrayBuffer());
+  const { memory, maxBytes } = shared ?? (newMemory(false) as KernelMemory);
+  const { exports } = await WebAssembly.instantiate(module, imports(memory));
+  return { module, memory, maxBytes, exports: exports as unknown as Exports, isShared: shared !== null };
 }

@@ -36,6 +36,6 @@ export async function deleteModel(model: ModelSource, options: Options = {}): Pr
 /** How many bytes the site has stored, and how many the browser allows. */
 export async function storageEstimate(): Promise<{ usage: number; quota: number }> {
   // A sandboxed frame has no storage to tell of, and a server does not know the question.
-  const told = await globalThis.navigator?.storage?.estimate().catch(() => undefined);
+  const told = await globalThis.navigator?.storage?.estimate?.().catch(() => undefined);
   return { usage: told?.usage ?? 0, quota: told?.quota ?? 0 };
 }

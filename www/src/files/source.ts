@@ -43,9 +43,19 @@ export function resolve(model: ModelSource, options: Location): WireModel {
     .replaceAll("{model}", text)
     .replaceAll("{revision}", encodeURIComponent(revision));
   const host = String(options.remote_host ?? HUB).replace(/\/*$/, "/");
-  if (!URL.canParse(host)) throw invalidOption("remote_host", "an absolute URL", host);
+  if (!isUrl(host)) throw invalidOption("remote_host", "an absolute URL", host);
   const base = new URL(path.replace(/^\/+/, "").replace(/\/*$/, "/"), host);
   return { kind: "url", name: text, revision, base: base.href };
+}
+
+/** Whether a text is a URL, perhaps one relative to `base`. */
+export function isUrl(text: string, base?: string): boolean {
+  try {
+    new URL(text, base);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function fromFiles(files: Iterable<File> | Record<string, Blob>): WireModel {

@@ -29,7 +29,7 @@ export interface Pace {
 type Step =
   | { kind: "prefill"; ms: number; n_done: number; n_total: number }
   | { kind: "token"; ms: number; chunk: Chunk; finish_reason?: "stop" | "length" }
-  | { kind: "full"; ms: number };
+  | { kind: "refill"; ms: number };
 
 /** One generation to run. */
 interface Generation {
@@ -96,7 +96,7 @@ export async function generate({
         told({ status: "prompt", progress: (100 * loaded) / total, loaded, total });
         continue;
       }
-      if (step.kind === "full") break;
+      if (step.kind === "refill") continue; // the window has slid, or the device is another one: nothing to tell
       if (tokenIds.length === 0) firstMs = performance.now();
       else latencies.add(step.ms, before);
       const { chunk } = step;

@@ -32,6 +32,7 @@ export async function estimate(
     dtype: "fp32",
     fallback_reason: null as string | null,
     device_bytes: 0,
+    problem: null as string | null,
   };
   const files: Sizes[] = [];
   const need = async (file: string, expected: string): Promise<void> => {
@@ -82,7 +83,8 @@ export async function estimate(
   if (options.cache && quota > 0 && downloadBytes > free) {
     problems.push(`storage: the download takes ${downloadBytes} bytes and ${free} are free, so it will not be kept`);
   }
-  const { fallback_reason, ...device } = plan;
+  const { fallback_reason, problem, ...device } = plan;
+  if (problem !== null) problems.push(problem);
   if (fallback_reason !== null && options.device !== "wasm") problems.push(`no GPU: ${fallback_reason}`);
   return { download_bytes: downloadBytes, cached_bytes: cachedBytes, storage: { usage, quota }, ...device, problems };
 }

@@ -62,7 +62,7 @@ export async function load(request: LoadRequest): Promise<Loaded> {
     } catch (error) {
       // A GPU may fail its test while the weights arrive; what has arrived by then is in the cache.
       let reason = error;
-      if (isGpuFailure(reason) && giveUpFeatures()) {
+      if (isGpuFailure(reason) && !isGpuFull(reason) && giveUpFeatures()) {
         destroyGpu();
         try {
           return await on(options.device);
@@ -71,6 +71,7 @@ export async function load(request: LoadRequest): Promise<Loaded> {
         }
       }
       if (options.device !== "auto" || !isGpuFailure(reason)) throw reason;
+      destroyGpu(); // what it holds is of no use, and the CPU may need that very memory
       const loaded = await on("wasm");
       loaded.info.fallback_reason = reason.message;
       return loaded;
@@ -95,8 +96,8 @@ export async function reload(lost: Loaded, reason: Error, request: LoadRequest):
     load({ ...request, options: { ...request.options, device, dtype: lost.info.dtype }, emit: () => undefined });
   destroyGpu();
   const loaded = await again(request.options.device).catch((error: unknown) => {
-    const { code } = error as { code?: string };
-    if (code !== "webgpu_not_available" && code !== "device_lost") throw error;
+    if (!isGpuFailure(error)) throw error;
+    destroyGpu();
     return again("wasm");
   });
   const { device, fallback_reason } = loaded.info;
@@ -114,12 +115,18 @@ export async function reload(lost: Loaded, reason: Error, request: LoadRequest):
 
 /**
  * Codes of errors after which another device is tried: first the GPU without the features that not every GPU has, then,
- * for `auto`, the CPU.
+ * for `auto`, the CPU. A GPU without room for the model is another reason for the CPU.
  */
 const GPU_FAILURES: ReadonlySet<unknown> = new Set(["webgpu_not_available", "device_lost", "invalid_logits"]);
 
 function isGpuFailure(error: unknown): error is Error {
-  return error instanceof Error && "code" in error && GPU_FAILURES.has(error.code);
+  return error instanceof Error && (isGpuFull(error) || ("code" in error && GPU_FAILURES.has(error.code)));
+}
+
+/** Whether it is the GPU, and not the CPU, that has too little memory. */
+function isGpuFull(error: Error): boolean {
+  const { code, device } = error as { code?: string; device?: string };
+  return code === "out_of_memory" && device === "webgpu";
 }
 
 async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], progress: Progress): Promise<Loaded> {
@@ -150,6 +157,10 @@ async function loadAlone(request: LoadRequest, hub: Hub, warnings: string[], pro
     progress.phase("self-test");
     const adapter = options.device === "wasm" ? undefined : await describeAdapter();
     if (adapter !== undefined) askForFeatures();
+    if (options.device !== "webgpu") {
+      const { device_bytes } = loader.expectedDevice("wasm", options.dtype) as { device_bytes: number };
+      await kernels.makeRoom(device_bytes, signal);
+    }
     const name = packedName(await loader.openDevice(options.device, options.dtype, adapter, kernels));
     checkAbort();
     const tuningKey = options.cache ? loader.tuningKey() : undefined;

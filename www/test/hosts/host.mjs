@@ -79,14 +79,14 @@ export function exampleFiles(name) {
 const SERVER = `import { createGenerator, listModels } from "gpt2-web";
 import "gpt2-web/elements";
 const error = await createGenerator("demo").catch((error) => error);
-console.log(JSON.stringify([error.name, error.code, error.missing, await listModels()]));
+console.log(JSON.stringify([error.name, error.code, error.lacking, await listModels()]));
 `;
 
 /** Fails unless a runtime imports both entries and is told what is missing there. `command` gets a script's path. */
 export function checkRuntime(folder, command, args, lacks) {
   writeFiles(folder, { "server.mjs": SERVER });
   const said = execFileSync(command, [...args, "server.mjs"], { cwd: folder, encoding: "utf8" });
-  assert.deepEqual(JSON.parse(said), ["UnsupportedEnvironmentError", "unsupported_environment", lacks, []]);
+  assert.deepEqual(JSON.parse(said), ["UnsupportedBrowserError", "unsupported_browser", lacks, []]);
 }
 
 /** A policy that forbids whatever is not the page's own. */

@@ -10,7 +10,7 @@ use super::search::Search;
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::{CompileAhead, Context};
 use crate::engine::gpu::kernels::{DispatchMaker, GpuModel, Pipelines, TUNING_VERSION, Tuning, cache_layout};
-use crate::engine::gpu::memory::{CacheShape, Image, Plan, Scratch, Widths};
+use crate::engine::gpu::memory::{CacheShape, Image, Scratch, Widths, check_limits};
 use crate::engine::gpu::run::GpuEngine;
 use crate::error::{Error, Result};
 
@@ -33,7 +33,7 @@ impl GpuLoader {
     /// Allocates the device's memory for the weights, as zeros. Takes over the device's error callbacks.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] for a model that this device cannot bind.
+    /// [`Error::GpuOutOfMemory`]; [`Error::WebGpuNotAvailable`] for a model that this device cannot bind.
     pub async fn new(device: wgpu::Device, queue: wgpu::Queue, config: Config, dtype: Dtype) -> Result<Self> {
         Self::on(Context::new(device, queue), config, dtype).await
     }
@@ -47,14 +47,10 @@ impl GpuLoader {
     }
 
     async fn on(context: Rc<Context>, config: Config, dtype: Dtype) -> Result<Self> {
-        let uncountable = || Error::OutOfMemory { what: "the packed weights".into(), n_bytes: u64::MAX };
-        let layout = Layout::new(&config.dims(), dtype).ok_or_else(uncountable)?;
-        let plan = Plan::new(&layout, &context.device.limits())?;
-        let n_bytes = layout.n_bytes as u64;
-        let make = || Ok(Image::new(context.clone(), layout, plan));
-        let image = context.checked("the packed weights", n_bytes, make).await?;
         // checked here so that a model that cannot run is refused before it is downloaded
-        Widths::new(&config, &context.device.limits())?;
+        let (layout, plan) = check_limits(&config, dtype, &context.device.limits())?;
+        let make = || Ok(Image::new(context.clone(), layout, plan));
+        let image = context.checked("the packed weights", make).await?;
         let pipelines = Pipelines::new(context.clone(), cache_layout(&context));
         Ok(Self { config, context, image, pipelines, model: OnceCell::new(), pending_bytes: Cell::new(0) })
     }
@@ -67,6 +63,12 @@ impl GpuLoader {
     /// Sets how pipelines are compiled in the background, for this model and those [`beside`](Self::beside) it.
     pub fn set_compile_ahead(&self, compile_ahead: CompileAhead) {
         self.context.compile_ahead.set(Some(compile_ahead));
+    }
+
+    /// As [`GpuEngine::act_full`], for this model and those [`beside`](Self::beside) it.
+    #[doc(hidden)]
+    pub fn act_full(&self, acts_full: bool) {
+        self.context.acts_full.set(acts_full);
     }
 
     /// Writes a piece of the image; offset and length are multiples of 4 bytes.
@@ -120,7 +122,7 @@ impl GpuLoader {
         let Self { config, context, image, pipelines, .. } = self;
         let w = Widths::new(config, &context.device.limits())?;
         let make = || Ok((Scratch::new(context, &w), self.cache_shape(&w)));
-        let (scratch, cache_shape) = context.checked("the tuning's buffers", 0, make).await?;
+        let (scratch, cache_shape) = context.checked("the tuning's buffers", make).await?;
         let maker = DispatchMaker { config, image, w, s: &scratch, pipelines, tuning: Tuning::default() };
         let tuning = Search::new(maker, context, clock).run(&cache_shape).await?;
         context.check()?;
@@ -130,7 +132,7 @@ impl GpuLoader {
     /// Makes everything except the compiled pipelines. Has no effect the second time.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say;
+    /// [`Error::GpuOutOfMemory`]; [`Error::WebGpuNotAvailable`] with what the device has to say;
     /// [`Error::InvalidState`] for sizes that nobody has tested, or halves where there are none.
     pub async fn prepare(&self, tuning: Tuning) -> Result<()> {
         if self.model.get().is_some() {
@@ -141,7 +143,7 @@ impl GpuLoader {
         }
         let Self { config, context, image, pipelines, .. } = self;
         let make = || GpuModel::new(config, image, context, pipelines, tuning);
-        let model = context.checked("the GPU engine", 0, make).await?;
+        let model = context.checked("the GPU engine", make).await?;
         self.model.get_or_init(|| model);
         Ok(())
     }
@@ -192,6 +194,7 @@ impl GpuLoader {
             pipelines,
             cache_shape,
             attentions: RefCell::default(),
+            piece: RefCell::default(),
             n_ids_written: Cell::new(0),
         })
     }

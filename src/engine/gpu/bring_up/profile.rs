@@ -39,7 +39,7 @@ impl GpuEngine {
         let timer = Timer::new(&self.context, n_steps)
             .ok_or_else(|| Error::WebGpuNotAvailable("this GPU has no timestamps".into()))?;
 
-        cache.reserve(cache.n_tokens() + ids.len());
+        cache.make_room(ids.len()).await?;
         let split_keys = self.model.tuning.split_keys;
         let params = Params { n_past: cache.n_tokens(), n_new: ids.len(), split_keys, choose: Choose::default() };
         self.write_inputs(&params, Some(ids));

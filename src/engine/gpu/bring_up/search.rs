@@ -75,7 +75,7 @@ impl<'a> Search<'a> {
             n_layer,
             ..*cache_shape
         }));
-        cache.reserve(n_keys);
+        cache.make_room(n_keys).await?;
         cache.advance(n_keys - 1);
         self.maker.tuning = best;
         let mut steps = Vec::new();

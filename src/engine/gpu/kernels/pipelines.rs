@@ -70,7 +70,7 @@ impl Program {
                     self.pipeline();
                     Ok(())
                 };
-                context.checked(&format!("`{}`", self.label), 0, make).await
+                context.checked(&format!("`{}`", self.label), make).await
             });
         };
         // errors of the module are caught by a scope, errors of the pipeline by its promise

@@ -12,6 +12,7 @@ use wgpu::{BindGroup, BindGroupEntry, BindGroupLayout, Buffer};
 
 use crate::engine::Cache;
 use crate::engine::gpu::context::Context;
+use crate::error::Result;
 
 /// Tokens that a new cache has room for.
 const MIN_CAPACITY: usize = 128;
@@ -26,40 +27,101 @@ pub(crate) struct CacheShape {
     pub token_bytes: usize,
 }
 
-/// The KV cache of one text. A clone copies on the device, and only what is held.
+/// Buffers for some number of tokens. Dropping them frees them at once, not when a page's garbage is next collected.
+struct Layers(Vec<(Buffer, BindGroup)>);
+
+impl Layers {
+    /// As zeros.
+    fn new(shape: &CacheShape, capacity: usize) -> Self {
+        let context = &shape.context;
+        let layer = |_| {
+            let buffer = context.storage("cache", (capacity * shape.token_bytes) as u64);
+            context.count(|c| c.n_objects += 1);
+            let bind_group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("cache"),
+                layout: &shape.layout,
+                entries: &[BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
+            });
+            (buffer, bind_group)
+        };
+        Self((0..shape.n_layer).map(layer).collect())
+    }
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        // passes that were submitted earlier can still use the buffers
+        self.0.iter().for_each(|(buffer, _)| buffer.destroy());
+    }
+}
+
+/// The KV cache of one text. A clone shares the buffers until one of the two is to hold more: that one then gets buffers
+/// of its own, with a copy of what it holds.
+#[derive(Clone)]
 pub struct GpuCache {
     shape: Rc<CacheShape>,
-    layers: Vec<(Buffer, BindGroup)>,
+    layers: Rc<Layers>,
     /// Tokens that there is room for.
     capacity: usize,
     /// At most `capacity`.
     n_tokens: usize,
+    /// Of these, how many are known to be computed; the passes of the others may still be under way.
+    n_computed: usize,
 }
 
 impl GpuCache {
     pub(crate) fn new(shape: Rc<CacheShape>) -> Self {
-        Self { shape, layers: Vec::new(), capacity: 0, n_tokens: 0 }
+        Self { shape, layers: Rc::new(Layers(Vec::new())), capacity: 0, n_tokens: 0, n_computed: 0 }
     }
 
-    /// Makes room for so many tokens in all.
-    pub(crate) fn reserve(&mut self, n_tokens: usize) {
-        if n_tokens > self.capacity {
-            *self = self.copy_with_room(n_tokens);
+    /// Whether so many more tokens can be appended without new buffers.
+    pub(crate) fn has_room(&self, n_new: usize) -> bool {
+        self.n_tokens + n_new <= self.capacity && Rc::strong_count(&self.layers) == 1
+    }
+
+    /// Makes room for so many more tokens.
+    ///
+    /// # Errors
+    /// [`Error::GpuOutOfMemory`](crate::Error::GpuOutOfMemory): the cache is as it was, and so is the engine; or
+    /// whatever else the device reports.
+    pub(crate) async fn make_room(&mut self, n_new: usize) -> Result<()> {
+        if self.has_room(n_new) {
+            return Ok(());
         }
+        let Self { shape, n_tokens, .. } = self;
+        let context = &shape.context;
+        let capacity = (*n_tokens + n_new).next_power_of_two().max(MIN_CAPACITY).min(shape.n_positions);
+        let what = format!("room for {capacity} tokens");
+        let layers = context.checked(&what, || Ok(Layers::new(shape, capacity))).await?;
+        if *n_tokens > 0 {
+            let n_bytes = (*n_tokens * shape.token_bytes) as u64;
+            let mut encoder = context.device.create_command_encoder(&Default::default());
+            for ((from, _), (to, _)) in self.layers.0.iter().zip(&layers.0) {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, n_bytes);
+            }
+            context.submit(encoder.finish());
+        }
+        (self.layers, self.capacity) = (Rc::new(layers), capacity);
+        Ok(())
     }
 
     /// Adds to the number of tokens after a pass was submitted that appends their keys and values.
     pub(crate) fn advance(&mut self, n_new: usize) {
-        debug_assert!(self.n_tokens + n_new <= self.capacity);
+        debug_assert!(self.has_room(n_new));
         self.n_tokens += n_new;
     }
 
+    /// Notes that the first `n_tokens` are computed.
+    pub(crate) fn computed(&mut self, n_tokens: usize) {
+        self.n_computed = n_tokens.min(self.n_tokens);
+    }
+
     pub(crate) fn bind_group(&self, layer: usize) -> Option<&BindGroup> {
-        self.layers.get(layer).map(|(_, bind_group)| bind_group)
+        self.layers.0.get(layer).map(|(_, bind_group)| bind_group)
     }
 
     pub(crate) fn n_layer(&self) -> usize {
-        self.layers.len()
+        self.layers.0.len()
     }
 
     pub(crate) fn belongs_to(&self, shape: &Rc<CacheShape>) -> bool {
@@ -70,54 +132,11 @@ impl GpuCache {
     pub fn n_bytes(&self) -> usize {
         self.capacity * self.shape.token_bytes * self.shape.n_layer
     }
-
-    fn copy_with_room(&self, n_tokens: usize) -> Self {
-        let shape = self.shape.clone();
-        let capacity = n_tokens.next_power_of_two().max(MIN_CAPACITY).min(shape.n_positions);
-        let context = &shape.context;
-        let layers: Vec<_> = (0..shape.n_layer)
-            .map(|_| {
-                let buffer = context.storage("cache", (capacity * shape.token_bytes) as u64);
-                context.count(|c| c.n_objects += 1);
-                let bind_group = context.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some("cache"),
-                    layout: &shape.layout,
-                    entries: &[BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
-                });
-                (buffer, bind_group)
-            })
-            .collect();
-        if self.n_tokens > 0 {
-            let mut encoder = context.device.create_command_encoder(&Default::default());
-            for ((from, _), (to, _)) in self.layers.iter().zip(&layers) {
-                let n_bytes = (self.n_tokens * shape.token_bytes) as u64;
-                encoder.copy_buffer_to_buffer(from, 0, to, 0, n_bytes);
-            }
-            context.submit(encoder.finish());
-        }
-        Self { shape, layers, capacity, n_tokens: self.n_tokens }
-    }
-}
-
-impl Clone for GpuCache {
-    fn clone(&self) -> Self {
-        match self.n_tokens {
-            0 => Self::new(self.shape.clone()),
-            n_tokens => self.copy_with_room(n_tokens),
-        }
-    }
 }
 
 impl fmt::Debug for GpuCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GpuCache").field("capacity", &self.capacity).field("n_tokens", &self.n_tokens).finish()
-    }
-}
-
-impl Drop for GpuCache {
-    fn drop(&mut self) {
-        // passes that were submitted earlier can still use the buffers
-        self.layers.iter().for_each(|(buffer, _)| buffer.destroy());
     }
 }
 
@@ -128,5 +147,10 @@ impl Cache for GpuCache {
 
     fn truncate(&mut self, n_tokens: usize) {
         self.n_tokens = self.n_tokens.min(n_tokens);
+        self.n_computed = self.n_computed.min(n_tokens);
+    }
+
+    fn n_computed(&self) -> usize {
+        self.n_computed
     }
 }

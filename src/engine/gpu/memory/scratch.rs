@@ -41,7 +41,8 @@ impl Widths {
             let message = format!("heads of {head_dim} columns, and the GPU engine takes at most {}", 4 * MAX_THREADS);
             return Err(Error::WebGpuNotAvailable(message));
         }
-        let max_binding = usize::try_from(limits.max_storage_buffer_binding_size).unwrap_or(usize::MAX);
+        let max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let max_binding = usize::try_from(max_binding).unwrap_or(usize::MAX);
         let (c_padded, inner_padded) = (config.n_embd.next_multiple_of(BLOCK), config.n_inner.next_multiple_of(BLOCK));
         let (head_padded, vocab_padded) = (head_dim.next_multiple_of(4), config.vocab_size.next_multiple_of(GROUP));
         let row_bytes = 4 * c_padded.max(inner_padded).max(config.n_head * head_padded);

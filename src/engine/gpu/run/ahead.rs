@@ -35,12 +35,27 @@ pub struct Pending {
 }
 
 impl GpuEngine {
+    /// Makes room for `n_new` more tokens in a cache, as [`Self::submit`] needs it.
+    ///
+    /// # Errors
+    /// [`Error::GpuOutOfMemory`], after which the cache is as it was; [`Error::ContextWindow`]; and what the device has
+    /// reported.
+    pub async fn make_room(&self, cache: &mut GpuCache, n_new: usize) -> Result<()> {
+        self.check(cache)?;
+        let (n_ctx, n_tokens) = (self.config.n_positions, cache.n_tokens() + n_new);
+        if n_tokens > n_ctx {
+            return Err(Error::ContextWindow { n_ctx, found: n_tokens.to_string() });
+        }
+        cache.make_room(n_new).await
+    }
+
     /// Submits a pass of `input` after what `cache` holds, and adds the input to the cache. Does not wait.
     ///
     /// # Errors
-    /// As [`Engine::forward`](crate::engine::Engine::forward); [`Error::InvalidState`] if `input` is a choice that is
-    /// not on the device any more (another text was run in between: read it and give the id), [`Error::InvalidOption`]
-    /// for `k` out of range or a temperature that is not above 0.
+    /// As [`Engine::forward`](crate::engine::Engine::forward); [`Error::InvalidState`] if the cache has no room
+    /// ([`Self::make_room`]) or if `input` is a choice that is not on the device any more (another text was run in
+    /// between: read it and give the id), [`Error::InvalidOption`] for `k` out of range or a temperature that is not
+    /// above 0.
     pub fn submit(&self, cache: &mut GpuCache, input: Input, choose: &Choose) -> Result<Pending> {
         if choose.k == 0 || choose.k > MAX_K {
             return Err(Error::invalid_option("k", format!("1 to {MAX_K}"), choose.k.to_string()));
@@ -57,12 +72,12 @@ impl GpuEngine {
                     ));
                 }
                 check_bounds(&self.config, cache.n_tokens(), &[0])?;
-                self.check(cache)?;
+                self.check_room(cache, 1)?;
                 self.submit_pass(cache, Ids::Device, 1, end, None)
             }
             Input::Ids(ids) => {
                 check_bounds(&self.config, cache.n_tokens(), ids)?;
-                self.check(cache)?;
+                self.check_room(cache, ids.len())?;
                 let n_last = match ids.len() % self.model.widths.max_chunk {
                     0 => self.model.widths.max_chunk,
                     n => n,
@@ -75,6 +90,14 @@ impl GpuEngine {
             }
         };
         Ok(Pending { pass, k: choose.k, number: self.n_ids_written.get() })
+    }
+
+    fn check_room(&self, cache: &GpuCache, n_new: usize) -> Result<()> {
+        self.check(cache)?;
+        match cache.has_room(n_new) {
+            true => Ok(()),
+            false => Err(Error::InvalidState(format!("a pass of {n_new} tokens that no room was made for"))),
+        }
     }
 
     /// Whether a pass's choice is still on the device.

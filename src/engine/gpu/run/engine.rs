@@ -36,7 +36,9 @@ impl GpuEngine {
         for (&a, &b) in at_once.iter().zip(&one_by_one) {
             worst = worst.max(differ("a prompt at once and token by token give different logits", a, b)?);
         }
-        let pending = self.submit(&mut self.new_cache(), Input::Ids(&ids), &Choose::default())?;
+        let mut cache = self.new_cache();
+        self.make_room(&mut cache, n).await?;
+        let pending = self.submit(&mut cache, Input::Ids(&ids), &Choose::default())?;
         let best = self.chosen(pending).await?.top.first().map_or(f32::NAN, |top| top.1);
         let expected = at_once[at_once.len() - v..].iter().copied().fold(f32::MIN, f32::max);
         Ok(worst.max(differ("the best logit on the device and on the host", best, expected)?))
@@ -65,6 +67,7 @@ impl Engine for GpuEngine {
         let n_past = cache.n_tokens();
         check_bounds(&self.config, n_past, ids)?;
         self.check(cache)?;
+        cache.make_room(ids.len()).await?;
         let attentions = if with_attentions { Some(self.attentions().await?) } else { None };
         let mut weights = with_attentions.then(|| Collected::new(&self.config, n_past, ids.len()));
         let mut logits = Vec::new();
@@ -84,6 +87,15 @@ impl Engine for GpuEngine {
             };
             let n_past = cache.n_tokens();
             let pass = self.submit_pass(cache, Ids::Host(chunk), chunk.len(), end, attentions.as_deref());
+            if pass.staging.is_none() && pass.attentions.is_none() {
+                // the device never idles, since this piece is in its queue while the one before it is waited for
+                let before = self.piece.replace(Some(self.context.work_done(pass.index)));
+                if let Some(before) = before {
+                    self.context.wait_for(before).await?;
+                }
+                cache.computed(n_past);
+                continue;
+            }
             if let Some(staging) = pass.staging {
                 let bytes = staging.read(pass.n_bytes, pass.index.clone()).await?;
                 self.without_padding(&bytes, &mut logits);
@@ -92,17 +104,24 @@ impl Engine for GpuEngine {
                 let n_bytes = weights.chunk_bytes(n_past, chunk.len());
                 weights.add(n_past, chunk.len(), &staging.read(n_bytes, pass.index).await?);
             }
+            cache.computed(cache.n_tokens());
         }
         self.context.check()?;
         Ok(Output { logits, attentions: weights.map(Collected::into_blocks) })
     }
 
     fn propose(&self, cache: &mut GpuCache, ids: &[TokenId], choose: &Choose) -> Result<Option<Pending>> {
-        if choose.k > MAX_K { Ok(None) } else { self.submit(cache, Input::Ids(ids), choose).map(Some) }
+        if choose.k > MAX_K || !cache.has_room(ids.len()) {
+            return Ok(None);
+        }
+        self.submit(cache, Input::Ids(ids), choose).map(Some)
     }
 
     fn propose_next(&self, cache: &mut GpuCache, last: &Pending, choose: &Choose) -> Result<Option<Pending>> {
-        if !self.is_newest(last) { Ok(None) } else { self.submit(cache, Input::Chosen(last), choose).map(Some) }
+        if !self.is_newest(last) || !cache.has_room(1) {
+            return Ok(None);
+        }
+        self.submit(cache, Input::Chosen(last), choose).map(Some)
     }
 
     async fn chosen(&self, pending: Pending) -> Result<Chosen> {

@@ -7,7 +7,7 @@ use wgpu::SubmissionIndex;
 
 use super::attentions::Attentions;
 use crate::checkpoint::Config;
-use crate::engine::gpu::context::{Context, Counters, Staging};
+use crate::engine::gpu::context::{Context, Counters, Staging, WorkDone};
 use crate::engine::gpu::kernels::{Dispatch, GpuModel, Params, PassSize, Pipelines, Tuning};
 use crate::engine::gpu::memory::{CacheShape, GpuCache, Image};
 use crate::engine::{Cache, Choose};
@@ -24,6 +24,8 @@ pub struct GpuEngine {
     pub(crate) cache_shape: Rc<CacheShape>,
     /// The kernels for attention weights; made at the first call that asks for them.
     pub(crate) attentions: RefCell<Option<Rc<Attentions>>>,
+    /// The last piece of a prompt that nothing was read of.
+    pub(crate) piece: RefCell<Option<WorkDone>>,
     /// How often `scratch.ids` was written, by the host or by `choose`: tells whether a choice has been overwritten.
     pub(crate) n_ids_written: Cell<u64>,
 }
@@ -96,6 +98,13 @@ impl GpuEngine {
         self.context.clock.set(Some(clock));
     }
 
+    /// From now on acts as if the device were full, or does not any more. For tests: a device that is full is hard to
+    /// come by.
+    #[doc(hidden)]
+    pub fn act_full(&self, acts_full: bool) {
+        self.context.acts_full.set(acts_full);
+    }
+
     /// # Errors
     /// [`Error::DeviceLost`] or whatever else the device has reported; [`Error::InvalidState`] for another engine's
     /// cache.
@@ -110,7 +119,7 @@ impl GpuEngine {
     /// Records one pass and submits it, and adds the new tokens to the cache. Does not wait.
     ///
     /// The caller has checked the bounds: `n_new` is at most what one pass takes, and all tokens fit the context
-    /// window.
+    /// window and the room that the cache has.
     pub(crate) fn submit_pass(
         &self,
         cache: &mut GpuCache,
@@ -120,7 +129,6 @@ impl GpuEngine {
         attentions: Option<&Attentions>,
     ) -> Submitted {
         let begin_ms = self.context.now_ms();
-        cache.reserve(cache.n_tokens() + n_new);
         let choose = if let End::Choose(choose) = end { choose } else { Choose::default() };
         let params = Params { n_past: cache.n_tokens(), n_new, split_keys: self.model.tuning.split_keys, choose };
         let host_ids = if let Ids::Host(ids) = ids { Some(ids) } else { None };
@@ -225,7 +233,7 @@ impl GpuEngine {
             return Ok(made);
         }
         let make = || Attentions::new(&self.config, &self.model, &self.context, &self.pipelines);
-        let made = Rc::new(self.context.checked("attention weights", 0, make).await?);
+        let made = Rc::new(self.context.checked("attention weights", make).await?);
         self.pipelines.compile().await?;
         *self.attentions.borrow_mut() = Some(made.clone());
         Ok(made)

@@ -5,8 +5,20 @@ import { cpSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { after, test } from "node:test";
-import { app, checkEmitted, filesIn, html, makeHost, openHosts, STRICT, serveHost, writeFiles } from "./hosts/host.mjs";
+import {
+  app,
+  checkEmitted,
+  exampleFiles,
+  filesIn,
+  html,
+  makeHost,
+  openHosts,
+  STRICT,
+  serveHost,
+  writeFiles,
+} from "./hosts/host.mjs";
 import { WWW } from "./site.mjs";
+import { untilInPage } from "./until.mjs";
 
 /** A bundler of hosts/package.json. */
 const load = (name) => import(createRequire(path.join(WWW, "test/hosts/")).resolve(name));
@@ -90,4 +102,17 @@ test("esbuild, and the package's files copied beside the bundle", async () => {
   const { url, notFound } = await serveHost(dist);
   await hosts.writes(url);
   assert.deepEqual(notFound, []);
+});
+
+test("the examples without a bundler and with Vite write when they are told to", async () => {
+  const { build } = await load("vite");
+  const plain = makeHost(exampleFiles("plain"));
+  const vite = makeHost(exampleFiles("vite"));
+  await build({ root: vite, logLevel: "error" });
+  for (const folder of [plain, path.join(vite, "dist")]) {
+    const { page, errors } = await hosts.open((await serveHost(folder)).url);
+    await page.click("#write");
+    await untilInPage(page, "there is more text", () => document.getElementById("text").textContent.length > 50);
+    assert.deepEqual(errors, []);
+  }
 });

@@ -68,11 +68,18 @@ export function checkEmitted(folder) {
   assert.deepEqual(sizes, { ".wasm": 5, ".safetensors": 1 });
 }
 
+/** The files of an example, without the list of what npm would fetch for it. */
+export function exampleFiles(name) {
+  const folder = path.join(WWW, "../examples", name);
+  const files = filesIn(folder).filter((file) => file !== "package.json" && !file.startsWith("node_modules"));
+  return Object.fromEntries(files.map((file) => [file, readFileSync(path.join(folder, file), "utf8")]));
+}
+
 /** What a runtime without pages is asked: to import both entries, and to create a generator. */
 const SERVER = `import { createGenerator, listModels } from "gpt2-web";
 import "gpt2-web/elements";
 const error = await createGenerator("demo").catch((error) => error);
-console.log(JSON.stringify([error.name, error.code, error.missing, await listModels()]));
+console.log(JSON.stringify([error.name, error.code, error.lacking, await listModels()]));
 `;
 
 /** Fails unless a runtime imports both entries and is told what is missing there. `command` gets a script's path. */

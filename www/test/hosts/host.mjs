@@ -79,7 +79,7 @@ export function exampleFiles(name) {
 const SERVER = `import { createGenerator, listModels } from "gpt2-web";
 import "gpt2-web/elements";
 const error = await createGenerator("demo").catch((error) => error);
-console.log(JSON.stringify([error.name, error.code, error.lacking, await listModels()]));
+console.log(JSON.stringify([error.name, error.code, error.missing, await listModels()]));
 `;
 
 /** Fails unless a runtime imports both entries and is told what is missing there. `command` gets a script's path. */

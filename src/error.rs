@@ -51,7 +51,7 @@ pub enum Error {
     ContextWindow {
         /// Size of the window, tokens.
         n_ctx: usize,
-        /// What was asked for, for people.
+        /// What was asked for, in words.
         found: String,
     },
     /// WebGPU was asked for by name and cannot be had.

@@ -60,7 +60,7 @@ fn read_into<S: TensorSink>(stream: &mut CheckpointReader<S>) -> Result<()> {
     stream.write(CHECKPOINT)
 }
 
-/// Runs the test on an engine that holds the test's model. → one line for people: passed, with the largest difference
+/// Runs the test on an engine that holds the test's model. → one line to be shown: passed, with the largest difference
 ///
 /// # Errors
 /// [`Error::InvalidLogits`] that says what differed and by how much.

@@ -40,7 +40,6 @@ impl From<Error> for JsValue {
                 let what = format!("the model in {dtype}");
                 properties.extend([("device", "wasm".into()), ("what", what), ("n_bytes", n_bytes.to_string())]);
             }
-            Error::UntiedHead { file } => properties.push(("file", file)),
             Error::WebGpuNotAvailable(_)
             | Error::DeviceLost(_)
             | Error::InvalidLogits(_)

@@ -14,6 +14,10 @@ type Advice = Pick<Explanation, "title" | "next">;
 
 /** By the `code` of a `Gpt2Error`. */
 const ADVICE: Readonly<Record<string, Advice>> = {
+  unsupported_environment: {
+    title: "The model cannot run in this browser",
+    next: "Use a browser of 2023 or later. Where the message speaks of a policy, the page’s owner has to allow workers.",
+  },
   unsupported_model: {
     title: "This model is not one that can run here",
     next: "Choose a GPT-2 checkpoint: one whose config.json says model_type “gpt2”, for example openai-community/gpt2.",

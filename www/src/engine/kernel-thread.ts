@@ -14,15 +14,15 @@ const scope = globalThis as unknown as {
 };
 
 scope.onmessage = async ({ data: { module, memory, index, stack, epoch } }) => {
-  let exports: Exports;
+  let kernels: Exports;
   try {
     const instance = await WebAssembly.instantiate(module, imports(memory));
-    exports = instance.exports as unknown as Exports;
+    kernels = instance.exports as unknown as Exports;
   } catch (error) {
     scope.postMessage({ kind: "failed", message: String(error) });
     return;
   }
-  exports.__stack_pointer.value = stack;
+  kernels.__stack_pointer.value = stack;
   scope.postMessage({ kind: "ready" });
-  exports.member(index, epoch);
+  kernels.member(index, epoch);
 };

@@ -71,9 +71,9 @@ test("the example with React: grey text in a form, which Tab accepts", async () 
 const folder = makeHost({});
 
 test("Deno imports both entries, and is told why it cannot create a generator", () => {
-  checkRuntime(folder, bin("deno"), ["run", "--node-modules-dir=manual", "--allow-read"], ["page"]);
+  checkRuntime(folder, bin("deno"), ["run", "--node-modules-dir=manual", "--allow-read"], ["a page (`location`)"]);
 });
 
 test("Bun imports both entries, and is told why it cannot create a generator", () => {
-  checkRuntime(folder, bin("bun"), ["run"], ["page"]);
+  checkRuntime(folder, bin("bun"), ["run"], ["a page (`location`)"]);
 });

@@ -1,4 +1,6 @@
-/** A signal that aborts with the first of two; `AbortSignal.any` is newer than the oldest browsers that are supported. */
+/**
+ * A signal that aborts with the first of two; `AbortSignal.any` is newer than the oldest browsers that are supported.
+ */
 
 /** Aborts as soon as one of them does, with its reason; `first` may be missing. */
 export function eitherSignal(first: AbortSignal | undefined, second: AbortSignal): AbortSignal {

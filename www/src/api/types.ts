@@ -7,8 +7,8 @@ export type Device = "auto" | "webgpu" | "wasm";
 export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 
 /**
- * Which model: `"demo"` (carried by the package), a Hugging Face id or the address of its page, the URL of a folder with
- * a checkpoint's files, or the files themselves, with the paths that they have below a chosen folder.
+ * Which model: `"demo"` (carried by the package), a Hugging Face id or the address of its page, the URL of a folder
+ * with a checkpoint's files, or the files themselves, with the paths that they have below a chosen folder.
  */
 export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
@@ -130,7 +130,9 @@ export interface GenerateOptions {
   exponential_decay_length_penalty?: [start: number, factor: number] | null;
   /** The same seed gives the same text. 64 bits: a number, a bigint, or decimal digits. */
   seed?: number | bigint | string;
-  /** Ends the generation where one of these texts comes up, which is not part of the result. Special tokens count too. */
+  /**
+   * Ends the generation where one of these texts comes up, which is not part of the result. Special tokens count too.
+   */
   stop?: string | string[];
   /** Tokens that end the text; with `null` it goes on after the model's end of text. */
   eos_token_id?: number | number[] | null;

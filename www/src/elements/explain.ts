@@ -16,7 +16,7 @@ type Advice = Pick<Explanation, "title" | "next">;
 const ADVICE: Readonly<Record<string, Advice>> = {
   unsupported_environment: {
     title: "The model cannot run in this browser",
-    next: "Use a browser of 2023 or later. Where the message speaks of a policy, the page’s owner has to allow workers.",
+    next: "Use a browser of 2023 or later. Where the message speaks of a policy, the page has to allow workers.",
   },
   unsupported_model: {
     title: "This model is not one that can run here",

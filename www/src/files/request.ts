@@ -1,4 +1,6 @@
-/** One request: tried again while the server is busy or cannot be reached, and put in another way where it is refused. */
+/**
+ * One request: tried again while the server is busy or cannot be reached, and put in another way where it is refused.
+ */
 
 import { abortError, isAbort, makeError, messageOf } from "../api/errors.js";
 import { canParse, shownUrl } from "./address.js";

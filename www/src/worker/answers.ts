@@ -147,7 +147,9 @@ function ready(name: RequestName): Loaded & { session: Session } {
   return { ...loaded, session: shared };
 }
 
-/** The ids of a text that is put behind what a session holds. A text begins with the tokenizer's special tokens once. */
+/**
+ * The ids of a text that is put behind what a session holds. A text begins with the tokenizer's special tokens once.
+ */
 function idsOf(name: RequestName, text: string | number[], session?: Session): Uint32Array {
   if (typeof text !== "string") return Uint32Array.from(text);
   const { model } = ready(name);

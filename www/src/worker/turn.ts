@@ -1,4 +1,6 @@
-/** Of several tabs that load the same model, one after the other does, and those that wait tell how far the first is. */
+/**
+ * Of several tabs that load the same model, one after the other does, and those that wait tell how far the first is.
+ */
 
 import type { ProgressEvent } from "../api/types.js";
 

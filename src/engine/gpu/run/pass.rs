@@ -14,7 +14,7 @@ use crate::engine::{Cache, Choose};
 use crate::error::{Error, Result};
 use crate::token::TokenId;
 
-/// A model in a GPU's memory. Made by [`GpuLoader`].
+/// A model in a GPU's memory. Made by [`GpuLoader`](crate::engine::gpu::GpuLoader).
 pub struct GpuEngine {
     pub(crate) config: Config,
     pub(crate) context: Rc<Context>,

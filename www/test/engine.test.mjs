@@ -20,16 +20,28 @@ function model(name) {
 
 const answers = (name) => JSON.parse(readFileSync(path.join(GOLDEN, name, "expected.json"), "utf8"));
 
-/** A page that gets the baseline module instead of the relaxed one, or that is not isolated. */
+/** The worker in a browser without relaxed SIMD: its opcodes, which begin with fd 8x 02, are no valid WebAssembly there. */
+const WITHOUT_RELAXED_SIMD = `{
+  const { validate } = WebAssembly;
+  const isRelaxed = (code) => code.some((byte, i) => byte === 0xfd && code[i + 1] >> 4 === 8 && code[i + 2] === 2);
+  WebAssembly.validate = (code) => !isRelaxed(new Uint8Array(code)) && validate.call(WebAssembly, code);
+}
+`;
+
+/** A page in a browser that knows no relaxed SIMD, or that is not isolated, and the names of the kernels that it fetched. */
 async function open({ baseline = false, isolated = true }) {
+  const kernels = new Set();
   served.hooks.intercept = (request, response) => {
     const { pathname } = new URL(request.url, "http://x");
+    if (pathname.includes("/kernels")) kernels.add(path.basename(pathname));
     if (!isolated) withoutIsolation(response);
-    if (!baseline || !pathname.includes("/kernels-relaxed")) return false;
-    response.end(readFileSync(path.join(served.root, pathname.replace("-relaxed", ""))));
+    if (!baseline || !pathname.endsWith("/worker.js")) return false;
+    response.setHeader("Content-Type", "text/javascript");
+    if (isolated) response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
+    response.end(WITHOUT_RELAXED_SIMD + readFileSync(path.join(served.root, pathname), "utf8"));
     return true;
   };
-  return openTab(await browser.newContext(), served.url);
+  return Object.assign(await openTab(await browser.newContext(), served.url), { kernels });
 }
 
 /** Writes greedily from a model's golden prompt. */
@@ -73,6 +85,8 @@ for (const { name, ...how } of [
         assert.match(info.self_test, /^passed/);
       }
     }
+    const simd = how.baseline ? "" : "-relaxed";
+    assert.deepEqual([...page.kernels], [`kernels${simd}${how.isolated === false ? "" : "-threads"}.wasm`]);
     await page.context().close();
   });
 }

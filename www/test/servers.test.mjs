@@ -30,7 +30,7 @@ async function assertLoads(model) {
 /** Answers with a file, and cuts the connection after so many bytes of it. */
 function cutAfter(n, response, bytes) {
   response.writeHead(200, { ...OPEN, "Content-Length": bytes.length, "Content-Type": "binary/octet-stream" });
-  response.write(bytes.subarray(0, n), () => response.destroy());
+  response.write(bytes.subarray(0, n), () => response.socket.end());
 }
 
 for (const status of [400, 401, 403, 410]) {

@@ -3,7 +3,7 @@
 use crate::checkpoint::Config;
 use crate::engine::cpu::{CpuCache, CpuEngine, Kernels};
 use crate::engine::gpu::{GpuCache, GpuEngine, Pending};
-use crate::engine::{Cache, Choose, Chosen, Engine, Output, Rows};
+use crate::engine::{BatchRow, Cache, Choose, Chosen, Engine, Output, Rows};
 use crate::error::{Error, Result};
 use crate::token::TokenId;
 
@@ -23,6 +23,16 @@ pub enum AnyEngineCache<K: Kernels> {
     Cpu(CpuCache<K>),
     /// The GPU's.
     Gpu(GpuCache),
+}
+
+impl<K: Kernels> AnyEngineCache<K> {
+    fn cpu(&mut self) -> Option<&mut CpuCache<K>> {
+        if let Self::Cpu(cache) = self { Some(cache) } else { None }
+    }
+
+    fn gpu(&mut self) -> Option<&mut GpuCache> {
+        if let Self::Gpu(cache) = self { Some(cache) } else { None }
+    }
 }
 
 impl<K: Kernels> Clone for AnyEngineCache<K> {
@@ -89,6 +99,13 @@ impl<K: Kernels> Engine for AnyEngine<K> {
         }
     }
 
+    async fn forward_batch(&self, texts: &mut [BatchRow<'_, AnyEngineCache<K>>]) -> Result<Vec<Output>> {
+        match self {
+            Self::Cpu(engine) => engine.forward_batch(&mut with_caches(texts, AnyEngineCache::cpu)?).await,
+            Self::Gpu(engine) => engine.forward_batch(&mut with_caches(texts, AnyEngineCache::gpu)?).await,
+        }
+    }
+
     fn propose(&self, cache: &mut AnyEngineCache<K>, ids: &[TokenId], choose: &Choose) -> Result<Option<Pending>> {
         match (self, cache) {
             (Self::Gpu(engine), AnyEngineCache::Gpu(cache)) => engine.propose(cache, ids, choose),
@@ -109,4 +126,17 @@ impl<K: Kernels> Engine for AnyEngine<K> {
             Self::Cpu(_) => Err(Error::InvalidState("this pass belongs to another engine".into())),
         }
     }
+}
+
+/// The same texts with the caches that `of_engine` finds in theirs.
+fn with_caches<'a, C, D: 'a>(
+    texts: &'a mut [BatchRow<'_, C>],
+    of_engine: impl Fn(&'a mut C) -> Option<&'a mut D>,
+) -> Result<Vec<BatchRow<'a, D>>> {
+    let foreign = || Error::InvalidState("this cache belongs to another engine".into());
+    let text = |text: &'a mut BatchRow<'_, C>| {
+        let cache = of_engine(&mut *text.cache).ok_or_else(foreign)?;
+        Ok(BatchRow { cache, ids: text.ids, rows: text.rows })
+    };
+    texts.iter_mut().map(text).collect()
 }

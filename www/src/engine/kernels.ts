@@ -15,19 +15,22 @@ import { type FromThread, imports, type ToThread } from "./kernel-module.js";
 interface Exports {
   create(...numbers: number[]): number;
   image(): number;
-  ids(): number;
+  plan(n: number): number;
   cache_new(): number;
   cache_clone(cache: number): number;
   cache_truncate(cache: number, nTokens: number): void;
   cache_free(cache: number): void;
-  forward(cache: number, nIds: number, rows: number, withAttentions: number): number;
+  cache_bytes(cache: number): number;
+  caches_bytes(): number;
+  forward(nTexts: number, withAttentions: number): number;
   advance(budgetMs: number): number;
-  logits(): number;
-  n_logits(): number;
+  logits(text: number): number;
+  n_logits(text: number): number;
   attentions(layer: number): number;
   n_attentions(layer: number): number;
   sweep(): number;
   fill(seed: number): void;
+  use_byte_dots(isWanted: number): number;
   set_profile(isOn: number): void;
   op_ms(): number;
   // These three only the modules with shared memory have.
@@ -136,13 +139,32 @@ export class Kernels {
     this.#exports.cache_free(cache);
   }
 
+  /** Bytes of a cache's keys and values, of which it may share some with its copies. */
+  cacheBytes(cache: number): number {
+    return this.#exports.cache_bytes(cache) >>> 0;
+  }
+
+  /** Bytes of the keys and values of all caches. */
+  cachesBytes(): number {
+    return this.#exports.caches_bytes() >>> 0;
+  }
+
   /**
    * Begins a pass over `ids`; `rows` says of which tokens it gives logits: 0 none, 1 the last, 2 all. Returns whether
    * there is enough memory.
    */
   forward(cache: number, ids: Uint32Array, rows: number, withAttentions: boolean): boolean {
-    new Uint32Array(this.memory.buffer, this.#exports.ids() >>> 0, ids.length).set(ids);
-    return this.#exports.forward(cache, ids.length, rows, Number(withAttentions)) === 0;
+    return this.forwardBatch(Uint32Array.of(cache, ids.length, rows, ...ids), 1, withAttentions);
+  }
+
+  /**
+   * Begins a pass over the ids of several texts. The plan has three numbers for each text, its cache, how many ids it
+   * has and the `rows` of {@link forward}, and then the ids of all. Only of a single text there are attention weights.
+   */
+  forwardBatch(plan: Uint32Array, nTexts: number, withAttentions: boolean): boolean {
+    const at = this.#exports.plan(plan.length) >>> 0; // first, since the memory may grow
+    new Uint32Array(this.memory.buffer, at, plan.length).set(plan);
+    return this.#exports.forward(nTexts, Number(withAttentions)) === 0;
   }
 
   /** Goes on with the pass for `budgetMs`. Returns whether it is done. */
@@ -156,9 +178,9 @@ export class Kernels {
     return this.#isWanted();
   }
 
-  /** Logits of the last pass, [rows, vocabulary]: a view that the next call ends. */
-  logits(): Float32Array {
-    return new Float32Array(this.memory.buffer, this.#exports.logits() >>> 0, this.#exports.n_logits());
+  /** Logits of a text in the last pass, [rows, vocabulary]: a view that the next call ends. */
+  logits(text: number): Float32Array {
+    return new Float32Array(this.memory.buffer, this.#exports.logits(text) >>> 0, this.#exports.n_logits(text));
   }
 
   /** Attention weights of a block in the last pass: a view that the next call ends. */

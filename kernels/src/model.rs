@@ -1,7 +1,6 @@
 //! A model's packed weights in memory. What runs them is in [`crate::forward`].
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use bytemuck::allocation::try_zeroed_slice_box;
@@ -25,8 +24,8 @@ pub struct PackedModel {
     dims: Dims,
     layout: Layout,
     image: Box<[CacheLine]>,
-    /// [`offsets`] of the q8 matrices, by where their quants begin; none unless they are multiplied as bytes.
-    offsets: BTreeMap<usize, Vec<[i32; GROUP]>>,
+    /// [`offsets`] of the q8 matrices, and where their quants begin; none unless they are multiplied as bytes.
+    offsets: Vec<(usize, Vec<[i32; GROUP]>)>,
 }
 
 impl PackedModel {
@@ -35,7 +34,7 @@ impl PackedModel {
         let layout = Layout::new(&dims, dtype)?;
         let n_lines = layout.n_bytes.div_ceil(size_of::<CacheLine>());
         let image = try_zeroed_slice_box(n_lines).ok()?;
-        Some(Self { dims, layout, image, offsets: BTreeMap::new() })
+        Some(Self { dims, layout, image, offsets: Vec::new() })
     }
 
     /// Its hyperparameters.
@@ -61,8 +60,8 @@ impl PackedModel {
     /// A matrix of the image, ready to be multiplied.
     pub fn weights(&self, matrix: &Matrix) -> Weights<'_> {
         let weights = Weights::new(matrix, self.image());
-        match self.offsets.get(&matrix.quants.start) {
-            Some(offsets) => weights.with_offsets(offsets),
+        match self.offsets.iter().find(|(quants, _)| *quants == matrix.quants.start) {
+            Some((_, offsets)) => weights.with_offsets(offsets),
             None => weights,
         }
     }

@@ -50,6 +50,9 @@ extern "C" {
     /// → attention weights of a block; a view that is valid until the next call
     #[wasm_bindgen(method)]
     fn attentions(this: &KernelModule, layer: usize) -> Float32Array;
+    /// Whether it multiplies integer weights as bytes.
+    #[wasm_bindgen(method, getter, js_name = byteProducts)]
+    pub fn byte_products(this: &KernelModule) -> bool;
     /// How many threads run it.
     #[wasm_bindgen(method, getter)]
     pub fn threads(this: &KernelModule) -> u32;

@@ -53,6 +53,7 @@ struct Info<'a> {
     weight_bytes: usize,
     context_window: usize,
     threads: u32,
+    byte_products: bool,
 }
 
 #[wasm_bindgen]
@@ -77,6 +78,10 @@ impl Model {
             threads: match &*self.engine {
                 AnyEngine::Cpu(engine) => engine.kernels().js.threads(),
                 AnyEngine::Gpu(_) => 1,
+            },
+            byte_products: match &*self.engine {
+                AnyEngine::Cpu(engine) => engine.kernels().js.byte_products(),
+                AnyEngine::Gpu(_) => false,
             },
         })
     }

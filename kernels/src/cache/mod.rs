@@ -12,7 +12,6 @@
 mod attend;
 mod page;
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -122,10 +121,12 @@ impl Cache {
         self.pages().count() * self.page_bytes()
     }
 
-    /// Bytes that several caches hold. A page that they share counts once.
+    /// Bytes that several caches hold, to be given all that share pages. A shared page counts once.
     pub fn n_bytes_of<'a>(caches: impl Iterator<Item = &'a Self>) -> usize {
-        let mut seen = BTreeSet::new();
-        caches.map(|c| c.pages().filter(|page| seen.insert(Arc::as_ptr(page))).count() * c.page_bytes()).sum()
+        // each of n caches that share a page counts an n-th of it
+        let share = |page: &Arc<HeadPage>| 1.0 / Arc::strong_count(page) as f64;
+        let bytes = |cache: &Self| cache.pages().map(share).sum::<f64>() * cache.page_bytes() as f64;
+        libm::round(caches.map(bytes).sum()) as usize
     }
 
     /// Counts `n_new` more tokens, whose keys and values every head has stored.

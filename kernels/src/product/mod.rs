@@ -186,7 +186,7 @@ fn dot_two(w: &Weights, widened: &Widened, x: &Inputs, g: usize, first: usize) -
         Form::Floats => floats::dot_f32(w.group(g), x.f32s(first)),
         Form::Words if x.n_tokens() > 2 => bytes::dot_wide(&widened.words, x.words(first)),
         Form::Words => bytes::dot_words(w.group(g), x.words(first)),
-        Form::Planes => [0, 1].map(|t| bytes::dot_planes(w.group(g), x.planes(first + t), w.group_offsets(g))),
+        Form::Planes => [first, first + 1].map(|t| dot_one(w, x, g, t)),
         Form::Blocks => nibbles::dot_blocks(w.group(g), w.group_scales(g), x.blocks(first)),
     }
 }

@@ -234,6 +234,11 @@ export interface GeneratorInfo {
   /** The most tokens that a text can have. */
   context_window: number;
   threads: number;
+  /**
+   * Whether the CPU multiplies bytes where the weights are integers, because its processor was measured to be faster so.
+   * The text is the same.
+   */
+  byte_products: boolean;
   /** Outcome of the test at load, which compares the engine with known answers. */
   self_test: string;
   /** Why the CPU is used, if the GPU was wanted. */

@@ -278,6 +278,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     await keep(model);
     checkAbort();
     await hub.complete();
+    if (!isUploaded) kernels.chooseProducts();
     const refused = await kernels.useThreads(options.threads);
     if (refused !== null) warnings.add(refused);
   } catch (error) {

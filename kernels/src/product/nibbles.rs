@@ -14,10 +14,14 @@ pub fn dot_blocks<const N: usize>(
 ) -> [F32x4; N] {
     let mut sums = [F32x4::splat(0.0); N];
     for (((chunks, scales), x), terms) in rows.iter().zip(scales).zip(x).zip(terms) {
-        let nibbles = chunks.each_ref().map(Nibbles::load);
+        // row by row, because the numbers of all four at once would not stay in registers
+        let products = chunks.each_ref().map(|chunk| {
+            let nibbles = Nibbles::load(chunk);
+            x.each_ref().map(|x| nibbles.dot(x))
+        });
         let scales = widen_halves(scales);
         for t in 0..N {
-            let sum = Nibbles::sums(nibbles.map(|row| row.dot(&x[t]))) + I32x4::splat(terms[t].offset);
+            let sum = Nibbles::sums(products.map(|row| row[t])) + I32x4::splat(terms[t].offset);
             sums[t] = sum.to_f32().madd(scales * F32x4::splat(terms[t].scale), sums[t]);
         }
     }

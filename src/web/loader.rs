@@ -123,7 +123,10 @@ impl Loader {
     #[wasm_bindgen(constructor)]
     pub fn new(config_json: &str, generation_config_json: Option<String>) -> JsResult<Loader> {
         let (config, mut warnings) = Config::read(config_json)?;
-        let (defaults, of_generation) = GenerateOptions::defaults(&config, generation_config_json.as_deref());
+        let (defaults, of_generation) = match &generation_config_json {
+            Some(text) => GenerateOptions::defaults(&config, Some(text)),
+            None => GenerateOptions::defaults_in_config(&config, config_json),
+        };
         warnings.extend(of_generation);
         let mut tokenizer_files = TokenizerFiles::default();
         tokenizer_files.set("config.json", config_json.as_bytes().to_vec())?;

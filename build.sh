@@ -148,27 +148,38 @@ need_vulkan() { # tests/gpu wants an adapter; Mesa's software one will do
 
 # ---- building
 
-build_wasm() {
+build_wasm() { # the module of the models, small for visitors whose model runs on the CPU, and full
   need_rust
   need_wasm_bindgen
   own_sources
   say "compiling to WebAssembly (the first time takes a minute or two)"
-  # in a folder of its own: a cdylib has one name, and the tests build it with the reference in it
-  cargo build --locked --release --lib --target "$wasm_target" --target-dir "$CARGO_TARGET_DIR/page"
-  local wasm="$CARGO_TARGET_DIR/page/$wasm_target/release/gpt2_web.wasm"
-  if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
+  build_page_module gpt2_web page-small --no-default-features
+  build_page_module gpt2_web_full page
+}
+
+# Each build has a target folder of its own: a cdylib has one name, and the tests build it with the reference in it.
+build_page_module() { # NAME FOLDER [FLAG...]
+  local name="$1" target_dir="$CARGO_TARGET_DIR/$2"
+  shift 2
+  cargo build --locked --release --lib --target "$wasm_target" --target-dir "$target_dir" "$@"
+  local wasm="$target_dir/$wasm_target/release/gpt2_web.wasm"
+  if [ "www/wasm/${name}_bg.wasm" -nt "$wasm" ]; then return; fi
   # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web/mod.rs
   if grep -q command_export "$wasm"; then
     die "the wasm has command_export wrappers: every call would run the constructors again"
   fi
-  local staging=www/wasm.new # moved into place when it is whole, so that an interrupted run is done again
-  rm -rf www/wasm "$staging"
-  wasm-bindgen --target web --out-dir "$staging" "$wasm"
-  say "optimising"
+  local staging=www/wasm.new # moved into place when all is done, the module last, so that an interrupted run is done again
+  rm -rf "$staging" "www/wasm/${name}_bg.wasm"
+  wasm-bindgen --target web --out-dir "$staging" --out-name "$name" "$wasm"
+  say "optimising $name"
   www/node_modules/.bin/wasm-opt -O2 --strip-debug --strip-producers "${wasm_features[@]/#/--enable-}" \
-    "$staging/gpt2_web_bg.wasm" -o "$staging/optimised.wasm"
-  mv "$staging/optimised.wasm" "$staging/gpt2_web_bg.wasm"
-  mv "$staging" www/wasm
+    "$staging/${name}_bg.wasm" -o "$staging/optimised"
+  rm "$staging/${name}_bg.wasm"
+  mkdir -p www/wasm
+  mv "$staging/optimised" "www/wasm/${name}_bg.wasm.new"
+  mv "$staging"/* www/wasm/
+  mv "www/wasm/${name}_bg.wasm.new" "www/wasm/${name}_bg.wasm"
+  rmdir "$staging"
 }
 
 build_kernels() { # the CPU kernels, a small module for each kind of browser: relaxed SIMD or not, shared memory or not
@@ -237,13 +248,14 @@ run_check() {
   say "cargo clippy"
   cargo clippy --locked --workspace --all-targets --features burn -- -D warnings
   cargo clippy --locked --lib --target "$wasm_target" -- -D warnings
+  cargo clippy --locked --lib --target "$wasm_target" --no-default-features -- -D warnings
   cargo clippy --locked --test web --features burn --target "$wasm_target" -- -D warnings
   say "cargo doc"
   RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace --features burn
   say "biome"
   (cd www && npx biome check --error-on-warnings)
   if LC_ALL=C.UTF-8 grep -rnE '.{121}' www/src; then die "lines of www/src are longer than 120 characters"; fi
-  [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
+  [ -f www/wasm/gpt2_web_bg.wasm ] || build_wasm
   say "tsc"
   (cd www && npx tsc)
   need_foreign_types

@@ -16,9 +16,10 @@ mkdirSync("dist/demo", { recursive: true });
 const withoutOwnPlace = {
   name: "without-own-place",
   setup: ({ onLoad }) =>
-    onLoad({ filter: /gpt2_web\.js$/ }, ({ path: file }) => {
+    onLoad({ filter: /gpt2_web(_full)?\.js$/ }, ({ path: file }) => {
       const source = readFileSync(file, "utf8");
-      const place = "module_or_path = new URL('gpt2_web_bg.wasm', import.meta.url);";
+      const wasm = path.basename(file).replace(".js", "_bg.wasm");
+      const place = `module_or_path = new URL('${wasm}', import.meta.url);`;
       if (source.split(place).length !== 2) throw new Error(`${file}: expected once \`${place}\``);
       return { contents: source.replace(place, 'throw new Error("the module\'s address is missing");') };
     }),
@@ -58,6 +59,8 @@ await build({
   chunkNames: "chunk-[hash]",
 });
 await build({ ...common, entryPoints: { worker: "src/worker/worker.ts" }, outdir: "dist" });
+// What the worker imports where it needs the full build: wasm-bindgen's script for it.
+await build({ ...common, entryPoints: ["wasm/gpt2_web_full.js"], outdir: "dist" });
 // Vite turns files below 4 KiB into `data:` URLs, from which a strict policy (CSP) lets no worker start. With its source
 // map in it, this one is larger.
 await build({

@@ -2,6 +2,7 @@
 //!
 //! JavaScript pulls; Rust calls into JavaScript only to say that it has panicked.
 
+#[cfg_attr(not(feature = "full"), allow(unreachable_code))] // no GPU engine, no way through its branches
 mod any_engine;
 pub mod device;
 #[cfg(target_arch = "wasm32")]
@@ -12,7 +13,7 @@ mod kernels;
 mod loader;
 #[cfg(target_arch = "wasm32")]
 mod model;
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "full"))]
 mod pipelines;
 #[cfg(target_arch = "wasm32")]
 mod session;

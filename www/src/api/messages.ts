@@ -25,6 +25,8 @@ export type WireModel =
 /** The names of the files that the worker needs. */
 export type WorkerFile =
   | "gpt2_web_bg.wasm"
+  | "gpt2_web_full_bg.wasm"
+  | "gpt2_web_full.js"
   | "kernels.wasm"
   | "kernels-relaxed.wasm"
   | "kernels-threads.wasm"

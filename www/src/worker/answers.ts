@@ -1,6 +1,6 @@
 /** What the worker answers to each request: it owns the model and the texts. */
 
-import { destroyGpu, type Session } from "../../wasm/gpt2_web.js";
+import type { Session } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
 import type { Answer, Body, Request, RequestName, WireInfo, WireLoadOptions, WireResult } from "../api/messages.js";
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
@@ -9,6 +9,7 @@ import { generate, isLost, type Pace, score } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { type Counters, Latencies } from "./latencies.js";
 import { type Loaded, load, reload } from "./load.js";
+import { wasm } from "./wasm.js";
 
 /** What belongs to one request besides its body. */
 export interface Context {
@@ -128,7 +129,7 @@ export function currentDevice(): "webgpu" | "wasm" {
 
 /** Returns the GPU's memory, if any was taken. */
 export function returnGpu(): void {
-  if (currentDevice() === "webgpu") destroyGpu();
+  if (currentDevice() === "webgpu") wasm().destroyGpu();
 }
 
 /** Moves the model and every text to another device after theirs was lost. */

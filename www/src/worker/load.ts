@@ -1,6 +1,6 @@
 /** From a model's files to a model in memory. Runs in the worker. */
 
-import { destroyGpu, Loader, type Model, packedName } from "../../wasm/gpt2_web.js";
+import type { Loader, Model } from "../../wasm/gpt2_web.js";
 import { abortError, messageOf } from "../api/errors.js";
 import type { WireInfo, WireLoadOptions, WireModel } from "../api/messages.js";
 import type { ProgressEvent } from "../api/types.js";
@@ -14,12 +14,12 @@ import type { Fetch } from "../files/request.js";
 import { wait } from "../files/silence.js";
 import { cacheKey } from "../files/source.js";
 import { findTuning, keepTuning, packedParts } from "../files/store.js";
-import { Checkpoint, type TokenizerParts } from "./checkpoint.js";
+import { Checkpoint, type Configs, type TokenizerParts } from "./checkpoint.js";
 import { inventory } from "./inventory.js";
 import { Preparation } from "./preparation.js";
 import { Progress } from "./progress.js";
 import { inTurn } from "./turn.js";
-import { startWasm } from "./wasm.js";
+import { buildFor, startWasm, wasm, wasmMemory } from "./wasm.js";
 import { loadWeights, packedPieces } from "./weights.js";
 
 /** A model that is ready. */
@@ -122,7 +122,7 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
     // A GPU may fail its test while the weights arrive; what has arrived by then is in the cache.
     let reason = error;
     if (isGpuFailure(reason) && !isGpuFull(reason) && giveUpFeatures()) {
-      destroyGpu();
+      wasm().destroyGpu();
       try {
         return await on(options.device);
       } catch (error) {
@@ -130,7 +130,7 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
       }
     }
     if (options.device !== "auto" || !isGpuFailure(reason)) throw reason;
-    destroyGpu(); // what it holds is of no use, and the CPU may need that very memory
+    wasm().destroyGpu(); // what it holds is of no use, and the CPU may need that very memory
     const loaded = await on("wasm");
     loaded.info.fallback_reason = reason.message;
     return loaded;
@@ -144,10 +144,10 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
 export async function reload(lost: Loaded, reason: Error, request: LoadRequest): Promise<Loaded> {
   const again = (device: string) =>
     load({ ...request, options: { ...request.options, device, dtype: lost.info.dtype }, emit: () => undefined });
-  destroyGpu();
+  wasm().destroyGpu();
   const loaded = await again(request.options.device).catch((error: unknown) => {
     if (!isGpuFailure(error)) throw error;
-    destroyGpu();
+    wasm().destroyGpu();
     return again("wasm");
   });
   const { device, fallback_reason } = loaded.info;
@@ -204,38 +204,38 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     if (signal.aborted) throw abortError();
   };
   progress.phase("compile");
-  const wasm = startWasm(options.files["gpt2_web_bg.wasm"]);
-  const modules = Promise.all([wasm, Kernels.start(options.files, signal, isWanted)]);
+  const described = options.device === "wasm" ? Promise.resolve(undefined) : describeAdapter();
+  const started = described.then((adapter) => startWasm(options.files, buildFor(options.device, adapter)));
+  const modules = Promise.all([Kernels.start(options.files, signal, isWanted), started]);
   // The small files are read meanwhile; an error in them is thrown below, where they are used.
   const checkpoint = new Checkpoint(hub, progress);
   const isFormatWanted = (packed: string) => options.dtype === "auto" || packedParts(packed)?.dtype === options.dtype;
-  const planned = wasm.then(() => planFiles(hub, progress, signal, isFormatWanted));
+  const planned = started.then(() => planFiles(hub, progress, signal, isFormatWanted));
   const configs = planned.then(() => checkpoint.readConfigs());
   const tokenizer = configs.then(() => checkpoint.readTokenizer());
   await Promise.allSettled([modules, tokenizer]);
-  const [{ memory }, kernels] = await modules;
+  const [kernels] = await modules;
+  const adapter = await described;
   checkAbort();
 
-  const loader = new Loader(...(await configs));
+  const loader = await makeLoader(options, await configs, await tokenizer);
   /** Keeps the packed weights for the next visit, when all of them have been checked. */
   let keep = async (_: Model) => {};
   let gpu: Preparation | undefined;
   try {
-    loadTokenizer(loader, await tokenizer);
     checkAbort();
     progress.phase("self-test");
-    const adapter = options.device === "wasm" ? undefined : await describeAdapter();
     if (adapter !== undefined) askForFeatures();
     // An earlier visit may have found that the model's head is not its embedding.
-    const untied = new Set(FORMATS.map((format) => packedName(format, true)));
+    const untied = new Set(FORMATS.map((format) => wasm().packedName(format, true)));
     findings.isUntied ||= (await hub.packedSizes()).some((packed) => untied.has(packed.name));
     if (findings.isUntied) loader.untie();
     if (options.device !== "webgpu") {
       const { device_bytes } = loader.expectedDevice("wasm", options.dtype) as { device_bytes: number };
       await kernels.makeRoom(device_bytes, signal);
     }
-    const dtype = await loader.openDevice(options.device, options.dtype, adapter, kernels);
-    const name = packedName(dtype, findings.isUntied);
+    const dtype = await loader.openDevice(options.device, options.dtype, adapter && JSON.stringify(adapter), kernels);
+    const name = wasm().packedName(dtype, findings.isUntied);
     checkAbort();
     const isElsewhere = [...((await planned)?.keys() ?? [])].some((file) => packedParts(file) && file !== name);
     if (isElsewhere) await planFiles(hub, progress, signal, (packed) => packed === name);
@@ -289,14 +289,31 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   return {
     model,
     info: { ...info, warnings: [...warnings] },
-    bytesHeld: () => memory.buffer.byteLength + kernels.memory.buffer.byteLength,
+    bytesHeld: () => wasmMemory().buffer.byteLength + kernels.memory.buffer.byteLength,
   };
 }
 
-function loadTokenizer(loader: Loader, files: TokenizerParts): void {
-  for (const [name, bytes] of files) {
-    loader.tokenizerFile(name, bytes);
-    release(bytes);
+/** A loader with the model's tokenizer: of the full build if the small one does not know that kind. */
+async function makeLoader(options: WireLoadOptions, configs: Configs, files: TokenizerParts): Promise<Loader> {
+  const make = () => {
+    const loader = new (wasm().Loader)(...configs);
+    try {
+      for (const [name, bytes] of files) loader.tokenizerFile(name, bytes);
+      loader.buildTokenizer();
+      return loader;
+    } catch (error) {
+      loader.free();
+      throw error;
+    }
+  };
+  let loader: Loader;
+  try {
+    loader = make();
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "not_in_this_build") throw error;
+    await startWasm(options.files, "full");
+    loader = make();
   }
-  loader.buildTokenizer();
+  for (const [, bytes] of files) release(bytes);
+  return loader;
 }

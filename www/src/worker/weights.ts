@@ -1,6 +1,6 @@
 /** The weights of a model, from the cache or from its checkpoint into the engine's memory, and back into the cache. */
 
-import { type Loader, type Model, shardNames, weightFiles } from "../../wasm/gpt2_web.js";
+import type { Loader, Model } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
 import { type OpenFile, readText } from "../files/hub.js";
 import { release } from "../files/release.js";
@@ -8,6 +8,7 @@ import type { Checkpoint } from "./checkpoint.js";
 import { isIndex } from "./inventory.js";
 import type { Progress } from "./progress.js";
 import { missing, noWeights } from "./unusable.js";
+import { wasm } from "./wasm.js";
 
 /** Where weights come from, and where they go. */
 export interface WeightsRequest {
@@ -54,19 +55,19 @@ export async function loadWeights(request: WeightsRequest): Promise<{ files: str
 
 async function loadCheckpoint(request: WeightsRequest): Promise<string[]> {
   const { checkpoint } = request;
-  for (const name of weightFiles()) {
+  for (const name of wasm().weightFiles()) {
     const file = await checkpoint.open(name);
     if (!file) continue;
     if (isIndex(name)) return loadShards(request, name, await readText(file));
     await write(request, file);
     return [name];
   }
-  throw await noWeights(checkpoint.hub, weightFiles());
+  throw await noWeights(checkpoint.hub, wasm().weightFiles());
 }
 
 async function loadShards(request: WeightsRequest, index: string, json: string): Promise<string[]> {
   const { checkpoint } = request;
-  const shards = shardNames(index, json);
+  const shards = wasm().shardNames(index, json);
   const { metadata } = JSON.parse(json) as { metadata?: { total_size?: unknown } };
   checkpoint.hub.prefetch(shards, typeof metadata?.total_size === "number" ? metadata.total_size : null);
   for (const shard of shards) {

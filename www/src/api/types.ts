@@ -13,16 +13,17 @@ export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
 /** What part of loading an event is about. */
-export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
+export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test" | "keep";
 
 /** One step of loading. */
 export interface ProgressEvent {
   /**
    * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is about
-   * the whole load, and `ready` comes once, at the end. A `progress` of another phase than `download` says how far a
+   * the whole load, and `ready` comes once, when the model can write. A `progress` of another phase than `download` says how far a
    * file is checked, converted or moved to the engine's memory; one of the phase `compile` is about no file but about
    * the GPU's programs, which are compiled during the download. In the phase `wait`, another tab loads the same model,
-   * and `progress_total` says how far that tab is.
+   * and `progress_total` says how far that tab is. In the phase `keep`, which comes after `ready`, the converted weights
+   * are put into the cache.
    */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
   phase: ProgressPhase;

@@ -6,8 +6,10 @@ import type { Estimate } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { storageEstimate } from "../files/cache.js";
 import { type FileSize, readText } from "../files/hub.js";
+import type { PublishedWeights } from "../files/manifest.js";
 import { openHub } from "../files/open-hub.js";
 import type { Fetch } from "../files/request.js";
+import { chooseWeights, findManifest } from "./converted.js";
 import { tokenizerSizes, weightSizes } from "./inventory.js";
 import { missing, noTokenizer, noWeights } from "./unusable.js";
 import { startWasm } from "./wasm.js";
@@ -44,16 +46,25 @@ export async function estimate(
       await part();
     } catch (error) {
       signal.throwIfAborted();
+      if ((error as { code?: string }).code === "use_original") throw error;
       problems.push((error as Error).message);
     }
   };
+  let published: PublishedWeights | null = null;
+  let { dtype } = options;
+  await look(async () => {
+    const manifest = await findManifest(hub);
+    if (!manifest) return;
+    published = await chooseWeights(hub, manifest, dtype);
+    dtype = manifest.dtype;
+  });
   await look(async () => {
     const config = await hub.open("config.json");
     if (!config) throw missing(hub, "config.json", "the model's configuration");
     const loader = new Loader(await readText(config));
     try {
       const adapter = options.device === "wasm" ? undefined : await describeAdapter();
-      plan = loader.expectedDevice(options.device, options.dtype, adapter) as typeof plan;
+      plan = loader.expectedDevice(options.device, dtype, adapter) as typeof plan;
     } finally {
       loader.free();
     }
@@ -70,6 +81,10 @@ export async function estimate(
     const own = [packedName(plan.dtype, true), packedName(plan.dtype, false)];
     const kept = packed.find(({ name }) => own.includes(name));
     if (kept) return void files.push({ bytes: kept.bytes, cached: kept.bytes });
+    if (published) {
+      const { name, bytes } = published;
+      return void files.push((await hub.size(name)) ?? { bytes, cached: 0 });
+    }
     const sizes = await weightSizes(hub);
     files.push(...sizes.values());
     if (sizes.size === 0) throw await noWeights(hub, weightFiles());

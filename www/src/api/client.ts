@@ -10,8 +10,8 @@ import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } fro
 const MAX_LINGER_MS = 2000;
 
 /**
- * How long a worker has to keep its weights and to return its GPU's memory: a busy driver makes it wait, and one that hangs
- * never answers.
+ * How long a worker has to keep its weights and to return its GPU's memory: a busy driver makes it wait, and one that
+ * hangs never answers.
  */
 const DISPOSE_MS = 10_000;
 
@@ -144,8 +144,8 @@ export class Client {
   }
 
   /**
-   * As {@link close}, but the worker first keeps what it is about to keep, and returns the GPU's memory: a browser may take
-   * long to do so when a worker ends.
+   * As {@link close}, but the worker first keeps what it is about to keep, and returns the GPU's memory: a browser may
+   * take long to do so when a worker ends.
    */
   async dispose(reason: Error): Promise<void> {
     if (!this.#refuse(reason)) return this.#disposal;

@@ -82,8 +82,8 @@ export async function estimate(model: ModelSource = "demo", options: CreateGener
 }
 
 /**
- * An answer about a model or, where the model is a converted folder that is of no use here and names its original, about
- * that; `warning` says so then.
+ * An answer about a model or, where the model is a converted folder that is of no use here and names its original,
+ * about that; `warning` says so then.
  */
 async function orOfOriginal<A>(
   model: WireModel,
@@ -162,8 +162,8 @@ export class Generator {
   readonly info: GeneratorInfo;
   readonly tokenizer: GeneratorTokenizer;
   /**
-   * Resolves when nothing more is put into the cache, with whether the converted weights are there for the next visit. It
-   * never rejects; what went wrong is in `info.warnings` by then. A model can write before.
+   * Resolves when nothing more is put into the cache, with whether the converted weights are there for the next visit.
+   * It never rejects; what went wrong is in `info.warnings` by then. A model can write before.
    */
   readonly kept: Promise<boolean>;
   #client: Client;
@@ -225,8 +225,8 @@ export class Generator {
   }
 
   /**
-   * Ends the worker and frees all its memory, the GPU's too. Requests that are not answered yet reject. Weights that are
-   * being kept (`kept`) are kept first, if that takes no longer than ten seconds.
+   * Ends the worker and frees all its memory, the GPU's too. Requests that are not answered yet reject. Weights that
+   * are being kept (`kept`) are kept first, if that takes no longer than ten seconds.
    */
   async dispose(): Promise<void> {
     await this.#client.dispose(makeError("disposed", "the generator is disposed"));

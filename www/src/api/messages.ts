@@ -47,7 +47,7 @@ export interface WireLoadOptions {
 /** What is known of a loaded model in the worker; the page's thread knows its name and revision. */
 export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
 
-/** Whether a loaded model's weights are in the cache in the form in which they were loaded, and what went wrong on the way. */
+/** Whether a loaded model's packed weights are in the cache, and what went wrong on the way. */
 export interface Kept {
   kept: boolean;
   warnings: string[];

@@ -16,8 +16,8 @@ MODEL                   a Hugging Face id, the URL of a folder, a folder on disk
   --dtype NAME          fp32, fp16, q8 or q4 (default: q8)
   --revision NAME       branch, tag or commit of a Hugging Face model (default: main)
   --remote-host URL     where Hugging Face ids are looked for (default: https://huggingface.co/)
-  --original MODEL      where pages find the original if they need another dtype or layout (default: MODEL, unless it is a
-                        folder on disk)
+  --original MODEL      where pages find the original if they need another dtype or layout (default: MODEL, unless it is
+                        a folder on disk)
   --no-original         names no original
   --help, --version
 

@@ -16,7 +16,7 @@ export interface PublishedWeights {
   bytes: number;
   /** The file's SHA-256, in hex. */
   sha256: string;
-  /** The SHA-256 of each `pieceBytes` of it, and of the rest: bytes are checked long before the last of them is there. */
+  /** The SHA-256 of each `pieceBytes` of it, and of the rest: bytes are checked long before the last is there. */
   pieceBytes: number;
   pieces: string[];
   /** What was left out or replaced when they were made. */

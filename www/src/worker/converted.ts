@@ -17,7 +17,7 @@ export async function findManifest(hub: Hub): Promise<Manifest | null> {
   }
 }
 
-/** The packed weights of a converted folder, given the option `dtype`. A stale answer of the cache is found out first. */
+/** The packed weights of a converted folder, given the option `dtype`. What is of no use may be the cache's stale answer. */
 export async function chooseWeights(hub: Hub, manifest: Manifest, dtype: string): Promise<PublishedWeights> {
   const { layoutVersion: found, original, weights } = manifest;
   const isFormat = dtype === "auto" || dtype === manifest.dtype;

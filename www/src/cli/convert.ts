@@ -102,7 +102,7 @@ export async function convert(conversion: Conversion): Promise<Converted> {
     throw invalidOption("model", "a checkpoint as it was published", `a folder that was converted (${MANIFEST})`);
   }
   const progress = new Progress(conversion.model, emit);
-  progress.plan(await inventory(hub, () => false, null));
+  progress.plan(await inventory(hub, () => false));
   const checkpoint = new Checkpoint(hub, progress);
   const { small, config, loader } = await readSmallFiles(checkpoint);
   try {

@@ -5,12 +5,15 @@ import { invalidOption, makeError } from "../api/errors.js";
 import { type Hub, readText } from "../files/hub.js";
 import { MANIFEST, type Manifest, type PublishedWeights, readManifest } from "../files/manifest.js";
 
-/** What the folder says of itself; `null` where it is a checkpoint as it was published. */
-export async function findManifest(hub: Hub): Promise<Manifest | null> {
-  const file = await hub.open(MANIFEST);
-  if (!file) return null;
+/**
+ * What the folder says of itself; `null` where it is a checkpoint as it was published. It is fetched while WebAssembly
+ * starts (`started`).
+ */
+export async function findManifest(hub: Hub, started: Promise<unknown>): Promise<Manifest | null> {
+  const [json] = await Promise.all([hub.open(MANIFEST).then((file) => file && readText(file)), started]);
+  if (json === null) return null;
   try {
-    return readManifest(await readText(file), layoutVersion());
+    return readManifest(json, layoutVersion());
   } catch (error) {
     await hub.confirm(MANIFEST);
     throw error;

@@ -30,7 +30,8 @@ export async function estimate(
     warn: (message) => problems.push(message),
     checking: () => undefined,
   });
-  await startWasm(options.files["gpt2_web_bg.wasm"]);
+  const started = startWasm(options.files["gpt2_web_bg.wasm"]);
+  await started;
 
   let plan = {
     device: "wasm" as Estimate["device"],
@@ -53,7 +54,7 @@ export async function estimate(
   let published: PublishedWeights | null = null;
   let { dtype } = options;
   await look(async () => {
-    const manifest = await findManifest(hub);
+    const manifest = await findManifest(hub, started);
     if (!manifest) return;
     published = await chooseWeights(hub, manifest, dtype);
     dtype = manifest.dtype;

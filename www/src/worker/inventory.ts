@@ -2,7 +2,6 @@
 
 import { shardNames, tokenizerFiles, weightFiles } from "../../wasm/gpt2_web.js";
 import { type FileSize, type Hub, readText } from "../files/hub.js";
-import type { PublishedWeights } from "../files/manifest.js";
 
 /** Files whose sizes are asked at once: a browser allows six connections to a host. */
 const MAX_AT_ONCE = 4;
@@ -63,17 +62,12 @@ export async function weightSizes(hub: Hub, maxAttempts?: number): Promise<Map<s
 
 /**
  * Everything that a load will read. `isWanted` says which packed weights the load would take, which are then read in
- * place of those in the folder, packed (`published`) or not. Each size is asked for once only, so a server that is busy
- * gives none.
+ * place of the checkpoint's own. Each size is asked for once only, so a server that is busy gives none.
  */
-export async function inventory(
-  hub: Hub,
-  isWanted: (packed: string) => boolean,
-  published: PublishedWeights | null,
-): Promise<Map<string, number | null>> {
+export async function inventory(hub: Hub, isWanted: (packed: string) => boolean): Promise<Map<string, number | null>> {
   const weights = async () => {
-    const packed = (await hub.packedSizes()).find(({ name }) => isWanted(name)) ?? published;
-    return packed ? new Map([[packed.name, { bytes: packed.bytes, cached: 0 }]]) : weightSizes(hub, 1);
+    const packed = (await hub.packedSizes()).find(({ name }) => isWanted(name));
+    return packed ? new Map([[packed.name, { bytes: packed.bytes, cached: packed.bytes }]]) : weightSizes(hub, 1);
   };
   const parts = await Promise.all([
     sizesOf(hub, ["config.json", "generation_config.json"], 1),

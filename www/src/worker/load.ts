@@ -204,7 +204,13 @@ interface Plan {
 
 /** Tells the progress which files will be read, out of those that a visit with packed weights of this name reads. */
 async function planFiles({ hub, progress, signal, published }: Plan, isWanted: (packed: string) => boolean) {
-  const planned = inventory(hub, isWanted, published).then(
+  if (published) {
+    // Its size is known, and those of the small files would only be waited for.
+    const files = new Map<string, number | null>([[published.name, published.bytes]]);
+    progress.plan(files);
+    return files;
+  }
+  const planned = inventory(hub, isWanted).then(
     (files) => {
       progress.plan(files);
       return files;
@@ -226,8 +232,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   const modules = Promise.all([wasm, Kernels.start(options.files, signal, isWanted)]);
   // The small files are read meanwhile; an error in them is thrown below, where they are used.
   const checkpoint = new Checkpoint(hub, progress);
-  const chosen = wasm.then(async () => {
-    const manifest = await findManifest(hub);
+  const chosen = findManifest(hub, wasm).then(async (manifest) => {
     const published = manifest && (await chooseWeights(hub, manifest, options.dtype));
     return { published, dtype: manifest?.dtype ?? options.dtype };
   });

@@ -257,7 +257,7 @@ run_check() {
   if LC_ALL=C.UTF-8 grep -rnE '.{121}' www/src; then die "lines of www/src are longer than 120 characters"; fi
   [ -f www/wasm/gpt2_web_bg.wasm ] || build_wasm
   say "tsc"
-  (cd www && npx tsc)
+  (cd www && npx tsc && npx tsc -p src/cli)
   need_foreign_types
   (cd www && npx tsc -p test/types)
   # the package is ES modules alone, so nothing is asked of what CommonJS would see

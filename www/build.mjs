@@ -1,7 +1,7 @@
 // Bundles the package into dist/: modules, types, the wasm and the demo model. Needs ../build.sh's wasm in wasm/.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -61,6 +61,17 @@ await build({
 await build({ ...common, entryPoints: { worker: "src/worker/worker.ts" }, outdir: "dist" });
 // What the worker imports where it needs the full build: wasm-bindgen's script for it.
 await build({ ...common, entryPoints: ["wasm/gpt2_web_full.js"], outdir: "dist" });
+// The program `gpt2-web`, which runs in Node.
+await build({
+  ...common,
+  entryPoints: { cli: "src/cli/cli.ts" },
+  outdir: "dist",
+  platform: "node",
+  target: "node20",
+  minify: false,
+  banner: { js: "#!/usr/bin/env node" },
+});
+chmodSync("dist/cli.js", 0o755);
 // Vite turns files below 4 KiB into `data:` URLs, from which a strict policy (CSP) lets no worker start. With its source
 // map in it, this one is larger.
 await build({

@@ -13,6 +13,8 @@ mod kernels;
 mod loader;
 #[cfg(target_arch = "wasm32")]
 mod model;
+#[cfg(target_arch = "wasm32")]
+mod packer;
 #[cfg(all(target_arch = "wasm32", feature = "full"))]
 mod pipelines;
 #[cfg(target_arch = "wasm32")]
@@ -27,6 +29,8 @@ pub use kernels::{KernelModule, Module};
 pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names, tokenizer_files, weight_files};
 #[cfg(target_arch = "wasm32")]
 pub use model::Model;
+#[cfg(target_arch = "wasm32")]
+pub use packer::{PackedFile, Packer, layout_version};
 #[cfg(target_arch = "wasm32")]
 pub use session::{Scorer, Session};
 #[cfg(target_arch = "wasm32")]

@@ -18,6 +18,7 @@ const ROOMS = {
   engine: ["base"],
   files: ["base"],
   worker: ["base", "wasm", "engine", "files"],
+  cli: ["base", "wasm", "files", "worker"],
   api: ["base", "files"],
   adapters: ["base", "api"],
   elements: ["base", "api"],

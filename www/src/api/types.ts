@@ -3,26 +3,31 @@
 /** Where to run: `"auto"` is a real GPU that passes the self-test, else the CPU (`"wasm"`). */
 export type Device = "auto" | "webgpu" | "wasm";
 
-/** Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp16"` on WebGPU. */
+/**
+ * Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp16"` on WebGPU; of a converted folder,
+ * which has one format, it is that one. For another than the folder's own, the original that it names is loaded.
+ */
 export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 
 /**
  * Which model: `"demo"` (carried by the package), a Hugging Face id or the address of its page, the URL of a folder
- * with a checkpoint's files, or the files themselves, with the paths that they have below a chosen folder.
+ * with a checkpoint's files, or the files themselves, with the paths that they have below a chosen folder. A folder may
+ * also be a converted one (`npx gpt2-web convert`), which has packed weights and the file `gpt2-web.json`.
  */
 export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
 /** What part of loading an event is about. */
-export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
+export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test" | "keep";
 
 /** One step of loading. */
 export interface ProgressEvent {
   /**
-   * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is about
-   * the whole load, and `ready` comes once, at the end. A `progress` of another phase than `download` says how far a
-   * file is checked, converted or moved to the engine's memory; one of the phase `compile` is about no file but about
-   * the GPU's programs, which are compiled during the download. In the phase `wait`, another tab loads the same model,
-   * and `progress_total` says how far that tab is.
+   * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is
+   * about the whole load, and `ready` comes once, when the model can write. A `progress` of another phase than
+   * `download` says how far a file is checked, converted or moved to the engine's memory; one of the phase `compile`
+   * is about no file but about the GPU's programs, which are compiled during the download. In the phase `wait`,
+   * another tab loads the same model, and `progress_total` says how far that tab is. In the phase `keep`, which
+   * comes after `ready`, the converted weights are put into the cache.
    */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
   phase: ProgressPhase;

@@ -2,7 +2,16 @@
 
 import type { Session } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
-import type { Answer, Body, Request, RequestName, WireInfo, WireLoadOptions, WireResult } from "../api/messages.js";
+import type {
+  Answer,
+  Body,
+  Kept,
+  Request,
+  RequestName,
+  WireInfo,
+  WireLoadOptions,
+  WireResult,
+} from "../api/messages.js";
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
 import type { Fetch } from "../files/request.js";
 import { generate, isLost, type Pace, score } from "./decode.js";
@@ -17,6 +26,7 @@ export interface Context {
   /** Tells the page something before the answer. */
   tell: {
     progress(event: ProgressEvent): void;
+    kept(kept: Kept): void;
     prompt(event: PromptProgress): void;
     chunk(chunk: Chunk): void;
   };
@@ -47,6 +57,7 @@ const answers: Answers = {
     again = (lost, reason, signal) => reload(lost, reason, { ...asked, signal });
     latencies = new Latencies(() => loaded?.model.counters() as Counters);
     shared = fresh.model.session();
+    void fresh.keeping.done.then(tell.kept);
     return fresh.info;
   },
 
@@ -127,6 +138,11 @@ export function currentDevice(): "webgpu" | "wasm" {
   return loaded?.info.device ?? "wasm";
 }
 
+/** Waits until the model's weights are kept, if they are about to be. */
+export async function keptNow(): Promise<void> {
+  await loaded?.keeping.done;
+}
+
 /** Returns the GPU's memory, if any was taken. */
 export function returnGpu(): void {
   if (currentDevice() === "webgpu") wasm().destroyGpu();
@@ -136,6 +152,7 @@ export function returnGpu(): void {
 export async function recover(lost: Error, signal: AbortSignal): Promise<void> {
   if (!loaded || !again) throw lost;
   const gone = loaded;
+  await gone.keeping.stop(); // it reads from the device that is gone, and the next load waits for it
   const fresh = await again(gone, lost, signal);
   for (const session of [...sessions.values(), ...(shared ? [shared] : [])]) fresh.model.takeOver(session);
   [loaded, hasMoved] = [fresh, true];

@@ -5,8 +5,10 @@ import type { Estimate } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { storageEstimate } from "../files/cache.js";
 import { type FileSize, readText } from "../files/hub.js";
+import type { PublishedWeights } from "../files/manifest.js";
 import { openHub } from "../files/open-hub.js";
 import type { Fetch } from "../files/request.js";
+import { chooseWeights, findManifest } from "./converted.js";
 import { tokenizerSizes, weightSizes } from "./inventory.js";
 import { missing, noTokenizer, noWeights } from "./unusable.js";
 import { buildFor, startWasm, wasm } from "./wasm.js";
@@ -28,7 +30,8 @@ export async function estimate(
     checking: () => undefined,
   });
   const adapter = options.device === "wasm" ? undefined : await describeAdapter();
-  await startWasm(options.files, buildFor(options.device, adapter));
+  const started = startWasm(options.files, buildFor(options.device, adapter));
+  await started;
 
   let plan = {
     device: "wasm" as Estimate["device"],
@@ -44,16 +47,25 @@ export async function estimate(
       await part();
     } catch (error) {
       signal.throwIfAborted();
+      if ((error as { code?: string }).code === "use_original") throw error;
       problems.push((error as Error).message);
     }
   };
+  let published: PublishedWeights | null = null;
+  let { dtype } = options;
+  await look(async () => {
+    const manifest = await findManifest(hub, started);
+    if (!manifest) return;
+    published = await chooseWeights(hub, manifest, dtype);
+    dtype = manifest.dtype;
+  });
   await look(async () => {
     const config = await hub.open("config.json");
     if (!config) throw missing(hub, "config.json", "the model's configuration");
     const loader = new (wasm().Loader)(await readText(config));
     try {
       const described = adapter && JSON.stringify(adapter);
-      plan = loader.expectedDevice(options.device, options.dtype, described) as typeof plan;
+      plan = loader.expectedDevice(options.device, dtype, described) as typeof plan;
     } finally {
       loader.free();
     }
@@ -70,6 +82,10 @@ export async function estimate(
     const own = [wasm().packedName(plan.dtype, true), wasm().packedName(plan.dtype, false)];
     const kept = packed.find(({ name }) => own.includes(name));
     if (kept) return void files.push({ bytes: kept.bytes, cached: kept.bytes });
+    if (published) {
+      const { name, bytes } = published;
+      return void files.push((await hub.size(name)) ?? { bytes, cached: 0 });
+    }
     const sizes = await weightSizes(hub);
     files.push(...sizes.values());
     if (sizes.size === 0) throw await noWeights(hub, wasm().weightFiles());

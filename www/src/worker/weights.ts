@@ -1,6 +1,6 @@
 /** The weights of a model, from the cache or from its checkpoint into the engine's memory. */
 
-import type { Loader, Model } from "../../wasm/gpt2_web.js";
+import type { Loader } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
 import { type OpenFile, readText } from "../files/hub.js";
 import { MANIFEST, type PublishedWeights } from "../files/manifest.js";

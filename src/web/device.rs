@@ -34,8 +34,8 @@ impl Request {
     }
 }
 
-/// What a browser says about its GPU adapter (`GPUAdapterInfo`, `GPUSupportedLimits`), as www/src/engine/adapter.ts puts it.
-/// Strings are empty where it says nothing.
+/// What a browser says about its GPU adapter (`GPUAdapterInfo`, `GPUSupportedLimits`), as www/src/engine/adapter.ts puts
+/// it. Strings are empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct AdapterInfo {

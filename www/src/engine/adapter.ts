@@ -22,7 +22,7 @@ export interface Adapter {
 /** Words in the names of adapters that are software. */
 const SOFTWARE = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render", "warp"];
 
-/** Describes the browser's GPU, `undefined` where it offers none. Its limits tell beforehand whether a model can run there. */
+/** Describes the browser's GPU, `undefined` where it offers none. Its limits tell beforehand whether a model fits. */
 export async function describeAdapter(): Promise<Adapter | undefined> {
   if (!("gpu" in navigator)) return undefined;
   // A browser that lists WebGPU may still fail to start it: that is the same as none.

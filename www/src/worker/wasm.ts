@@ -1,6 +1,6 @@
 /**
- * The WebAssembly module of the models, heard when it panics. There are two builds of it: the small one knows the CPU and
- * GPT-2's tokenizer, the full one the GPU and every tokenizer besides. A worker fetches the one that it needs.
+ * The WebAssembly module of the models, heard when it panics. There are two builds of it: the small one knows the CPU
+ * and GPT-2's tokenizer, the full one the GPU and every tokenizer besides. A worker fetches the one that it needs.
  */
 
 import * as small from "../../wasm/gpt2_web.js";

@@ -1,4 +1,4 @@
-// The core tests in Chromium, Firefox and WebKit. Where one of them is not installed its tests are skipped, but in CI fail.
+// The core tests in Chromium, Firefox and WebKit. Where one is not installed its tests are skipped; in CI they fail then.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { serve } from "../serve.mjs";
@@ -14,13 +14,13 @@ after(async () => {
   await served.close();
 });
 
-/** Runs a test; if it fails, the error says where the picture and the log of the browser are. */
+/** Runs a test; if it fails, the error says where a picture of the browser and its log are. */
 async function keptIfFailing(tab, name, body) {
   try {
     await body();
   } catch (error) {
-    error.message += `\n${tab.version}: a picture and what it said are in ${await tab.keep(name)}`;
-    throw error;
+    const { message } = error;
+    throw new Error(`${message}\n${tab.version}: ${await tab.keep(name)}`, { cause: error });
   }
 }
 

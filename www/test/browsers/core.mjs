@@ -18,7 +18,10 @@ const { ids, greedy } = JSON.parse(readFileSync(path.join(GOLDEN, "expected.json
  * @property {string} pageUrl where the project's own page is
  */
 
-/** @param {Stage} stage @returns {Record<string, () => Promise<void>>} each test by its name; they run in their order */
+/**
+ * @param {Stage} stage
+ * @returns {Record<string, () => Promise<void>>} each test by its name; they run in their order
+ */
 export function coreTests(stage) {
   const { served, pageUrl } = stage;
   const golden = `${served.url}models/golden/`;

@@ -23,7 +23,7 @@ export async function open({ FIREFOX }, log) {
     click: (x, y) => page.mouse.click(x, y),
     type: (text) => page.keyboard.type(text),
     press: (key) => page.keyboard.press(key),
-    screenshot: (path) => page.screenshot({ path }),
+    screenshot: async (path) => void (await page.screenshot({ path })),
     close: () => browser.close(),
   };
 }

@@ -1,5 +1,5 @@
 // The browsers that the core tests run in, behind one small interface; and what is kept of one in which a test fails.
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { findProgram } from "../browser.mjs";
@@ -30,6 +30,9 @@ import * as webkit from "./webkit.mjs";
 
 /** @typedef {(programs: Record<string, string>, log: Log, options?: object) => Promise<Tab>} Open */
 
+/** A folder to leave pictures in. */
+const SHOTS = process.env.GPT2_WEB_SCREENSHOTS;
+
 /** By name, how each is opened (`open`), and by the environment variable that may name it what that needs (`needs`). */
 export const BROWSERS = { Chromium: chromium, Firefox: firefox, WebKit: webkit };
 
@@ -44,18 +47,23 @@ export function findPrograms(needs) {
   return { programs, missing };
 }
 
-/** Opens a browser. Its tab has also `keep()`, which leaves a picture and the log in a folder and returns that. */
+/** Opens a browser. Its tab has also `keep(name)`, which leaves a picture and the log in a folder and tells where. */
 export async function openKept({ open }, programs, options) {
-  const folder = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-browser-"));
+  if (SHOTS) mkdirSync(SHOTS, { recursive: true });
+  const folder = mkdtempSync(path.join(SHOTS ?? os.tmpdir(), "gpt2-web-browser-"));
   const fd = openSync(path.join(folder, "log.txt"), "a");
   let isKept = false;
-  const tab = await open(programs, { fd, write: (text) => void writeSync(fd, text) }, options);
+  const log = { fd, write: (text) => void writeSync(fd, text) };
+  const tab = await open(programs, log, options).catch((error) => {
+    throw new Error(`${error.message}\nthe browser's log is in ${folder}`, { cause: error });
+  });
   return {
     ...tab,
     async keep(name) {
       isKept = true;
-      await tab.screenshot(path.join(folder, `${name.replaceAll(/\W+/g, "-")}.png`));
-      return folder;
+      const file = path.join(folder, `${name.replaceAll(/\W+/g, "-")}.png`);
+      const failure = await tab.screenshot(file).catch((error) => error);
+      return failure ? `its log is in ${folder}; it gives no picture (${failure.message})` : `see ${file}, and log.txt`;
     },
     async close() {
       await tab.close();

@@ -35,29 +35,58 @@ function call(source, argument, done) {
     );
 }
 
+/** Keeps what the page says from now on, since this driver does not tell. Runs in the page. */
+function listen() {
+  window.said = [];
+  const keep = (kind) => (first) => window.said.push(`${kind}: ${first?.stack ? `${first}\n${first.stack}` : first}\n`);
+  for (const kind of ["log", "warn", "error"]) {
+    const original = console[kind];
+    console[kind] = (...all) => {
+      keep(`console.${kind}`)(all.join(" "));
+      original.apply(console, all);
+    };
+  }
+  addEventListener("error", (event) => keep("error")(event.error ?? event.message));
+  addEventListener("unhandledrejection", (event) => keep("rejection")(event.reason));
+}
+
 /** @type {import("./open.mjs").Open} */
 export async function open({ WEBKIT_DRIVER, XVFB }, log, { canShare = true } = {}) {
   const { server, display } = await startDisplay(XVFB, log);
-  const port = await portprober.findFreePort();
-  const service = new remote.DriverService(WEBKIT_DRIVER, {
-    loopback: true,
-    port,
-    args: [`--port=${port}`],
-    env: { ...process.env, DISPLAY: display, ...(canShare ? SHARING : {}) },
-    stdio: ["ignore", log.fd, log.fd],
-  });
-  const args = ["--automation", "--enable-write-console-messages-to-stdout=true"];
-  const driver = await new Builder()
-    .disableEnvironmentOverrides()
-    .usingServer(await service.start())
-    .withCapabilities({ browserName: "MiniBrowser", "webkitgtk:browserOptions": { args } })
-    .build();
-  await driver.manage().setTimeouts({ script: 120_000, pageLoad: 120_000 });
+  let service;
+  let driver;
+  const close = async () => {
+    await driver?.quit();
+    await service?.kill();
+    server.kill();
+  };
+  try {
+    const port = await portprober.findFreePort();
+    service = new remote.DriverService(WEBKIT_DRIVER, {
+      loopback: true,
+      port,
+      args: [`--port=${port}`],
+      env: { ...process.env, DISPLAY: display, ...(canShare ? SHARING : {}) },
+      stdio: ["ignore", log.fd, log.fd],
+    });
+    driver = await new Builder()
+      .disableEnvironmentOverrides()
+      .usingServer(await service.start())
+      .withCapabilities({ browserName: "MiniBrowser" })
+      .build();
+    await driver.manage().setTimeouts({ script: 120_000, pageLoad: 120_000 });
+  } catch (error) {
+    await close();
+    throw error;
+  }
   const capabilities = await driver.getCapabilities();
   const type = (keys) => driver.actions().sendKeys(keys).perform();
   return {
     version: `WebKitGTK ${capabilities.getBrowserVersion()}`,
-    goto: (url) => driver.get(url),
+    async goto(url) {
+      await driver.get(url);
+      await driver.executeScript(listen);
+    },
     async evaluate(body, argument) {
       const { value, error } = await driver.executeAsyncScript(call, body.toString(), argument);
       if (error !== undefined) throw new Error(error);
@@ -66,11 +95,10 @@ export async function open({ WEBKIT_DRIVER, XVFB }, log, { canShare = true } = {
     click: (x, y) => driver.actions().move({ x, y }).click().perform(),
     type,
     press: (key) => type(Key[key.toUpperCase()]),
-    screenshot: async (path) => writeFileSync(path, await driver.takeScreenshot(), "base64"),
-    async close() {
-      await driver.quit();
-      await service.kill();
-      server.kill();
+    async screenshot(path) {
+      log.write((await driver.executeScript("return window.said ?? []")).join(""));
+      writeFileSync(path, await driver.takeScreenshot(), "base64");
     },
+    close,
   };
 }

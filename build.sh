@@ -135,6 +135,26 @@ need_browser() {
   export CHROMIUM CHROMEDRIVER
 }
 
+# Firefox and WebKit, in which the tests of www/test/browsers run as well. Where one cannot be had its tests are skipped, or
+# fail in CI; they tell so themselves.
+need_other_browsers() {
+  local package sudo="" is_updated=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  command -v apt-get >/dev/null || return 0
+  for package in $(other_browsers_missing); do
+    say "installing $package"
+    [ -n "$is_updated" ] || $sudo apt-get update -q || true
+    is_updated=1
+    $sudo apt-get install -qy --no-install-recommends "$package" || say "$package cannot be installed here"
+  done
+}
+
+other_browsers_missing() { # Debian's packages for what is not there
+  find_first "${FIREFOX:-}" firefox-esr firefox >/dev/null || echo firefox-esr
+  find_first "${WEBKIT_DRIVER:-}" WebKitWebDriver >/dev/null || echo webkit2gtk-driver
+  find_first "${XVFB:-}" Xvfb >/dev/null || echo xvfb
+}
+
 need_vulkan() { # tests/gpu wants an adapter; Mesa's software one will do
   [ "$(uname)" = Linux ] && command -v apt-get >/dev/null || return 0
   ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1 && return
@@ -281,6 +301,7 @@ run_test_hosts() {
 
 run_test() {
   need_browser
+  need_other_browsers
   need_packages www/test/hosts
   need_vulkan
   run_pack

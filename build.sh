@@ -314,7 +314,7 @@ run_pack() {
   staging=$(mktemp -d)
   cp -R www/package.json www/dist README.md CHANGELOG.md LICENSE "$staging"
   node www/third-party.mjs "$staging/THIRD_PARTY"
-  rm -rf "$staging"/dist/page* "$staging"/dist/types/page "$staging"/dist/offline.json
+  rm -rf "$staging"/dist/page* "$staging"/dist/types/page
   (cd "$staging" && npm pack --silent) | tail -n 1
   mv "$staging"/*.tgz dist/
   rm -rf "$staging"

@@ -87,9 +87,12 @@ const declarations =
   "--noEmit false --emitDeclarationOnly --declaration --stripInternal --rootDir src --outDir dist/types";
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", ...declarations.split(" ")], { stdio: "inherit" });
 
+execFileSync(process.execPath, ["node_modules/@custom-elements-manifest/analyzer/cem.js", "analyze", "--quiet"]);
+
 // What the page's service worker keeps for a visit without a network.
 const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && /\.(js|wasm|json|safetensors)$/.test(entry.name))
+  .filter((entry) => entry.name !== "custom-elements.json") // for editors
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
 const beside = ["index.html", "bench.html", "page.css", "manifest.webmanifest", "icon.svg", ...(await drawIcons())];
 await writeServiceWorker(".", [...beside, ...listed]);

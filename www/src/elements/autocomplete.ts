@@ -28,8 +28,8 @@ export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "s
  * line, after 12 tokens at most, and is the likeliest text unless the attributes ask for sampling.
  *
  * The element is laid over the textarea: put it beside it, in what scrolls with it. Attributes hold the options of
- * `generate`, with hyphens; the property `options` holds what they cannot say, and wins over them. All events bubble and
- * are composed. After a failure the next focus tries again. States for style sheets: `[state=loading]`, `generating`,
+ * `generate`, with hyphens; the property `options` holds what they cannot say, and wins over them. Events bubble and are
+ * composed. After a failure the next focus tries again. States for style sheets: `[state=loading]`, `generating`,
  * `suggesting`, `failed`.
  *
  * @tagname gpt2-autocomplete
@@ -95,11 +95,13 @@ export class Gpt2AutocompleteElement extends ElementBase {
     root.append(this.#ghost.box, this.#announcer);
   }
 
+  /** The browser calls it when the element comes into a document. */
   connectedCallback(): void {
     this.#attach();
     if (this.hasAttribute("preload")) void this.load();
   }
 
+  /** The browser calls it when the element leaves its document. */
   disconnectedCallback(): void {
     this.#detachArea();
     // An element that is moved is disconnected and connected again at once, and must keep its model.
@@ -108,6 +110,7 @@ export class Gpt2AutocompleteElement extends ElementBase {
     });
   }
 
+  /** The browser calls it when an observed attribute changes. */
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after || !this.isConnected) return;
     if (name === "for") {

@@ -20,8 +20,8 @@ export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "fail
  * <gpt2-generator model="demo" prompt="Once upon a time" max-new-tokens="80" temperature="0.8"></gpt2-generator>
  * ```
  *
- * Attributes hold the options of `generate`, with hyphens. The property `options` holds what they cannot say, and wins over
- * them. All events bubble and are composed.
+ * Attributes hold the options of `generate`, with hyphens. The property `options` holds what they cannot say, and wins
+ * over them. All events bubble and are composed.
  *
  * Keys: Ctrl or Cmd with Enter in the field generates, Esc stops. The model is shared with the other elements of the
  * page that ask for the same, and is disposed of when the last of them leaves the page.
@@ -124,6 +124,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     });
   }
 
+  /** The browser calls it when the element comes into a document. */
   connectedCallback(): void {
     // In the constructor, an element that a script makes has no attributes yet.
     if (!this.#begun) {
@@ -134,6 +135,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     if (this.hasAttribute("preload")) void this.load();
   }
 
+  /** The browser calls it when the element leaves its document. */
   disconnectedCallback(): void {
     // An element that is moved is disconnected and connected again at once, and must keep its model.
     queueMicrotask(() => {
@@ -141,6 +143,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     });
   }
 
+  /** The browser calls it when an observed attribute changes. */
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after) return;
     if (name === "placeholder") this.#view.prompt.placeholder = after ?? "";
@@ -156,6 +159,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get value(): string {
     return this.#view.prompt.value;
   }
+  /** Replaces the prompt. */
   set value(text: string) {
     this.#view.prompt.value = text;
   }

@@ -3,7 +3,7 @@
  * engine's threads need, also on hosts that do not send the headers for it.
  *
  * A service worker belongs to one build of the page, whose files it knows by their hashes. It is installed when its
- * cache holds all of them, and answers with nothing else, so a page never mixes the files of two builds. A deploy brings
+ * cache holds all of them, and answers with nothing else, so a page never mixes the files of two builds. A deploy is
  * a new service worker: it fetches what has changed and then takes the place of the old one, as soon as no page is open
  * that the old one serves. Models are not kept here: the library keeps them in IndexedDB.
  */
@@ -12,12 +12,12 @@ import { isolated } from "../isolation/isolate.js";
 import { type FetchEvent, worker } from "../isolation/service-worker.js";
 import { handOver, TIMEOUT_MS, type ToServiceWorker } from "./hand-over.js";
 
-/** The build: a name for all of it, and each file's SHA-256 by its path from the page's folder. Written by the bundler. */
+/** The build: its name, and each file's SHA-256 by its path from the page's folder. Written by the bundler. */
 declare const PAGE_BUILD: { name: string; files: Record<string, string> };
 
 const CACHE_PREFIX = "gpt2-web-page-";
 const CACHE = CACHE_PREFIX + PAGE_BUILD.name;
-/** How long a newer build that could not be brought in is not tried again, in milliseconds: longer than the visit waits. */
+/** How long a newer build that could not be brought in is not tried again, in milliseconds: longer than a visit. */
 const PAUSE_MS = 10_000;
 
 /** When the last visit was handed over; see `performance.now`. */

@@ -28,8 +28,8 @@ export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "s
  * line, after 12 tokens at most, and is the likeliest text unless the attributes ask for sampling.
  *
  * The element is laid over the textarea: put it beside it, in what scrolls with it. Attributes hold the options of
- * `generate`, with hyphens; the property `options` holds what they cannot say, and wins over them. Events bubble and are
- * composed. After a failure the next focus tries again. States for style sheets: `[state=loading]`, `generating`,
+ * `generate`, with hyphens; the property `options` holds what they cannot say, and wins over them. Events bubble and
+ * are composed. After a failure the next focus tries again. States for style sheets: `[state=loading]`, `generating`,
  * `suggesting`, `failed`.
  *
  * @tagname gpt2-autocomplete

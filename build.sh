@@ -20,7 +20,8 @@ usage() {
 ./build.sh test          set up, and run every test: native, in the browser, and the page end to end
 ./build.sh test hosts    build and open an app in every host, the large ones (Next.js, Deno, Bun) too
 ./build.sh build         build the package into www/dist
-./build.sh check         format, lints, types
+./build.sh check         format, lints, types, and whether docs/api is current
+./build.sh docs          write docs/api, the reference, anew from the types and their docstrings
 ./build.sh fuzz [sec]    fuzz what reads a file of a checkpoint or the cache, so long each (default 60 seconds)
 ./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
                          cpu (the kernels, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
@@ -280,12 +281,27 @@ run_check() {
   (cd www && npx tsc && npx tsc -p src/cli)
   need_foreign_types
   (cd www && npx tsc -p test/types)
+  check_docs
   # the package is ES modules alone, so nothing is asked of what CommonJS would see
   say "publint and are-the-types-wrong"
   local package
   package=$(package_file)
   [ -f "$package" ] || run_pack
   (cd www && npx publint run --strict "../$package" && npx attw "../$package" --profile esm-only)
+}
+
+build_docs() { # FOLDER: writes the reference into it
+  need_packages docs/typedoc
+  (cd docs/typedoc && npx typedoc --logLevel Warn --out "$1")
+}
+
+check_docs() {
+  say "docs/api"
+  local fresh
+  fresh=$(mktemp -d)
+  build_docs "$fresh"
+  diff -r docs/api "$fresh" || die "docs/api is not what the types say: run ./build.sh docs"
+  rm -rf "$fresh"
 }
 
 package_file() { printf 'dist/gpt2-web-%s.tgz\n' "$(cd www && node -p 'require("./package.json").version')"; }
@@ -347,7 +363,7 @@ run_pack() {
   staging=$(mktemp -d)
   cp -R www/package.json www/dist README.md CHANGELOG.md LICENSE "$staging"
   node www/third-party.mjs "$staging/THIRD_PARTY"
-  rm -rf "$staging"/dist/page* "$staging"/dist/types/page "$staging"/dist/offline.json
+  rm -rf "$staging"/dist/page* "$staging"/dist/types/page
   (cd "$staging" && npm pack --silent) | tail -n 1
   mv "$staging"/*.tgz dist/
   rm -rf "$staging"
@@ -366,6 +382,10 @@ case "${1:-help}" in
     ;;
   build) build ;;
   check) run_check ;;
+  docs)
+    need_node
+    build_docs ../api
+    ;;
   fuzz) run_fuzz "${2:-60}" ;;
   bench) shift; run_bench "$@" ;;
   pack) run_pack ;;

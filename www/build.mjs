@@ -1,10 +1,12 @@
 // Bundles the package into dist/: modules, types, the wasm and the demo model. Needs ../build.sh's wasm in wasm/.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { drawIcons } from "./icons.mjs";
+import { writeServiceWorker } from "./service-worker.mjs";
 
 process.chdir(path.dirname(fileURLToPath(import.meta.url)));
 const { version } = JSON.parse(readFileSync("package.json", "utf8"));
@@ -90,8 +92,6 @@ await build({
 });
 // For package users whose host cannot send headers: a classic script, which they copy beside their index.html.
 await build({ ...common, entryPoints: ["src/isolation/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
-// The page's service worker, a classic script. Its scope is the folder that it is in, so it lies beside index.html.
-await build({ ...common, entryPoints: ["src/page/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
 for (const file of modules) cpSync(`wasm/${file}`, `dist/${file}`);
 const modelFiles = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];
@@ -101,11 +101,12 @@ const declarations =
   "--noEmit false --emitDeclarationOnly --declaration --stripInternal --rootDir src --outDir dist/types";
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", ...declarations.split(" ")], { stdio: "inherit" });
 
-// The list of what the page's service worker keeps for a visit without a network.
+execFileSync(process.execPath, ["node_modules/@custom-elements-manifest/analyzer/cem.js", "analyze", "--quiet"]);
+
+// What the page's service worker keeps for a visit without a network.
 const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && /\.(js|wasm|json|safetensors)$/.test(entry.name))
+  .filter((entry) => !["custom-elements.json", "cli.js"].includes(entry.name)) // for editors, and for Node
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
-writeFileSync(
-  "dist/offline.json",
-  `${JSON.stringify(["index.html", "bench.html", "page.css", ...listed.sort()], null, 1)}\n`,
-);
+const beside = ["index.html", "bench.html", "page.css", "manifest.webmanifest", "icon.svg", ...(await drawIcons())];
+await writeServiceWorker(".", [...beside, ...listed]);

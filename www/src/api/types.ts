@@ -30,6 +30,7 @@ export interface ProgressEvent {
    * comes after `ready`, the converted weights are put into the cache.
    */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
+  /** What is done to the file, or to the model. */
   phase: ProgressPhase;
   /** Name of the model. */
   name: string;
@@ -162,6 +163,7 @@ export interface GenerateOptions {
 
 /** How far a prompt has been read. */
 export interface PromptProgress {
+  /** Always this, so that the events of a load and of a prompt can be told apart. */
   status: "prompt";
   /** Percent, 0 to 100. */
   progress: number;
@@ -173,8 +175,11 @@ export interface PromptProgress {
 
 /** A token with its log-probability. */
 export interface TokenLogprob {
+  /** The token's number in the vocabulary. */
   token_id: number;
+  /** The token as text. */
   text: string;
+  /** Natural logarithm of the token's probability: nats, 0 or less. */
   logprob: number;
 }
 
@@ -184,7 +189,9 @@ export interface Chunk {
   text: string;
   /** `null` only for text that was held back for a stop string when `interrupt()` ended the generation. */
   token_id: number | null;
+  /** Natural logarithm of its probability, with `logprobs`. */
   logprob?: number;
+  /** The most likely tokens in its place, likeliest first, with `top_logprobs`. */
   top_logprobs?: TokenLogprob[];
   /** One array [n_head, tokens so far] per layer. */
   attentions?: Float32Array[];
@@ -192,52 +199,78 @@ export interface Chunk {
 
 /** Everything that determines a text: plain JSON for {@link Generator.replay}. */
 export interface Recipe {
+  /** The model as it was named to {@link createGenerator}. */
   model: string;
+  /** Branch, tag or commit. */
   revision: string;
+  /** What it ran on: `"webgpu"` or `"wasm"`. */
   device: string;
+  /** The format of the weights. */
   dtype: string;
+  /** The prompt, as text or token ids. */
   prompt: string | number[];
   [option: string]: unknown;
 }
 
 /** A finished generation. */
 export interface GenerationResult {
+  /** What was written, without the prompt. */
   text: string;
+  /** Its tokens. */
   token_ids: number[];
+  /** `"stop"`: by itself or at a stop string; `"length"`: `max_new_tokens`, or a full window; `"interrupt"`: by you. */
   finish_reason: "stop" | "length" | "interrupt";
+  /** Numbers of tokens: of the prompt, and written. */
   usage: { prompt_tokens: number; completion_tokens: number };
+  /** Milliseconds for reading the prompt and for writing, and tokens per second of each. */
   timings: { prompt_ms: number; predicted_ms: number; prompt_per_second: number; predicted_per_second: number };
+  /** What writes the same text again. */
   recipe: Recipe;
 }
 
 /** One token of a scored text. The first has no `logprob` and no `rank`, since nothing predicts it. */
 export interface ScoredToken {
+  /** The token's number in the vocabulary. */
   id: number;
+  /** The token as text. */
   text: string;
+  /** Natural logarithm of its probability after what stands before it, in nats. */
   logprob: number | null;
+  /** How many tokens are likelier: 0 is the most likely one. */
   rank: number | null;
+  /** The most likely tokens in its place, likeliest first. */
   top_logprobs: TokenLogprob[];
 }
 
 /** A scored text: `nll` is the mean negative log-probability in nats per predicted token. */
 export interface Score {
+  /** Each token of the text. */
   tokens: ScoredToken[];
+  /** Mean negative log-probability, in nats per predicted token. */
   nll: number;
+  /** exp(`nll`). */
   perplexity: number;
 }
 
 /** What is running, and where. */
 export interface GeneratorInfo {
+  /** The model as it was named, without what signs its URL. */
   model: string;
+  /** Branch, tag or commit. */
   revision: string;
+  /** What it runs on. */
   device: "webgpu" | "wasm";
   /** Description of the GPU adapter in use. */
   adapter: string | null;
+  /** The format of its weights. */
   dtype: string;
+  /** How many numbers the model has. */
   parameters: number;
+  /** Bytes of the packed weights. */
   weight_bytes: number;
   /** The most tokens that a text can have. */
   context_window: number;
+  /** CPU threads in use; 1 on WebGPU. */
   threads: number;
   /** Outcome of the test at load, which compares the engine with known answers. */
   self_test: string;
@@ -255,8 +288,11 @@ export interface Estimate {
   cached_bytes: number;
   /** Bytes that the weights will take in memory. */
   device_bytes: number;
+  /** Bytes that the origin has stored, and may store. */
   storage: { usage: number; quota: number };
+  /** What it would run on. */
   device: "webgpu" | "wasm";
+  /** The format that its weights would have. */
   dtype: string;
   /** What would make loading fail or work less well; empty if nothing is known. */
   problems: string[];
@@ -264,16 +300,21 @@ export interface Estimate {
 
 /** Measured since loading. */
 export interface GeneratorStats {
+  /** Tokens that were written. */
   tokens: number;
+  /** Milliseconds from token to token: the median, and what 95 and 99 of 100 stay below. */
   token_ms: { p50: number; p95: number; p99: number };
+  /** Tokens per second of writing. */
   tokens_per_second: number;
   /** Bytes of WebAssembly memory. */
   bytes_held: number;
   /** This and the following are measured on WebGPU only. */
   dispatches_per_token: number | null;
+  /** Command buffers that are handed to the GPU. */
   submits_per_token: number | null;
   /** Buffers, bind groups, pipelines and shader modules that are created. */
   objects_per_token: number | null;
+  /** Bytes that are read back. */
   read_bytes_per_token: number | null;
   /** Time spent on recording the commands of a token. */
   encode_ms_per_token: number | null;
@@ -281,7 +322,9 @@ export interface GeneratorStats {
 
 /** A model in the cache. */
 export interface CachedModel {
+  /** The model as it was named, or the URL of its folder. */
   name: string;
+  /** Branch, tag or commit. */
   revision: string;
   /** Whether it loads without the network. If not, loading it goes on where the download stopped. */
   complete: boolean;
@@ -291,6 +334,7 @@ export interface CachedModel {
   bytes: number;
   /** Bytes that it will have when it is complete, as far as is known. */
   total_bytes: number;
+  /** Names of the files that are kept. */
   files: string[];
   /** When its first file was kept, as an ISO 8601 date and time. */
   saved_at: string;

@@ -16,8 +16,8 @@ export interface KernelMemory {
 }
 
 /**
- * Whether this browser passes a memory on to another thread. WebKitGTK makes shared memories also where it does not: then
- * it lacks `SharedArrayBuffer`, though the page is cross-origin isolated.
+ * Whether this browser passes a memory on to another thread. WebKitGTK makes shared memories also where it does not:
+ * then it lacks `SharedArrayBuffer`, though the page is cross-origin isolated.
  */
 export function canShare(): boolean {
   return globalThis.crossOriginIsolated === true && typeof SharedArrayBuffer === "function";

@@ -68,8 +68,8 @@ scope.addEventListener("message", ({ data }) => {
 });
 
 /**
- * Ends what is under way, so that it does not go on elsewhere when its device is gone, waits until the weights are kept,
- * and returns the device.
+ * Ends what is under way, so that it does not go on elsewhere when its device is gone, waits until the weights are
+ * kept, and returns the device.
  */
 async function dispose(): Promise<void> {
   for (const { controller } of running.values()) controller.abort();

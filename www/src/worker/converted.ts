@@ -21,7 +21,8 @@ export async function findManifest(hub: Hub, started: Promise<unknown>): Promise
 }
 
 /**
- * The packed weights of a converted folder, given the option `dtype`. What is of no use may be the cache's stale answer.
+ * The packed weights of a converted folder, given the option `dtype`. What is of no use may be a stale answer of the
+ * cache.
  */
 export async function chooseWeights(hub: Hub, manifest: Manifest, dtype: string): Promise<PublishedWeights> {
   const { layoutVersion: found, original, weights } = manifest;

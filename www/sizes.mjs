@@ -8,7 +8,7 @@ import { brotliCompressSync, constants } from "node:zlib";
  * Most bytes, as brotli sends them, that a visitor downloads whose model runs on the CPU and has GPT-2's tokenizer; the
  * model does not count. Whoever makes it less lowers the number.
  */
-const CPU_BUDGET = 350_000;
+const CPU_BUDGET = 360_000;
 
 const DIST = path.join(path.dirname(fileURLToPath(import.meta.url)), "dist");
 const read = (file) => readFileSync(path.join(DIST, file));
@@ -28,7 +28,8 @@ function closure(file, found = new Set()) {
 }
 
 /** Of the kernels a browser takes one module; most have relaxed SIMD, and isolated pages use threads. */
-const every = [...closure("index.js"), ...closure("worker.js"), "kernel-thread.js", "kernels-relaxed-threads.wasm"];
+const threads = ["kernel-thread.js", "hash-thread.js", "kernels-relaxed-threads.wasm"];
+const every = [...closure("index.js"), ...closure("worker.js"), ...threads];
 const VISITORS = {
   CPU: new Set([...every, "gpt2_web_bg.wasm"]),
   GPU: new Set([...every, "gpt2_web_full.js", "gpt2_web_full_bg.wasm"]),

@@ -31,7 +31,8 @@ export type WorkerFile =
   | "kernels-relaxed.wasm"
   | "kernels-threads.wasm"
   | "kernels-relaxed-threads.wasm"
-  | "kernel-thread.js";
+  | "kernel-thread.js"
+  | "hash-thread.js";
 
 /** Loading options that can be posted. */
 export interface WireLoadOptions {

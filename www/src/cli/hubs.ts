@@ -16,6 +16,7 @@ import path from "node:path";
 import { abortError, makeError } from "../api/errors.js";
 import { fileUrl } from "../files/address.js";
 import { checked } from "../files/digest.js";
+import { hashHere } from "../files/hash.js";
 import { openRemote, type Remote, versionOf } from "../files/http.js";
 import type { FileSize, Hub, OpenFile } from "../files/hub.js";
 import type { HttpOptions, Refusal } from "../files/request.js";
@@ -116,7 +117,7 @@ export class DownloadHub extends NodeHub {
       const details = { file, expected: "its SHA-256", found };
       throw makeError("integrity", `${file}: expected its SHA-256 from the server, found ${found}`, details);
     }
-    const chunks = checked(this.#keep(at, remote), remote.sha256, file, () => undefined);
+    const chunks = checked(this.#keep(at, remote), remote.sha256, file, { startHash: hashHere, tell: () => undefined });
     return { name: file, bytes: remote.bytes, chunks: this.#whole(at, chunks) };
   }
 

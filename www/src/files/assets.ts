@@ -14,6 +14,7 @@ const WORKER_FILES: Readonly<Record<WorkerFile, () => URL>> = {
   "kernels-threads.wasm": () => new URL("./kernels-threads.wasm", import.meta.url),
   "kernels-relaxed-threads.wasm": () => new URL("./kernels-relaxed-threads.wasm", import.meta.url),
   "kernel-thread.js": () => new URL("./kernel-thread.js", import.meta.url),
+  "hash-thread.js": () => new URL("./hash-thread.js", import.meta.url),
 };
 
 const DEMO_FILES: Readonly<Record<string, () => URL>> = {

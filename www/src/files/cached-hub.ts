@@ -342,10 +342,10 @@ export class CachedHub implements Hub {
   ): AsyncGenerator<Uint8Array> {
     const published = this.#published.get(file);
     try {
-      const { verify, checking } = this.#options;
+      const { verify, checking, startHash } = this.#options;
       const tell = (nBytes: number, isDone: boolean) => checking(file, nBytes, isDone);
       if (published && verify) yield* checkedPieces(chunks, published, tell);
-      else yield* checked(chunks, verify ? sha256 : null, file, tell);
+      else yield* checked(chunks, verify ? sha256 : null, file, { startHash, tell });
     } catch (error) {
       if ((error as { code?: string }).code === "integrity") await this.drop(file);
       throw error;

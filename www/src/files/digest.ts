@@ -3,6 +3,7 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 import { abortError, isAbort, makeError, messageOf } from "../api/errors.js";
+import type { StartHash } from "./hash.js";
 import type { PublishedWeights } from "./manifest.js";
 import { readStream } from "./read-stream.js";
 import { drop, type HttpOptions, request } from "./request.js";
@@ -59,17 +60,22 @@ export async function* checked(
   chunks: AsyncIterable<Uint8Array>,
   expected: string | null,
   name: string,
-  tell: OnChecked,
+  { startHash, tell }: { startHash: StartHash; tell: OnChecked },
 ): AsyncGenerator<Uint8Array> {
   if (expected === null) return yield* chunks;
-  const hash = sha256.create();
-  tell(0, false);
-  for await (const chunk of chunks) {
-    hash.update(chunk);
-    tell(chunk.byteLength, false);
-    yield chunk;
+  const hash = startHash();
+  let found: string;
+  try {
+    tell(0, false);
+    for await (const chunk of chunks) {
+      await hash.update(chunk);
+      tell(chunk.byteLength, false);
+      yield chunk;
+    }
+    found = await hash.digest();
+  } finally {
+    hash.close();
   }
-  const found = bytesToHex(hash.digest());
   if (found !== expected) {
     throw makeError("integrity", `${name}: expected SHA-256 ${expected}, found ${found}`, {
       file: name,

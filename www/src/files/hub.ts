@@ -1,6 +1,7 @@
 /** What gives the files of a checkpoint as streams of bytes, wherever they come from. Runs in the worker. */
 
 import { makeError } from "../api/errors.js";
+import type { StartHash } from "./hash.js";
 import type { PublishedWeights } from "./manifest.js";
 import type { HttpOptions, Refusal } from "./request.js";
 
@@ -76,6 +77,8 @@ export interface HubOptions extends HttpOptions {
   cache: boolean;
   /** Whether the files are another version of a model that may be in the cache, which stays until these are whole. */
   isAnew: boolean;
+  /** How the SHA-256 of a file is computed. */
+  startHash: StartHash;
   /** Told how far the check of a file has got: so many more bytes, and at last that it has passed. */
   checking(file: string, nBytes: number, isDone: boolean): void;
   /** Takes a message about something that failed without stopping the load. */

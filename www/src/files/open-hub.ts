@@ -106,13 +106,13 @@ class NetworkHub extends PlainHub {
 
   async open(file: string): Promise<OpenFile | null> {
     if (this.#absent.has(file)) return null;
-    const { verify, warn, checking } = this.options;
+    const { verify, warn, checking, startHash } = this.options;
     const opened = await openRemote(fileUrl(file, this.#base), null, this.options);
     if (!opened || "refusal" in opened) return this.#without(file, opened?.refusal);
     if (opened.unread !== null)
       warn(`${file}: its SHA-256 could not be asked for (${opened.unread}), so it is unverified`);
     const tell = (nBytes: number, isDone: boolean) => checking(file, nBytes, isDone);
-    const chunks = checked(opened.chunks, verify ? opened.sha256 : null, file, tell);
+    const chunks = checked(opened.chunks, verify ? opened.sha256 : null, file, { startHash, tell });
     return { name: file, bytes: opened.bytes, chunks };
   }
 

@@ -4,6 +4,7 @@ import type { WireLoadOptions, WireModel } from "../api/messages.js";
 import type { Estimate } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { storageEstimate } from "../files/cache.js";
+import { hashHere } from "../files/hash.js";
 import { type FileSize, readText } from "../files/hub.js";
 import type { PublishedWeights } from "../files/manifest.js";
 import { openHub } from "../files/open-hub.js";
@@ -26,6 +27,7 @@ export async function estimate(
     fetch,
     signal,
     isAnew: false,
+    startHash: hashHere, // nothing is read that is large
     warn: (message) => problems.push(message),
     checking: () => undefined,
   });

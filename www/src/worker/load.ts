@@ -7,6 +7,7 @@ import type { ProgressEvent } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { askForFeatures, giveUpFeatures } from "../engine/gpu-features.js";
 import { Kernels } from "../engine/kernels.js";
+import { hashIn } from "../files/hash.js";
 import type { Hub } from "../files/hub.js";
 import type { PublishedWeights } from "../files/manifest.js";
 import { openHub } from "../files/open-hub.js";
@@ -95,6 +96,7 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
       fetch,
       signal,
       isAnew: findings.isAnew,
+      startHash: hashIn(options.files["hash-thread.js"]),
       warn: (message) => findings.warnings.add(message),
       checking: (file, nBytes, isDone) =>
         isDone ? progress.stepDone("verify", file) : progress.step("verify", file, nBytes),

@@ -110,4 +110,5 @@ const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => !["custom-elements.json", "cli.js"].includes(entry.name)) // for editors, and for Node
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
 const beside = ["index.html", "bench.html", "page.css", "manifest.webmanifest", "icon.svg", ...(await drawIcons())];
-await writeServiceWorker(".", [...beside, ...listed]);
+const forSome = listed.filter((file) => path.basename(file).startsWith("gpt2_web_full")); // the GPU, other tokenizers
+await writeServiceWorker(".", [...beside, ...listed], forSome);

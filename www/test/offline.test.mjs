@@ -14,13 +14,14 @@ import { until, untilInPage } from "./until.mjs";
 const browser = await launch();
 after(() => browser.close());
 
-const NAMES = ["index.html", "dist/early.js", "dist/late.js"];
+const NAMES = ["index.html", "dist/early.js", "dist/late.js", "dist/optional.js"];
 /** A page under a folder of its own; each of its files says of which build it is. */
 const builds = (build) => ({
   "index.html": `<!doctype html><meta charset="utf-8"><title>${build}</title><link rel="icon" href="data:,">
 <script type="module" src="./dist/early.js"></script>`,
   "dist/early.js": `window.early = ${build}; navigator.serviceWorker.register("./sw.js", { updateViaCache: "none" });`,
   "dist/late.js": `export const late = ${build};`,
+  "dist/optional.js": `export const optional = ${build};`,
 });
 
 /**
@@ -37,7 +38,7 @@ async function openPage(t) {
       mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
       writeFileSync(path.join(folder, name), text);
     }
-    return writeServiceWorker(folder, NAMES);
+    return writeServiceWorker(folder, NAMES, ["dist/optional.js"]);
   };
   const first = await deploy(1);
   const { server, url } = await serve(root, 0, (request, response) => {
@@ -92,7 +93,7 @@ test("after one visit it opens without a network, with or without a query", asyn
     const caches_ = await Promise.all((await caches.keys()).map((name) => caches.open(name)));
     return (await Promise.all(caches_.map((cache) => cache.keys()))).flat().map(({ url }) => url);
   });
-  assert.equal(kept.length, NAMES.length);
+  assert.equal(kept.length, NAMES.length - 1, "all but the optional file");
   assert.ok(!kept.some((url) => url.includes("secret")), "a prompt is kept nowhere");
 });
 
@@ -104,6 +105,21 @@ async function untilOpens(build, visit) {
     return title === build;
   });
 }
+
+test("what only some visitors need is kept when it is used, and then with each build", async (t) => {
+  const { page, context, visit, deploy, requests, server } = await openPage(t);
+  assert.ok(!requests.includes("dist/optional.js"), "not fetched ahead");
+  const useIt = () =>
+    page.evaluate(async () => (await import(new URL("dist/optional.js", location.href).href)).optional);
+  await visit(page);
+  assert.equal(await useIt(), 1);
+  await deploy(2);
+  await untilOpens(2, () => visit(page));
+  await stop(server);
+  await context.setOffline(true);
+  assert.deepEqual(await visit(page), [2, 2, 2]);
+  assert.equal(await useIt(), 2);
+});
 
 test("a deploy opens whole, and the old build is dropped", async (t) => {
   const { page, visit, cacheNames, deploy, requests } = await openPage(t);

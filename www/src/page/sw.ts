@@ -3,7 +3,7 @@
  * engine's threads need, also on hosts that do not send the headers for it.
  *
  * A service worker belongs to one build of the page, whose files it knows by their hashes. It is installed when its
- * cache holds all of them, and answers with nothing else, so a page never mixes the files of two builds. A deploy is
+ * cache holds all that this visitor needs of them, and answers with nothing else, so a page never mixes the files of two builds. A deploy is
  * a new service worker: it fetches what has changed and then takes the place of the old one, as soon as no page is open
  * that the old one serves. Models are not kept here: the library keeps them in IndexedDB.
  */
@@ -12,8 +12,11 @@ import { isolated } from "../isolation/isolate.js";
 import { type FetchEvent, worker } from "../isolation/service-worker.js";
 import { handOver, TIMEOUT_MS, type ToServiceWorker } from "./hand-over.js";
 
-/** The build: its name, and each file's SHA-256 by its path from the page's folder. Written by the bundler. */
-declare const PAGE_BUILD: { name: string; files: Record<string, string> };
+/**
+ * The build: its name, each file's SHA-256 by its path from the page's folder, and those of the files that only some
+ * visitors need. Written by the bundler.
+ */
+declare const PAGE_BUILD: { name: string; files: Record<string, string>; optional: string[] };
 
 const CACHE_PREFIX = "gpt2-web-page-";
 const CACHE = CACHE_PREFIX + PAGE_BUILD.name;
@@ -51,6 +54,12 @@ async function keptBefore(name: string): Promise<Response | undefined> {
     if (kept && (await hashOf(await kept.clone().arrayBuffer())) === PAGE_BUILD.files[name]) return kept;
   }
   return undefined;
+}
+
+/** Whether this visitor needs a file: an optional one is kept from when it was first used. */
+async function isNeeded(name: string): Promise<boolean> {
+  if (!PAGE_BUILD.optional.includes(name)) return true;
+  return (await caches.match(addressOf(name))) !== undefined;
 }
 
 /** Fetches a file. Rejects where it is not the file of this build, as in the midst of a deploy. */
@@ -117,7 +126,12 @@ function answer({ request }: FetchEvent): Promise<Response> | undefined {
 }
 
 // Pages that are open keep the service worker that they began with, so this one neither skips waiting nor claims them.
-worker.addEventListener("install", (event) => event.waitUntil(Promise.all(Object.keys(PAGE_BUILD.files).map(keep))));
+worker.addEventListener("install", (event) => {
+  const take = async (name: string): Promise<void> => {
+    if (await isNeeded(name)) await keep(name);
+  };
+  event.waitUntil(Promise.all(Object.keys(PAGE_BUILD.files).map(take)));
+});
 
 worker.addEventListener("activate", (event) => {
   const tidy = async (): Promise<void> => {

@@ -3,9 +3,9 @@
  * engine's threads need, also on hosts that do not send the headers for it.
  *
  * A service worker belongs to one build of the page, whose files it knows by their hashes. It is installed when its
- * cache holds all that this visitor needs of them, and answers with nothing else, so a page never mixes the files of two builds. A deploy is
- * a new service worker: it fetches what has changed and then takes the place of the old one, as soon as no page is open
- * that the old one serves. Models are not kept here: the library keeps them in IndexedDB.
+ * cache holds all that this visitor needs of them, and answers with nothing else, so a page never mixes the files of
+ * two builds. A deploy is a new service worker: it fetches what has changed and then takes the place of the old one, as
+ * soon as no page is open that the old one serves. Models are not kept here: the library keeps them in IndexedDB.
  */
 
 import { isolated } from "../isolation/isolate.js";

@@ -3,7 +3,7 @@
 import { readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import init, { Loader, layoutVersion, Packer, packedName } from "../../wasm/gpt2_web.js";
+import * as full from "../../wasm/gpt2_web_full.js";
 import { abortError, invalidOption, isAbort, makeError } from "../api/errors.js";
 import type { ProgressEvent } from "../api/types.js";
 import { shownUrl } from "../files/address.js";
@@ -13,6 +13,7 @@ import { resolve } from "../files/source.js";
 import { Checkpoint } from "../worker/checkpoint.js";
 import { inventory } from "../worker/inventory.js";
 import { Progress } from "../worker/progress.js";
+import { adoptWasm } from "../worker/wasm.js";
 import { loadCheckpoint } from "../worker/weights.js";
 import { DownloadHub, FolderHub } from "./hubs.js";
 import { Output } from "./output.js";
@@ -90,11 +91,12 @@ export async function convert(conversion: Conversion): Promise<Converted> {
   const { dtype, signal, emit, out } = conversion;
   if (!DTYPES.includes(dtype)) throw invalidOption("--dtype", DTYPES.join(", "), dtype);
   const place = placeOf(conversion);
-  await init({ module_or_path: readFileSync(new URL("./gpt2_web_bg.wasm", import.meta.url)) });
+  const bytes = readFileSync(new URL("./gpt2_web_full_bg.wasm", import.meta.url));
+  adoptWasm(full, (await full.default({ module_or_path: bytes })).memory);
   const { base, revision } = place;
   const output = new Output(out, {
     ...{ model: conversion.model, dtype, revision, base: shownBase(place) },
-    layout: String(layoutVersion()),
+    layout: String(full.layoutVersion()),
   });
   const options = { fetch: (url: string, init: RequestInit) => fetch(url, init), verify: true, signal };
   const hub = place.folder === null ? new DownloadHub(base, output.partial, options) : new FolderHub(base, signal);
@@ -116,9 +118,9 @@ export async function convert(conversion: Conversion): Promise<Converted> {
     if (signal.aborted) throw abortError();
     const manifest: ManifestJson = {
       format: MANIFEST_FORMAT,
-      layout_version: layoutVersion(),
+      layout_version: full.layoutVersion(),
       dtype,
-      file: packedName(dtype, isUntied),
+      file: full.packedName(dtype, isUntied),
       bytes,
       sha256,
       piece_bytes: PIECE_BYTES,
@@ -154,7 +156,7 @@ async function readSmallFiles(checkpoint: Checkpoint) {
   const encoder = new TextEncoder();
   small.set("config.json", encoder.encode(config));
   if (generation !== undefined) small.set("generation_config.json", encoder.encode(generation));
-  const loader = new Loader(config, generation);
+  const loader = new full.Loader(config, generation);
   for (const [name, bytes] of await checkpoint.readTokenizer()) {
     small.set(name, bytes);
     loader.tokenizerFile(name, bytes);
@@ -194,7 +196,7 @@ async function pack(packing: Packing, isUntied: boolean, to: string): Promise<st
   const { checkpoint, config, dtype, progress, signal } = packing;
   const file = new PackedFile(to);
   try {
-    const packer = new Packer(config, dtype, isUntied, file);
+    const packer = new full.Packer(config, dtype, isUntied, file);
     file.resize(packer.nBytes);
     const check = () => {
       if (signal.aborted) throw abortError();

@@ -65,6 +65,11 @@ async function importFull(url: string): Promise<Wasm> {
   }
 }
 
+/** Takes a build that its caller has started: a program that is no worker has other ways to its files. */
+export function adoptWasm(wasm: Wasm, memory: WebAssembly.Memory): void {
+  inUse = { wasm, memory };
+}
+
 /** What the build in use exports. */
 export function wasm(): Wasm {
   return running().wasm;

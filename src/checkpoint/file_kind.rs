@@ -9,7 +9,7 @@ pub(super) const ENOUGH_BYTES: usize = 512;
 /// The kinds of files that lie where a model's weights or a JSON file should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
-    /// A safetensors file, or bytes that are none of the others.
+    /// A safetensors file, or what its name says is one.
     Safetensors,
     /// A zip archive, as `torch.save` writes one since PyTorch 1.6.
     TorchZip,
@@ -27,6 +27,7 @@ pub(super) enum FileKind {
     Onnx,
     Compressed,
     Empty,
+    Unknown,
 }
 
 impl FileKind {
@@ -52,6 +53,7 @@ impl FileKind {
             Self::Onnx => "an ONNX graph, which is another format (take the original checkpoint)",
             Self::Compressed => "a compressed file (unpack it)",
             Self::Empty => "an empty file",
+            Self::Unknown => "bytes of no known format (is the file damaged, or encrypted?)",
         }
     }
 }
@@ -104,7 +106,7 @@ pub(super) fn of(bytes: &[u8], is_all: bool) -> Option<FileKind> {
         _ if text.starts_with(b"<") => FileKind::WebPage,
         _ if text.starts_with(b"{") || text.starts_with(b"[") => FileKind::Json,
         _ if text.len() > 8 && text.iter().all(|b| matches!(b, 0x20..=0x7e | b'\t' | b'\r' | b'\n')) => FileKind::Text,
-        _ => FileKind::Safetensors,
+        _ => FileKind::Unknown,
     })
 }
 
@@ -123,7 +125,8 @@ mod tests {
         for (bytes, kind) in [
             (&b""[..], FileKind::Empty),
             (b"\x40\0\0\0\0\0\0\0{\"a\":", FileKind::Safetensors),
-            (b"\x40\0\0", FileKind::Safetensors),
+            (b"\x40\0\0", FileKind::Unknown),
+            (b"\x40\0\0\0\0\0\0\0\0", FileKind::Unknown),
             (b"PK\x03\x04\0\0", FileKind::TorchZip),
             (b"PK\x05\x06\0\0", FileKind::TorchZip),
             (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02", FileKind::TorchLegacy),

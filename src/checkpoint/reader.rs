@@ -103,6 +103,10 @@ impl<S: TensorSink> CheckpointReader<S> {
     /// Begins to read a file whose kind and first bytes are known.
     fn open(&mut self, kind: FileKind, first: &[u8]) -> Result<()> {
         let mut file = match kind {
+            // what a damaged header lacks is told best by the one who reads it
+            FileKind::Unknown if self.file.ends_with(".safetensors") => {
+                KnownFile::Safetensors(SafetensorsFile::new(&self.file, self.file_bytes))
+            }
             FileKind::Safetensors => KnownFile::Safetensors(SafetensorsFile::new(&self.file, self.file_bytes)),
             FileKind::TorchZip => KnownFile::TorchZip(Box::new(ZipFile::new(&self.file))),
             FileKind::TorchLegacy => KnownFile::TorchLegacy(Box::new(LegacyFile::new(&self.file))),

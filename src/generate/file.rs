@@ -1,14 +1,19 @@
-//! `generation_config.json`: a model's own defaults. It is advice, so what cannot be used is left out with a warning.
+//! A model's own defaults: `generation_config.json` or, where there is none, the fields of generation that older
+//! `config.json` files hold. They are advice, so what cannot be used is left out with a warning.
 
 use serde_json::{Map, Value};
 
 use super::options::GenerateOptions;
 use super::value::Given;
-use crate::checkpoint::{Config, read_json};
-use crate::error::{Error, excerpt};
+use crate::checkpoint::{Config, read_json, whole_number};
+use crate::error::{Error, Result, excerpt};
 use crate::token::TokenId;
 
 const FILE: &str = "generation_config.json";
+const CONFIG_FILE: &str = "config.json";
+
+/// transformers' default for `max_length`, which older versions wrote into every `config.json`.
+const WRITTEN_MAX_LENGTH: i64 = 20;
 
 /// Options that the file may give, under their own names.
 const OPTIONS: [&str; 17] = [
@@ -55,29 +60,49 @@ impl GenerateOptions {
     /// sentence for each thing that the file says and that is left out. Fields that are no generation's business are not
     /// mentioned.
     pub fn defaults(config: &Config, generation_config: Option<&str>) -> (Self, Vec<String>) {
-        let mut options = Self::of_model(config);
+        match generation_config {
+            Some(text) => Self::of_model(config).advised(FILE, read_json(FILE, text), config),
+            None => (Self::of_model(config), Vec::new()),
+        }
+    }
+
+    /// The defaults of a model without a `generation_config.json`: what `config_json`, the text of its `config.json`, says
+    /// of generation counts then, as in transformers.
+    pub fn defaults_in_config(config: &Config, config_json: &str) -> (Self, Vec<String>) {
+        let json = read_json(CONFIG_FILE, config_json).map(|mut json| {
+            if let Some(fields) = json.as_object_mut() {
+                fields.remove("eos_token_id"); // the config has read it
+                if fields.get("max_length").and_then(whole_number) == Some(WRITTEN_MAX_LENGTH) {
+                    fields.remove("max_length");
+                }
+            }
+            json
+        });
+        Self::of_model(config).advised(CONFIG_FILE, json, config)
+    }
+
+    fn advised(mut self, file: &str, json: Result<Value>, config: &Config) -> (Self, Vec<String>) {
         let mut warnings = Vec::new();
-        let Some(text) = generation_config else { return (options, warnings) };
-        match read_json(FILE, text) {
-            Ok(Value::Object(json)) => options.advise(json, config, &mut warnings),
+        match json {
+            Ok(Value::Object(json)) => self.advise(file, json, config, &mut warnings),
             Ok(other) => {
                 let found = excerpt(&other.to_string());
-                warnings.push(format!("{FILE} is left out: expected a JSON object, found {found}"));
+                warnings.push(format!("{file} is left out: expected a JSON object, found {found}"));
             }
-            Err(error) => warnings.push(format!("{FILE} is left out: {error}")),
+            Err(error) => warnings.push(format!("{file} is left out: {error}")),
         }
-        (options, warnings)
+        (self, warnings)
     }
 
     /// Takes what the file says and what can be used of it.
-    fn advise(&mut self, mut json: Map<String, Value>, config: &Config, warnings: &mut Vec<String>) {
+    fn advise(&mut self, file: &str, mut json: Map<String, Value>, config: &Config, warnings: &mut Vec<String>) {
         json.retain(|_, value| !value.is_null());
         let vocab_size = config.vocab_size;
         let left_out = |name: &str, error: Error| match error {
             Error::InvalidOption { expected, found, .. } => {
-                format!("{FILE}: `{name}` is left out: expected {expected}, found {found}")
+                format!("{file}: `{name}` is left out: expected {expected}, found {found}")
             }
-            other => format!("{FILE}: `{name}` is left out: {other}"),
+            other => format!("{file}: `{name}` is left out: {other}"),
         };
         if let Some(value) = json.get("eos_token_id") {
             match eos(value, vocab_size) {
@@ -93,7 +118,7 @@ impl GenerateOptions {
             let n_unknown = retain_known(name, value, vocab_size);
             if n_unknown > 0 {
                 let what = "name tokens that the vocabulary does not have";
-                warnings.push(format!("{FILE}: {n_unknown} entries of `{name}` are left out: they {what}"));
+                warnings.push(format!("{file}: {n_unknown} entries of `{name}` are left out: they {what}"));
             }
             match name {
                 // other programs' way to say off
@@ -127,7 +152,7 @@ impl GenerateOptions {
             let is_neutral = value.as_f64().is_some_and(|x| neutral.contains(&x)) || is_nothing(value);
             if !is_neutral {
                 let found = excerpt(&value.to_string());
-                warnings.push(format!("{FILE}: `{name}` ({found}) is left out: this is not supported"));
+                warnings.push(format!("{file}: `{name}` ({found}) is left out: this is not supported"));
             }
         }
     }
@@ -149,7 +174,7 @@ fn eos(value: &Value, vocab_size: usize) -> Option<Vec<TokenId>> {
         Value::Array(list) => list.as_slice(),
         one => std::slice::from_ref(one),
     };
-    let ids: Option<Vec<i64>> = list.iter().map(Value::as_i64).collect();
+    let ids: Option<Vec<i64>> = list.iter().map(whole_number).collect();
     let known = |id: i64| TokenId::try_from(id).ok().filter(|&id| (id as usize) < vocab_size);
     Some(ids?.into_iter().filter_map(known).collect())
 }
@@ -172,6 +197,7 @@ fn retain_known(name: &str, value: &mut Value, vocab_size: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::TotalLength;
     use super::*;
     use serde_json::json;
 
@@ -200,6 +226,7 @@ mod tests {
         assert_eq!(quiet(json!({ "top_k": -1 })).sampling.top_k, 0);
         assert_eq!(quiet(json!({ "top_k": null, "eos_token_id": null })).eos_token_id, [7]);
         assert!(quiet(json!({ "eos_token_id": -1 })).eos_token_id.is_empty());
+        assert_eq!(quiet(json!({ "eos_token_id": [3.0, 5] })).eos_token_id, [3, 5], "somebody computed it");
         assert_eq!(quiet(json!({ "stop_strings": "\n\n" })).stop, ["\n\n"]);
         let options = quiet(json!({
             "suppress_tokens": [1, 2], "begin_suppress_tokens": [3], "bad_words_ids": [[4, 5]], "min_new_tokens": 2,
@@ -212,6 +239,28 @@ mod tests {
         assert_eq!((&p.sequence_bias[..], p.forced_bos_token_id), (&[(vec![6], -0.5)][..], Some(8)));
         assert_eq!((&p.forced_eos_token_id[..], p.exponential_decay_length_penalty), (&[9][..], Some((15, 1.6))));
         assert_eq!((p.no_repeat_ngram_size, options.max_new_tokens), (3, 9));
+    }
+
+    #[test]
+    fn an_older_config_gives_them_where_there_is_no_such_file() {
+        let read = |json: Value| {
+            let text = json.to_string();
+            GenerateOptions::defaults_in_config(&Config::from_json(&text).unwrap(), &text)
+        };
+        let json = json!({
+            "model_type": "gpt2", "vocab_size": 100, "eos_token_id": 7, "max_length": 20, "suppress_tokens": [1],
+            "do_sample": true, "top_k": 40, "num_beams": 1, "task_specific_params": { "x": { "top_k": 3 } },
+        });
+        let (options, warnings) = read(json.clone());
+        assert_eq!(warnings, Vec::<String>::new());
+        let p = &options.sampling;
+        assert_eq!((&p.suppress_tokens[..], p.do_sample, p.top_k), (&[1][..], true, 40));
+        assert_eq!((options.eos_token_id.as_slice(), options.total_length), (&[7][..], TotalLength::default()));
+        let mut json = json;
+        (json["num_beams"], json["max_length"]) = (4.into(), 30.into());
+        let (options, warnings) = read(json);
+        assert_eq!(options.total_length.max, Some(30));
+        assert_eq!(warnings, ["config.json: `num_beams` (4) is left out: this is not supported"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::device::{self, AdapterInfo, DeviceChoice, Opened, Request};
 use super::js::{JsResult, now_ms, to_js};
 use super::kernels::{KernelModule, Module};
 use super::model::Model;
+#[cfg(feature = "full")]
 use super::pipelines::compile_ahead;
 use crate::checkpoint::{CheckpointReader, Config, PackingSink, TensorSink, WEIGHT_FILES, index, packing};
 use crate::engine::gpu::{self, BringUpStep, GpuLoader, Trial, TuningSource};
@@ -123,7 +124,10 @@ impl Loader {
     #[wasm_bindgen(constructor)]
     pub fn new(config_json: &str, generation_config_json: Option<String>) -> JsResult<Loader> {
         let (config, mut warnings) = Config::read(config_json)?;
-        let (defaults, of_generation) = GenerateOptions::defaults(&config, generation_config_json.as_deref());
+        let (defaults, of_generation) = match &generation_config_json {
+            Some(text) => GenerateOptions::defaults(&config, Some(text)),
+            None => GenerateOptions::defaults_in_config(&config, config_json),
+        };
         warnings.extend(of_generation);
         let mut tokenizer_files = TokenizerFiles::default();
         tokenizer_files.set("config.json", config_json.as_bytes().to_vec())?;
@@ -202,8 +206,9 @@ impl Loader {
             Some(loader) => {
                 let loader = Rc::new(loader);
                 // a software adapter's speed is the CPU's, and differs from one moment to the next
-                let adapter = adapter.filter(|adapter| !adapter.is_software());
+                let adapter = adapter.filter(|adapter| !adapter.is_software);
                 tuning_key = adapter.map(|adapter| format!("{} {}", adapter.summary(), loader.tuning_key()));
+                #[cfg(feature = "full")]
                 loader.set_compile_ahead(compile_ahead);
                 let trial = Trial::new(loader.clone(), self.config.activation_function).await?;
                 (Image::Gpu(loader), Verdict::Awaited(Rc::new(trial)))

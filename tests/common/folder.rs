@@ -30,8 +30,12 @@ pub fn load_folder(folder: &Path, dtype: Dtype) -> Result<LoadedModel> {
     let text = |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let missing = |name: &str| Error::file(name, "a file", "none in the folder");
 
-    let (config, mut warnings) = Config::read(&text("config.json").ok_or_else(|| missing("config.json"))?)?;
-    let (defaults, more) = GenerateOptions::defaults(&config, text("generation_config.json").as_deref());
+    let config_json = text("config.json").ok_or_else(|| missing("config.json"))?;
+    let (config, mut warnings) = Config::read(&config_json)?;
+    let (defaults, more) = match text("generation_config.json") {
+        Some(given) => GenerateOptions::defaults(&config, Some(&given)),
+        None => GenerateOptions::defaults_in_config(&config, &config_json),
+    };
     warnings.extend(more);
     let mut files = TokenizerFiles::default();
     for name in ["config.json"].into_iter().chain(FILES) {

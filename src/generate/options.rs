@@ -22,7 +22,7 @@ pub enum ContextOverflow {
 }
 
 /// Most texts of one prompt.
-pub const MAX_SEQUENCES: usize = 64;
+pub const MAX_SEQUENCES: usize = 128;
 
 /// How many tokens may be guessed at once. As JSON it is `"auto"` or a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -135,8 +135,13 @@ const NAMES: [&str; 29] = [
 ];
 
 /// Options of which `null` is a value, "none". Of the others it stands for "not given".
-const MAY_BE_NULL: [&str; 4] =
-    ["eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"];
+const MAY_BE_NULL: [&str; 5] = [
+    "eos_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "prompt_lookup_num_tokens",
+];
 
 /// Options that turn sampling on where `do_sample` is not given.
 const SAMPLING: [&str; 5] = ["temperature", "top_k", "top_p", "min_p", "seed"];
@@ -267,10 +272,13 @@ impl GenerateOptions {
                 }
             }
             "prompt_lookup_num_tokens" => {
-                self.prompt_lookup_num_tokens = match given.value.as_str() {
-                    Some("auto") => GuessLimit::Auto,
-                    Some(_) => return Err(given.wrong("\"auto\" or a whole number from 0 on")),
-                    None => GuessLimit::AtMost(given.whole(0)?),
+                self.prompt_lookup_num_tokens = match given.value {
+                    Value::String(text) if text == "auto" => GuessLimit::Auto,
+                    Value::Null => GuessLimit::AtMost(0),
+                    _ => {
+                        let expected = "\"auto\", null or a whole number of at least 0";
+                        GuessLimit::AtMost(given.whole(0).map_err(|_| given.wrong(expected))?)
+                    }
                 }
             }
             _ => return Err(unknown(given.name)),

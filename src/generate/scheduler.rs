@@ -11,177 +11,20 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::run::sequence_seed;
+use super::job::{Event, Job, Sequence, Work};
+use super::round::Round;
 use super::score::{Score, Scorer};
 use super::session::{Guesses, Session};
-use super::step::Step;
-use crate::engine::{Engine, Output, Rows};
-use crate::error::{Error, Result};
+use crate::engine::Engine;
+use crate::error::Result;
 use crate::tokenizer::Tokenizer;
 
 /// Passes after which a seat goes to whoever waits. A change costs nothing on the CPU, and on a GPU the pass that ran
 /// ahead.
 const TURN: usize = 16;
-/// Tokens of prompts in a pass in which other texts write.
-const PIECE_BESIDE: usize = 16;
 
-/// One text that is to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sequence {
-    /// Its number in the scheduler.
-    pub id: u32,
-    /// The seed that it is written with.
-    pub seed: u64,
-}
-
-/// Something that happened to one text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// The text's number.
-    pub id: u32,
-    /// What happened.
-    pub news: News,
-}
-
-/// What happened to a text.
-#[derive(Clone, Debug, PartialEq)]
-pub enum News {
-    /// A step of its generation.
-    Step(Step),
-    /// More of it is scored: (tokens scored so far, of so many).
-    Scored(usize, usize),
-    /// It has failed; the others have not.
-    Failed(Error),
-}
-
-enum Work<E: Engine> {
-    Text(Box<Session<E>>),
-    Score(Box<Scorer<E>>),
-}
-
-/// A text that has been given to the scheduler.
-struct Job<E: Engine> {
-    id: u32,
-    work: Work<E>,
-    /// Texts of the same prompt that begin when it is read.
-    siblings: Vec<Sequence>,
-    /// Passes since it got its seat.
-    n_passes: usize,
-    /// In which round a piece of its prompt was last read; 0 for never.
-    last_read: u64,
-    /// Whether it needs no more passes.
-    is_done: bool,
-}
-
-impl<E: Engine> Job<E> {
-    fn new(id: u32, work: Work<E>, siblings: Vec<Sequence>) -> Self {
-        Self { id, work, siblings, n_passes: 0, last_read: 0, is_done: false }
-    }
-
-    /// Tokens that have to be run before it can write again.
-    fn n_unread(&mut self) -> usize {
-        match &mut self.work {
-            Work::Text(session) => session.n_unread(),
-            Work::Score(scorer) => scorer.plan(usize::MAX),
-        }
-    }
-
-    /// Whether a pass over several texts can do what it asks for.
-    fn fits_batch(&self) -> bool {
-        match &self.work {
-            Work::Text(session) => session.fits_batch(),
-            Work::Score(_) => true,
-        }
-    }
-
-    fn plan(&mut self, max_tokens: usize, n_others: usize) -> Result<()> {
-        match &mut self.work {
-            Work::Text(session) => session.plan(max_tokens, n_others),
-            Work::Score(scorer) => {
-                scorer.plan(max_tokens);
-                Ok(())
-            }
-        }
-    }
-
-    fn tell(&mut self, step: Result<Step>, events: &mut Vec<Event>) {
-        let news = match step {
-            Ok(step) => {
-                self.is_done = matches!(step, Step::Token(_, Some(_)));
-                News::Step(step)
-            }
-            Err(error) => self.failed(error),
-        };
-        events.push(Event { id: self.id, news });
-    }
-
-    fn tell_if_scored(&mut self, events: &mut Vec<Event>) {
-        if let Work::Score(scorer) = &self.work
-            && scorer.is_done()
-        {
-            let (n_done, n_total) = scorer.progress();
-            events.push(Event { id: self.id, news: News::Scored(n_done, n_total) });
-            self.is_done = true;
-        }
-    }
-
-    fn failed(&mut self, error: Error) -> News {
-        self.is_done = true;
-        self.siblings.clear();
-        if let Work::Text(session) = &mut self.work {
-            session.fail(&error);
-        }
-        News::Failed(error)
-    }
-
-    /// Takes what its part of a pass has given. → the texts of the same prompt that begin with it
-    fn take(&mut self, output: Output, events: &mut Vec<Event>) -> Vec<Job<E>> {
-        let mut born = Vec::new();
-        let first = match &mut self.work {
-            Work::Score(scorer) => {
-                scorer.take(&output);
-                let (n_done, n_total) = scorer.progress();
-                events.push(Event { id: self.id, news: News::Scored(n_done, n_total) });
-                self.is_done = scorer.is_done();
-                return born;
-            }
-            Work::Text(session) => {
-                if !output.logits.is_empty() {
-                    for Sequence { id, seed } in self.siblings.drain(..) {
-                        let fork = Box::new(session.fork(seed));
-                        born.push(Job::new(id, Work::Text(fork), Vec::new()));
-                    }
-                }
-                session.take(output.clone())
-            }
-        };
-        self.tell(first, events);
-        self.drain(events);
-        for job in &mut born {
-            let Work::Text(session) = &mut job.work else { continue };
-            let first = session.take(output.clone());
-            job.tell(first, events);
-        }
-        born
-    }
-
-    /// Writes what is known without a pass.
-    fn drain(&mut self, events: &mut Vec<Event>) {
-        while let Work::Text(session) = &mut self.work
-            && let Some(step) = session.take_known()
-        {
-            self.tell(step, events);
-        }
-    }
-}
-
-/// What one round of passes has done.
-struct Round<E: Engine> {
-    events: Vec<Event>,
-    born: Vec<Job<E>>,
-    /// What ended the round early: nobody's fault, and everybody goes on from where they were.
-    broken: Option<Error>,
-}
+/// Most texts in a pass where nobody says how many, on an engine on which a pass over several pays.
+const N_SEATS: usize = 8;
 
 /// Runs many texts on one engine. A future of [`Scheduler::step`] has to be run to its end.
 pub struct Scheduler<E: Engine> {
@@ -200,7 +43,7 @@ pub struct Scheduler<E: Engine> {
 impl<E: Engine> Scheduler<E> {
     /// A scheduler with so many seats, at least one; `None` for as many as this engine is best with.
     pub fn new(engine: Rc<E>, n_seats: Option<usize>) -> Self {
-        let n_seats = n_seats.unwrap_or(if engine.batch_pays() { 8 } else { 1 }).max(1);
+        let n_seats = n_seats.unwrap_or(if engine.batch_pays() { N_SEATS } else { 1 }).max(1);
         Self {
             engine: RefCell::new(engine),
             n_seats,
@@ -225,13 +68,7 @@ impl<E: Engine> Scheduler<E> {
     /// # Errors
     /// [`Error::InvalidState`] if no generation has begun.
     pub fn add(&self, session: Session<E>) -> Result<Vec<Sequence>> {
-        let Some(options) = session.options() else {
-            return Err(Error::InvalidState("a text without a generation".into()));
-        };
-        let seed = options.seed.unwrap_or_default();
-        let sequence = |index| Sequence { id: self.next_id(), seed: sequence_seed(seed, index) };
-        let sequences: Vec<Sequence> = (0..options.num_return_sequences).map(sequence).collect();
-        let job = Job::new(sequences[0].id, Work::Text(Box::new(session)), sequences[1..].to_vec());
+        let (job, sequences) = Job::of_text(session, || self.next_id())?;
         self.waiting.borrow_mut().push_back(job);
         Ok(sequences)
     }
@@ -239,7 +76,7 @@ impl<E: Engine> Scheduler<E> {
     /// Takes a text that is to be scored. → its number
     pub fn add_score(&self, scorer: Scorer<E>) -> u32 {
         let id = self.next_id();
-        self.waiting.borrow_mut().push_back(Job::new(id, Work::Score(Box::new(scorer)), Vec::new()));
+        self.waiting.borrow_mut().push_back(Job::of_score(scorer, id));
         id
     }
 
@@ -265,16 +102,9 @@ impl<E: Engine> Scheduler<E> {
 
     /// Ends a generation early but softly. → text that was held back for a character or a stop string
     pub fn interrupt(&self, id: u32) -> String {
-        let mut held = String::new();
-        let end = |job: &mut Job<E>| {
-            if let (true, Work::Text(session)) = (job.id == id, &mut job.work) {
-                held.push_str(&session.interrupt());
-                job.is_done = true;
-            }
-        };
         let (mut seated, mut waiting) = (self.seated.borrow_mut(), self.waiting.borrow_mut());
-        seated.iter_mut().chain(waiting.iter_mut()).for_each(end);
-        held
+        let job = seated.iter_mut().chain(waiting.iter_mut()).find(|job| job.id == id);
+        job.map_or(String::new(), Job::interrupt)
     }
 
     /// Takes every text to another engine with the same model.
@@ -282,10 +112,7 @@ impl<E: Engine> Scheduler<E> {
         let (mut seated, mut waiting, mut done) =
             (self.seated.borrow_mut(), self.waiting.borrow_mut(), self.done.borrow_mut());
         for job in seated.iter_mut().chain(waiting.iter_mut()).chain(done.iter_mut()) {
-            match &mut job.work {
-                Work::Text(session) => session.move_to(engine.clone(), tokenizer.clone()),
-                Work::Score(scorer) => scorer.move_to(engine.clone(), tokenizer.clone()),
-            }
+            job.move_to(engine.clone(), tokenizer.clone());
         }
         *self.engine.borrow_mut() = engine;
     }
@@ -307,11 +134,7 @@ impl<E: Engine> Scheduler<E> {
     pub fn cache_bytes(&self) -> usize {
         let (seated, waiting, done) = (self.seated.borrow(), self.waiting.borrow(), self.done.borrow());
         let jobs = seated.iter().chain(waiting.iter()).chain(done.iter());
-        jobs.map(|job| match &job.work {
-            Work::Text(session) => session.cache_bytes(),
-            Work::Score(scorer) => scorer.cache_bytes(),
-        })
-        .sum()
+        jobs.map(Job::cache_bytes).sum()
     }
 
     /// What has become of guesses so far.
@@ -327,24 +150,16 @@ impl<E: Engine> Scheduler<E> {
     /// [`Scheduler::move_to`], if the device is lost).
     pub async fn step(&self, max_tokens: usize) -> Result<Vec<Event>> {
         let mut jobs = self.take_seats();
-        let engine = self.engine.borrow().clone();
-        let mut round = Round { events: Vec::new(), born: Vec::new(), broken: None };
-        for job in &mut jobs {
-            job.tell_if_scored(&mut round.events); // a text of one token has nothing to be computed
-        }
-        let left = jobs.iter_mut().filter(|job| !job.is_done);
-        match engine.batch_pays() {
-            true => self.run_together(&engine, left.collect(), max_tokens, &mut round).await,
-            false => {
-                for job in left {
-                    self.run_alone(&engine, job, max_tokens, &mut round).await;
-                    if round.broken.is_some() {
-                        break;
-                    }
-                }
-            }
-        }
-        self.running.borrow_mut().clear();
+        let mut round = Round {
+            engine: self.engine.borrow().clone(),
+            number: self.n_rounds.get(),
+            max_tokens,
+            running: &self.running,
+            events: Vec::new(),
+            born: Vec::new(),
+            broken: None,
+        };
+        round.run(&mut jobs).await;
         self.put_back(jobs);
         self.waiting.borrow_mut().extend(round.born);
         self.settle();
@@ -427,150 +242,6 @@ impl<E: Engine> Scheduler<E> {
                 done.push(job);
             } else {
                 waiting.push_back(job);
-            }
-        }
-    }
-
-    /// One pass for all that have something to run.
-    async fn run_together(&self, engine: &Rc<E>, mut jobs: Vec<&mut Job<E>>, max_tokens: usize, round: &mut Round<E>) {
-        let is_writing: Vec<bool> = jobs.iter_mut().map(|job| job.n_unread() <= 1).collect();
-        let fits: Vec<bool> = jobs.iter().map(|job| job.fits_batch()).collect();
-        let mut chosen: Vec<usize> = (0..jobs.len()).filter(|&i| is_writing[i] && fits[i]).collect();
-        let n_writing = is_writing.iter().filter(|&&is| is).count();
-        let is_shared = n_writing > 0 && engine.is_exact();
-        let piece = if is_shared { max_tokens.min(PIECE_BESIDE) } else { max_tokens };
-
-        // prompts: whoever was served last waits longest
-        let mut readers: Vec<usize> = (0..jobs.len()).filter(|&i| !is_writing[i]).collect();
-        readers.sort_by_key(|&i| jobs[i].last_read);
-        let mut n_left = piece;
-        let mut alone: Vec<usize> = (0..jobs.len()).filter(|&i| is_writing[i] && !fits[i]).collect();
-        for i in readers {
-            let n_piece = jobs[i].n_unread().min(if engine.is_exact() { n_left } else { max_tokens });
-            if n_piece == 0 || n_piece > n_left {
-                continue;
-            }
-            n_left -= n_piece;
-            jobs[i].last_read = self.n_rounds.get();
-            match fits[i] {
-                true => chosen.push(i),
-                false => alone.push(i),
-            }
-        }
-        let n_read = piece - n_left;
-        if let ([only], []) | ([], [only]) = (&chosen[..], &alone[..]) {
-            return self.run_alone(engine, jobs[*only], max_tokens, round).await;
-        }
-        for i in alone {
-            self.run_alone(engine, jobs[i], piece, round).await;
-            if round.broken.is_some() {
-                return;
-            }
-        }
-        let mut batch = Vec::new();
-        let n_chosen = chosen.len();
-        for (i, job) in jobs.into_iter().enumerate().filter(|(i, _)| chosen.contains(i)) {
-            let n_tokens = if engine.is_exact() { piece } else { max_tokens };
-            let n_others = if is_writing[i] { n_writing - 1 + n_read } else { 0 };
-            match job.plan(n_tokens, n_others) {
-                Ok(()) => batch.push(job),
-                Err(error) => {
-                    let news = job.failed(error);
-                    round.events.push(Event { id: job.id, news });
-                }
-            }
-        }
-        debug_assert!(batch.len() <= n_chosen);
-        self.run_batch(engine, batch, round).await;
-    }
-
-    /// One pass over texts whose parts in it are planned.
-    async fn run_batch(&self, engine: &Rc<E>, mut batch: Vec<&mut Job<E>>, round: &mut Round<E>) {
-        *self.running.borrow_mut() = batch.iter().map(|job| job.id).collect();
-        let mut rows = Vec::with_capacity(batch.len());
-        for job in &mut batch {
-            match &mut job.work {
-                Work::Text(session) => rows.extend(session.row().ok()),
-                Work::Score(scorer) => rows.push(scorer.row()),
-            }
-        }
-        let outputs = engine.forward_batch(&mut rows).await;
-        drop(rows);
-        match outputs {
-            Ok(outputs) => {
-                for (job, output) in batch.into_iter().zip(outputs) {
-                    round.born.extend(job.take(output, &mut round.events));
-                }
-            }
-            Err(error @ (Error::DeviceLost(_) | Error::Interrupted)) => {
-                for job in batch {
-                    if let Work::Text(session) = &mut job.work {
-                        session.fail(&error);
-                    }
-                }
-                round.broken = Some(error);
-            }
-            // one of them may be at fault, or all of them together too many
-            Err(_) => {
-                for job in batch {
-                    self.run_planned(engine, job, round).await;
-                    if round.broken.is_some() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// A pass for one text: where nobody begins with it, the session's own, which may run ahead of the host.
-    async fn run_alone(&self, engine: &Rc<E>, job: &mut Job<E>, max_tokens: usize, round: &mut Round<E>) {
-        *self.running.borrow_mut() = vec![job.id];
-        if let (Work::Text(session), []) = (&mut job.work, &job.siblings[..]) {
-            match session.step(max_tokens).await {
-                Err(error @ (Error::DeviceLost(_) | Error::Interrupted)) => round.broken = Some(error),
-                step => {
-                    job.tell(step, &mut round.events);
-                    job.drain(&mut round.events);
-                }
-            }
-            return;
-        }
-        match job.plan(max_tokens, 0) {
-            Ok(()) => self.run_planned(engine, job, round).await,
-            Err(error) => {
-                let news = job.failed(error);
-                round.events.push(Event { id: job.id, news });
-            }
-        }
-    }
-
-    async fn run_planned(&self, engine: &Rc<E>, job: &mut Job<E>, round: &mut Round<E>) {
-        *self.running.borrow_mut() = vec![job.id];
-        let (row, with_attentions) = match &mut job.work {
-            Work::Text(session) => {
-                let with_attentions = !session.fits_batch();
-                (session.row(), with_attentions)
-            }
-            Work::Score(scorer) => (Ok(scorer.row()), false),
-        };
-        let outcome = match row {
-            Ok(row) => {
-                let with_attentions = with_attentions && row.rows != Rows::None;
-                engine.forward(row.cache, row.ids, row.rows, with_attentions).await
-            }
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(output) => round.born.extend(job.take(output, &mut round.events)),
-            Err(error @ (Error::DeviceLost(_) | Error::Interrupted)) => {
-                if let Work::Text(session) = &mut job.work {
-                    session.fail(&error);
-                }
-                round.broken = Some(error);
-            }
-            Err(error) => {
-                let news = job.failed(error);
-                round.events.push(Event { id: job.id, news });
             }
         }
     }

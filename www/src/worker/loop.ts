@@ -2,46 +2,15 @@
 
 import type { Scheduler } from "../../wasm/gpt2_web.js";
 import { abortError } from "../api/errors.js";
-import type { Chunk } from "../api/types.js";
 import { breathe } from "../engine/breathe.js";
 import type { Metrics } from "./metrics.js";
+import type { Task, TextEvent } from "./task.js";
 
 /**
  * Tokens of a prompt that one step reads, after which the page is told how far it is. On the GPU a pass lets no message
  * in; on the CPU it pauses for them.
  */
 const PROMPT_TOKENS = { wasm: 64, webgpu: 256 };
-
-/** How a request may be ended from outside. */
-export interface Pace {
-  signal: AbortSignal;
-  /** Whether to end softly at the next token. */
-  interrupted(): boolean;
-}
-
-/** What a step did to one text. */
-export type TextEvent = { id: number } & (
-  | { kind: "prefill" | "scored"; n_done: number; n_total: number }
-  | { kind: "token"; chunk: Omit<Chunk, "index">; finish_reason?: "stop" | "length" }
-  /** The window has slid, or the device is another one: nothing to tell. */
-  | { kind: "refill" }
-  | { kind: "failed"; error: unknown }
-);
-
-/** A request whose texts the loop runs. */
-export interface Task {
-  pace: Pace;
-  /** Whether this text is one of its. */
-  has(id: number): boolean;
-  /** Takes what happened to one of its texts, unless that has failed. */
-  take(event: Exclude<TextEvent, { kind: "failed" }>): void;
-  /** Whether all of its texts are complete. */
-  isDone(): boolean;
-  /** Ends softly what is not complete. */
-  interrupt(): void;
-  /** Takes its texts out of the scheduler, complete or not. */
-  leave(): void;
-}
 
 /** What the loop needs of the model; all of it may change when a device is lost. */
 export interface Machine {

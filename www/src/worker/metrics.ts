@@ -1,7 +1,7 @@
 /** What `Generator.stats` tells: how long tokens take, how full passes are, and what each token asks of the GPU. */
 
 import type { GeneratorStats, Percentiles } from "../api/types.js";
-import type { TextEvent } from "./loop.js";
+import type { TextEvent } from "./task.js";
 
 /** Figures are taken over this many of the most recent tokens, first tokens and passes. */
 const WINDOW = 1024;

@@ -3,8 +3,9 @@
 import type { Scheduler, Scorer, Session } from "../../wasm/gpt2_web.js";
 import type { WireResult } from "../api/messages.js";
 import type { Chunk, PromptProgress, Score } from "../api/types.js";
-import type { Loop, Pace, Task, TextEvent } from "./loop.js";
+import type { Loop } from "./loop.js";
 import type { Metrics } from "./metrics.js";
+import type { Pace, Task, TextEvent } from "./task.js";
 
 /** What runs texts, and measures them. */
 export interface Desk {

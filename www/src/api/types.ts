@@ -367,6 +367,8 @@ export interface GeneratorStats {
   batch_size: number;
   /** How many those were, on average. */
   mean_batch_size: number;
+  /** How many steps there were with one text, with two, and so on, since loading. */
+  passes_by_batch_size: number[];
   /** How many they may be: the option of {@link createGenerator}, or its default. */
   max_batch_size: number;
   /** Texts that wait for their turn now. */

@@ -120,8 +120,7 @@ fn visit() -> impl Strategy<Value = Visit> {
 }
 
 thread_local! {
-    static DEMO: Demo<CpuEngine<Linked>> = Demo::new(cpu(&demo(), Dtype::Q8));
-    static FLOATS: Demo<CpuEngine<Linked>> = Demo::new(cpu(&demo(), Dtype::Fp32));
+    static DEMOS: [Demo<CpuEngine<Linked>>; 4] = Dtype::ALL.map(|dtype| Demo::new(cpu(&demo(), dtype)));
 }
 
 fn check_visits<E: Engine>(
@@ -183,16 +182,15 @@ fn check_visits<E: Engine>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_text_in_any_company_is_what_it_is_alone(
         n_seats in 1..=8_usize,
         max_tokens in prop::sample::select(&[1_usize, 7, 64][..]),
-        is_quantised: bool,
+        dtype in 0..Dtype::ALL.len(),
         visits in prop::collection::vec(visit(), 1..10),
     ) {
-        let demo = if is_quantised { &DEMO } else { &FLOATS };
-        demo.with(|demo| check_visits(demo, &mut HashMap::new(), n_seats, max_tokens, &visits));
+        DEMOS.with(|demos| check_visits(&demos[dtype], &mut HashMap::new(), n_seats, max_tokens, &visits));
     }
 }
 

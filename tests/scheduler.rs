@@ -182,7 +182,7 @@ fn check_visits<E: Engine>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_text_in_any_company_is_what_it_is_alone(
         n_seats in 1..=8_usize,

@@ -1,5 +1,5 @@
-//! Many texts at once on the CPU engine, with the demo model: whatever the company, each text is what it is alone, to the
-//! bit, with guesses or without.
+//! Many texts at once on the CPU engine, with the demo model: whatever the company, each text is what it is alone, to
+//! the bit, with guesses or without.
 
 mod common;
 

@@ -6,8 +6,8 @@
 //
 // The model has GPT-2 124M's shapes and no weights but zeros, on which speed does not depend. What it writes is decided
 // by `sequence_bias`: after the last tokens of a text only its next one can come. So the drafts meet a real text: a
-// piece of code that is written again with changes, and a page of a tale (Jean Ingelow, "Mopsa the Fairy", 1869), as
-// GPT-2's tokenizer cuts them (lookup-texts.json).
+// piece of code that is written again with changes, a page of a tale (Jean Ingelow, "Mopsa the Fairy", 1869), and that
+// page again behind itself, as GPT-2's tokenizer cuts them (lookup-texts.json).
 //
 // With one thread, on Linux, time is what the worker's thread spends on a processor, so that what else runs on the
 // machine disturbs less; elsewhere it is the time that passes.
@@ -28,6 +28,9 @@ const { values } = parseArgs({
 
 /** The texts as ids of GPT-2's tokenizer, { prompt, text } by name; `words` are what the ids say, and on from there. */
 const texts = JSON.parse(readFileSync(new URL("lookup-texts.json", import.meta.url), "utf8"));
+const tale = [...texts.prose.prompt, ...texts.prose.text];
+const EMPTY_LINE = [198, 198];
+texts.copy = { prompt: [...tale, ...EMPTY_LINE], text: tale.slice(0, 400) };
 
 /** Makes the model. Runs in the page. */
 async function load({ entry, dtype, threads, shapes }) {

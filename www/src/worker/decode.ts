@@ -6,6 +6,7 @@ import type { WireResult } from "../api/messages.js";
 import type { Chunk, PromptProgress, Score } from "../api/types.js";
 import { breathe } from "../engine/breathe.js";
 import type { Latencies } from "./latencies.js";
+import { freeAfterFailure } from "./wasm.js";
 
 /**
  * Tokens of a prompt that one step reads, after which the page is told how far it is. On the GPU a pass lets no message
@@ -141,7 +142,7 @@ export async function score(scorer: Scorer, pace: Pace): Promise<Score> {
       if (nDone === nTotal) break;
     }
   } catch (error) {
-    scorer.free(); // its KV cache is as large as a session's
+    freeAfterFailure(scorer); // its KV cache is as large as a session's
     throw isInterrupted(error) ? abortError() : error;
   }
   return scorer.finish() as Score; // takes the scorer

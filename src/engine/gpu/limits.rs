@@ -1,8 +1,12 @@
 //! Numbers that buffers, kernels and shaders have to agree on.
 
-/// The largest number of pieces that a decoding attention cuts the keys into. Every workgroup of `c_proj` reads all
-/// pieces, so more of them cost time there.
-pub(crate) const MAX_SPLITS: usize = 8;
+/// The largest number of pieces that the attention of a single token cuts the keys into. Every workgroup of `c_proj`
+/// reads all pieces, so more of them cost time there.
+pub(crate) const MAX_PIECES: usize = 16;
+/// Keys of a tile of an attention, `TILE_KEYS` in `wgsl/attention_order.wgsl`.
+pub(crate) const TILE_KEYS: usize = 64;
+/// Threads that share a sum over a row or a tile (`wgsl/total.wgsl`): the fewest that a workgroup which needs one has.
+pub(crate) const SUM_THREADS: usize = 64;
 /// How many of the best logits the kernel `choose` can report.
 pub const MAX_K: usize = 64;
 /// Workgroups that search for the best logits.

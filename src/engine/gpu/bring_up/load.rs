@@ -121,10 +121,10 @@ impl GpuLoader {
     pub async fn search(&self, clock: fn() -> f64) -> Result<Tuning> {
         let Self { config, context, image, pipelines, .. } = self;
         let w = Widths::new(config, &context.device.limits())?;
-        let make = || Ok((Scratch::new(context, &w), self.cache_shape(&w)));
-        let (scratch, cache_shape) = context.checked("the tuning's buffers", make).await?;
+        let make = || Ok(Scratch::new(context, &w));
+        let scratch = context.checked("the tuning's buffers", make).await?;
         let maker = DispatchMaker { config, image, w, s: &scratch, pipelines, tuning: Tuning::default() };
-        let tuning = Search::new(maker, context, clock).run(&cache_shape).await?;
+        let tuning = Search::new(maker, context, clock).run().await?;
         context.check()?;
         Ok(tuning)
     }

@@ -16,6 +16,7 @@ use wgpu::{
 
 use super::params::Params;
 use super::pipelines::{Pipelines, Program};
+use super::tuning::Segments;
 use crate::engine::gpu::context::Context;
 use crate::engine::gpu::memory::{Image, rest_range};
 use crate::error::{Error, Result};
@@ -27,20 +28,22 @@ pub(crate) enum Extent {
     Fixed(u32),
     /// One for so many new tokens.
     Tokens(u32),
-    /// One for each piece of the keys that a decoding attention is split into.
-    Splits,
+    /// So many for each new token.
+    PerToken(u32),
+    /// One for each piece of so many keys.
+    Pieces(u32),
 }
 
 /// What a pass's dispatches depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PassSize {
     pub n_new: u32,
-    pub n_splits: u32,
+    pub n_keys: u32,
 }
 
 impl PassSize {
     pub fn of(params: &Params) -> Self {
-        Self { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 }
+        Self { n_new: params.n_new as u32, n_keys: (params.n_past + params.n_new) as u32 }
     }
 }
 
@@ -49,7 +52,8 @@ impl Extent {
         match self {
             Self::Fixed(n) => n,
             Self::Tokens(per_workgroup) => size.n_new.div_ceil(per_workgroup),
-            Self::Splits => size.n_splits,
+            Self::PerToken(n) => size.n_new * n,
+            Self::Pieces(n_keys) => size.n_keys.div_ceil(n_keys),
         }
     }
 }
@@ -191,15 +195,19 @@ impl<'a> Kernel<'a> {
         self
     }
 
-    /// A matrix of the image: R, K, K4, STEPS, N_GROUPS, `quants(chunk)`, `quad`, the scales and `bias(r)`.
+    /// A matrix of the image: R, K, K4, STEPS, N_GROUPS, the segments of its sums, `quants(chunk)`, `quad`, the scales
+    /// and `bias(r)`.
     pub fn matrix(mut self, image: &'a Image, matrix: &Matrix) -> Self {
         let steps = matrix.n_cols_padded() / matrix.dtype.chunk_values();
+        let segments = Segments::of(matrix);
         self = self
             .constant("R", matrix.n_rows)
             .constant("K", matrix.n_cols)
             .constant("K4", matrix.n_cols_padded() / 4)
             .constant("STEPS", steps)
-            .constant("N_GROUPS", matrix.n_rows_padded() / GROUP);
+            .constant("N_GROUPS", matrix.n_rows_padded() / GROUP)
+            .constant("SEGMENT4", segments.n_cols / 4)
+            .constant("N_SEGMENTS", segments.n);
         // finds the binding that holds chunk `i`; `before` is the number of chunks in the bindings before it
         let mut lookup = String::from("fn quants(i: u32) -> vec4<u32> {\n");
         let parts = image.plan.parts(matrix);

@@ -11,4 +11,4 @@ pub(crate) use model::{DispatchMaker, GpuModel};
 pub(crate) use params::Params;
 pub(crate) use pipelines::Pipelines;
 pub use tuning::Tuning;
-pub(crate) use tuning::{MATVEC_THREADS, SPLIT_KEYS, THREAD_CHUNKS, TILES, TUNING_VERSION};
+pub(crate) use tuning::{MATVEC_THREADS, THREAD_CHUNKS, TILES, TUNING_VERSION};

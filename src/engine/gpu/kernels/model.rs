@@ -16,10 +16,10 @@ use wgpu::Buffer;
 
 use super::kernel::{Dispatch, Extent, Kernel};
 use super::pipelines::Pipelines;
-use super::tuning::{MatvecShape, Tuning};
+use super::tuning::{MatvecShape, Segments, Tuning};
 use crate::checkpoint::{Activation, Config};
 use crate::engine::gpu::context::Context;
-use crate::engine::gpu::limits::{MAX_K, MAX_SPLITS, MAX_THREADS, N_PIECES};
+use crate::engine::gpu::limits::{MAX_K, MAX_PIECES, MAX_THREADS, N_PIECES, SUM_THREADS, TILE_KEYS};
 use crate::engine::gpu::memory::{Image, Scratch, Widths, norm_range};
 use crate::error::Result;
 
@@ -65,7 +65,7 @@ impl GpuModel {
 
     /// Dispatches that give the weights themselves: `q` and cache of layer `layer` → `result`, f32 [H, T, S].
     pub fn attention_weights(&self, config: &Config, layer: usize, result: &Buffer, p: &Pipelines) -> Result<Dispatch> {
-        const THREADS: usize = 64;
+        const THREADS: usize = SUM_THREADS;
         let (w, s) = (&self.widths, &self.scratch);
         Kernel::new("attention weights")
             .constant("WG", THREADS)
@@ -76,7 +76,8 @@ impl GpuModel {
             .write("result", "f32", result)
             .params(&s.params)
             .cache("vec4<f32>")
-            .source(p.reduce())
+            .source(p.largest())
+            .source(include_str!("wgsl/total.wgsl"))
             .source(include_str!("wgsl/attention_weights.wgsl"))
             .build(p, [Extent::Tokens(1), Extent::Fixed(w.n_head as u32)])
     }
@@ -159,13 +160,6 @@ impl<'a> DispatchMaker<'a> {
         blocks.map(step).collect()
     }
 
-    /// A layer's decoding attention, and `attn.c_proj`, which merges the attention's pieces.
-    pub fn attention_pair(&self, layer: usize) -> Result<[Dispatch; 2]> {
-        let c_proj = &self.image.layout.blocks[layer].c_proj;
-        let merge = self.matvec("c_proj", c_proj, Source::Attended, Finish::Residual)?;
-        Ok([self.attention_decode(layer)?, merge])
-    }
-
     fn head(&self, ln_f: &Norm, head: &Matrix) -> Result<Dispatch> {
         self.matvec("head", head, Source::Norm(ln_f), Finish::Plain(&self.s.logits, self.w.vocab_padded))
     }
@@ -177,14 +171,17 @@ impl<'a> DispatchMaker<'a> {
 
     /// y = W x for one token.
     fn matvec(&self, label: &str, matrix: &Matrix, source: Source, finish: Finish) -> Result<Dispatch> {
+        /// Of the input, vec4s that lie in a workgroup's memory at once: half of what every device has.
+        const MAX_TILE: usize = 512;
         let shape = MatvecShape::new(matrix, &self.tuning);
-        let k4 = matrix.n_cols_padded() / 4;
+        let (k4, segment4) = (matrix.n_cols_padded() / 4, Segments::of(matrix).n_cols / 4);
+        let tile4 = if k4 <= MAX_TILE { k4 } else { (MAX_TILE / segment4).max(1) * segment4 };
         let kernel = Kernel::new(label)
             .matrix(self.image, matrix)
             .constant("WG", shape.n_threads)
             .constant("TEAM", shape.team)
             .constant("N_WORKGROUPS", shape.n_workgroups)
-            .constant("TILE4", k4.min(512)); // 8 KiB: half of the workgroup memory that every device has
+            .constant("TILE4", tile4);
         let (s, w) = (self.s, &self.w);
         let input = match source {
             Source::Norm(_) => &s.x,
@@ -195,16 +192,18 @@ impl<'a> DispatchMaker<'a> {
         let kernel = match source {
             Source::Norm(norm) => self.with_norm(kernel, norm),
             Source::Hidden => kernel.source(include_str!("wgsl/source_plain.wgsl")),
-            Source::Attended => kernel
+            Source::Attended => self
+                .attention_order(kernel)
                 .constant("H", w.n_head)
                 .constant("D", w.head_dim)
                 .constant("LANES", w.lanes())
-                .constant("MAX_SPLITS", MAX_SPLITS)
+                .constant("MAX_PIECES", MAX_PIECES)
                 .source(include_str!("wgsl/source_attended.wgsl")),
         };
         self.finish(kernel, finish)
             .params(&s.params)
-            .source(self.pipelines.reduce())
+            .source(include_str!("wgsl/token_newest.wgsl"))
+            .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/matvec.wgsl"))
             .build(self.pipelines, [Extent::Fixed(shape.n_workgroups as u32), Extent::Fixed(1)])
     }
@@ -231,20 +230,22 @@ impl<'a> DispatchMaker<'a> {
     fn with_norm<'k>(&'k self, kernel: Kernel<'k>, norm: &Norm) -> Kernel<'k> {
         kernel
             .constant("BETA4", (norm.bias.start - norm.weight.start) / 16)
+            .float("INVERSE_K", 1.0 / self.w.c as f32)
             .float("EPSILON", self.config.layer_norm_epsilon as f32)
             .read("norm", "vec4<f32>", self.image.binding(norm_range(norm)))
+            .source(include_str!("wgsl/total.wgsl"))
             .source(include_str!("wgsl/source_norm.wgsl"))
     }
 
     fn norm(&self, norm: &Norm) -> Result<Dispatch> {
         let kernel = Kernel::new("norm")
-            .constant("WG", 128)
+            .constant("WG", SUM_THREADS)
             .constant("K", self.w.c)
             .constant("K4", self.w.c_padded / 4)
             .read("input", "vec4<f32>", self.s.x.as_entire_buffer_binding())
             .write("result", "vec4<f32>", &self.s.normed)
             .params(&self.s.params)
-            .source(self.pipelines.reduce())
+            .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/norm.wgsl"));
         self.with_norm(kernel, norm).build(self.pipelines, [Extent::Tokens(1), Extent::Fixed(1)])
     }
@@ -273,7 +274,7 @@ impl<'a> DispatchMaker<'a> {
 
     fn attention(&self, label: &'a str, layer: usize) -> Kernel<'_> {
         let w = &self.w;
-        Kernel::new(label)
+        self.attention_order(Kernel::new(label))
             .constant("WG", w.attention_threads())
             .constant("H", w.n_head)
             .constant("D", w.head_dim)
@@ -284,13 +285,21 @@ impl<'a> DispatchMaker<'a> {
             .cache("vec4<f32>")
     }
 
+    /// What fixes the order of an attention's sums.
+    fn attention_order<'k>(&self, kernel: Kernel<'k>) -> Kernel<'k> {
+        kernel.constant("PIECE_TILES", self.w.piece_tiles()).source(include_str!("wgsl/attention_order.wgsl"))
+    }
+
     fn attention_decode(&self, layer: usize) -> Result<Dispatch> {
+        let piece_keys = self.w.piece_tiles() * TILE_KEYS;
         self.attention("attend", layer)
-            .constant("MAX_SPLITS", MAX_SPLITS)
+            .constant("MAX_PIECES", MAX_PIECES)
             .write("result", "vec4<f32>", &self.s.pieces)
-            .source(self.pipelines.reduce())
+            .source(self.pipelines.largest())
+            .source(include_str!("wgsl/total.wgsl"))
+            .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/attention_decode.wgsl"))
-            .build(self.pipelines, [Extent::Fixed(self.w.n_head as u32), Extent::Splits])
+            .build(self.pipelines, [Extent::PerToken(self.w.n_head as u32), Extent::Pieces(piece_keys as u32)])
     }
 
     fn attention_prefill(&self, layer: usize) -> Result<Dispatch> {
@@ -301,10 +310,10 @@ impl<'a> DispatchMaker<'a> {
         let n_subs = previous_power_of_two(w.attention_threads() / w.lanes()).min(n_queries);
         self.attention("attend to a prompt", layer)
             .constant("TQ", n_queries)
-            .constant("TK", 32)
             .constant("SUBS", n_subs)
             .constant("RESULT_STRIDE", w.c_padded)
             .write("result", "f32", &self.s.attended)
+            .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/attention_prefill.wgsl"))
             .build(self.pipelines, [Extent::Tokens(n_queries as u32), Extent::Fixed(w.n_head as u32)])
     }

@@ -114,11 +114,11 @@ impl Pipelines {
         }
     }
 
-    /// WGSL of sums and maxima over a workgroup.
-    pub fn reduce(&self) -> &'static str {
+    /// WGSL of the largest value of a workgroup.
+    pub fn largest(&self) -> &'static str {
         match self.context.has_subgroups {
-            true => include_str!("wgsl/reduce_subgroups.wgsl"),
-            false => include_str!("wgsl/reduce.wgsl"),
+            true => include_str!("wgsl/largest_subgroups.wgsl"),
+            false => include_str!("wgsl/largest_tree.wgsl"),
         }
     }
 

@@ -1,16 +1,16 @@
 //! How work is spread over threads: the sizes that differ from GPU to GPU and are therefore measured.
 
 use gpt2_kernels::Dtype;
-use gpt2_kernels::layout::{GROUP, Matrix};
+use gpt2_kernels::layout::{BLOCK, GROUP, Matrix};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::gpu::limits::MAX_THREADS;
+use crate::engine::gpu::limits::{MAX_THREADS, SUM_THREADS};
 
 /// To be raised whenever the choices below change: a tuning that was stored under another version is not used.
-pub(crate) const TUNING_VERSION: u32 = 2;
+pub(crate) const TUNING_VERSION: u32 = 3;
 
-/// Sizes that kernels are compiled for. Whatever they are, the numbers that come out are right; the last digits of sums
-/// may differ.
+/// Sizes that kernels are compiled for. Whatever they are, the same bits come out: the order of every sum is that of the
+/// model's shape alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
@@ -24,8 +24,6 @@ pub struct Tuning {
     /// Whether the product keeps its tile of weights as 16-bit floats. This takes less workgroup memory, and loses
     /// nothing because such weights have no more bits. Only for a device with `shader-f16`, and not for fp32.
     pub tile_f16: bool,
-    /// The smallest number of keys that a decoding attention treats as a piece of its own.
-    pub split_keys: usize,
 }
 
 /// The candidates that are measured. The first of each is the default.
@@ -34,17 +32,10 @@ pub(crate) const MATVEC_THREADS: [usize; 3] = [MAX_THREADS, 128, 64];
 /// A tile takes 128 bytes of a workgroup's 16 KiB for each token and each row (64 for a row of halves), and a thread
 /// for each 4 by 4 of it.
 pub(crate) const TILES: [[usize; 2]; 4] = [[32, 64], [64, 64], [32, 32], [16, 64]];
-pub(crate) const SPLIT_KEYS: [usize; 3] = [64, 32, 128];
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self {
-            thread_chunks: THREAD_CHUNKS[0],
-            matvec_threads: MATVEC_THREADS[0],
-            tile: TILES[0],
-            tile_f16: false,
-            split_keys: SPLIT_KEYS[0],
-        }
+        Self { thread_chunks: THREAD_CHUNKS[0], matvec_threads: MATVEC_THREADS[0], tile: TILES[0], tile_f16: false }
     }
 }
 
@@ -57,10 +48,10 @@ impl Tuning {
 
     /// As JSON, to be stored.
     pub fn to_json(&self) -> String {
-        let Self { thread_chunks, matvec_threads, tile: [tokens, rows], tile_f16, split_keys } = self;
+        let Self { thread_chunks, matvec_threads, tile: [tokens, rows], tile_f16 } = self;
         let sizes = format!(r#""thread_chunks":{thread_chunks},"matvec_threads":{matvec_threads}"#);
         let tile = format!(r#""tile":[{tokens},{rows}],"tile_f16":{tile_f16}"#);
-        format!(r#"{{{sizes},{tile},"split_keys":{split_keys}}}"#)
+        format!("{{{sizes},{tile}}}")
     }
 
     /// Whether these are sizes that have been tested.
@@ -68,7 +59,6 @@ impl Tuning {
         THREAD_CHUNKS.contains(&self.thread_chunks)
             && MATVEC_THREADS.contains(&self.matvec_threads)
             && TILES.contains(&self.tile)
-            && SPLIT_KEYS.contains(&self.split_keys)
     }
 
     /// Whether a device that has `shader-f16`, or has it not, can run a model of this format so.
@@ -82,8 +72,27 @@ impl Tuning {
         let chunks = THREAD_CHUNKS[1..].iter().map(|&thread_chunks| Self { thread_chunks, ..base });
         let threads = MATVEC_THREADS[1..].iter().map(|&matvec_threads| Self { matvec_threads, ..base });
         let tiles = TILES[1..].iter().map(|&tile| Self { tile, ..base });
-        let splits = SPLIT_KEYS[1..].iter().map(|&split_keys| Self { split_keys, ..base });
-        chunks.chain(threads).chain(tiles).chain(splits).collect()
+        chunks.chain(threads).chain(tiles).collect()
+    }
+}
+
+/// How the sums along a matrix's rows are cut: over the columns of a segment, then over the segments. It depends on the
+/// matrix alone, so that its products for one token and for many, however they are spread, have the same bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Segments {
+    /// Columns of a segment, a multiple of 32; the last one may have fewer.
+    pub n_cols: usize,
+    pub n: usize,
+}
+
+impl Segments {
+    pub fn of(matrix: &Matrix) -> Self {
+        /// A row's segments have a thread each at most, and lie in a workgroup's memory.
+        const MAX_SEGMENTS: usize = 32;
+        // A segment of q4 is more than one block: of a single scaled sum added to another, compilers make an `fma`.
+        let fewest = if matrix.dtype == Dtype::Q4 { 2 * BLOCK } else { BLOCK };
+        let n_cols = matrix.n_cols_padded().div_ceil(MAX_SEGMENTS).next_multiple_of(BLOCK).max(fewest);
+        Self { n_cols, n: matrix.n_cols_padded().div_ceil(n_cols) }
     }
 }
 
@@ -91,7 +100,7 @@ impl Tuning {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MatvecShape {
     pub n_threads: usize,
-    /// Threads that compute one group of four rows.
+    /// Threads that compute one group of four rows; each sums whole segments of one row.
     pub team: usize,
     pub n_workgroups: usize,
 }
@@ -102,13 +111,19 @@ impl MatvecShape {
         const MIN_WORKGROUPS: usize = 128;
         /// Each workgroup prepares the input again, so more than this only repeat that work.
         const MAX_WORKGROUPS: usize = 1024;
+        /// Of a row's segments a thread sums at most so many: their sums lie in the workgroup's memory.
+        const MAX_SEGMENTS: usize = 4;
         let max_threads = tuning.matvec_threads;
         let n_groups = matrix.n_rows_padded() / GROUP;
-        let team = (matrix.group_bytes() / 16 / tuning.thread_chunks).next_power_of_two().clamp(32, max_threads);
+        let segments = Segments::of(matrix);
+        let segment_chunks = segments.n_cols / matrix.dtype.chunk_values();
+        let per_thread = (tuning.thread_chunks / segment_chunks).clamp(1, MAX_SEGMENTS);
+        let team = GROUP * segments.n.div_ceil(per_thread).min(max_threads / GROUP);
         let is_plenty = n_groups * team / max_threads >= MIN_WORKGROUPS;
-        let n_threads = if is_plenty { max_threads } else { team.max(64) };
-        let n_workgroups = n_groups.div_ceil(n_threads / team).min(MAX_WORKGROUPS);
-        Self { n_threads, team, n_workgroups }
+        let fewest = SUM_THREADS.div_ceil(team); // for the norm of the input
+        let n_teams = if is_plenty { fewest.max(max_threads / team) } else { fewest };
+        let n_workgroups = n_groups.div_ceil(n_teams).min(MAX_WORKGROUPS);
+        Self { n_threads: n_teams * team, team, n_workgroups }
     }
 }
 
@@ -133,9 +148,12 @@ mod tests {
                         assert!(
                             s.team.is_multiple_of(4)
                                 && s.n_threads.is_multiple_of(s.team)
-                                && s.n_threads <= MAX_THREADS,
+                                && (SUM_THREADS..=MAX_THREADS).contains(&s.n_threads),
                             "{s:?}"
                         );
+                        let segments = Segments::of(matrix);
+                        let sums_bytes = 4 * s.n_threads * segments.n.div_ceil(s.team / 4);
+                        assert!(segments.n <= 32 && sums_bytes <= 4096, "{segments:?}, {s:?}");
                         let n_groups = matrix.n_rows_padded() / GROUP;
                         assert!(s.n_workgroups == 1024 || s.n_workgroups * (s.n_threads / s.team) >= n_groups, "{s:?}");
                         assert!((s.n_workgroups - 1) * (s.n_threads / s.team) < n_groups, "none is idle: {s:?}");
@@ -154,7 +172,7 @@ mod tests {
                 assert!(!halves.fits(dtype, false));
                 assert!(Tuning { tile_f16: false, ..halves }.fits(dtype, false));
             }
-            assert!(!Tuning { split_keys: 63, ..halves }.fits(Dtype::Q8, true));
+            assert!(!Tuning { thread_chunks: 63, ..halves }.fits(Dtype::Q8, true));
         }
     }
 
@@ -169,12 +187,12 @@ mod tests {
         for bad in [
             "".to_string(),
             "null".to_string(),
-            good.replace("64,", "63,").replace("32,64", "0,64"),
+            good.replace("32,64", "0,64"),
             good.replace("256", "1024"),
             good.replace("256", "-1"),
             good.replace('}', r#","more":1}"#),
             good.replace("false", "1"),
-            good.replace(r#""tile_f16":false,"#, ""),
+            good.replace(r#","tile_f16":false"#, ""),
             good[..good.len() - 2].to_string(),
         ] {
             assert_eq!(Tuning::from_json(&bad), None, "{bad}");

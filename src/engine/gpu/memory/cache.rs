@@ -120,10 +120,6 @@ impl GpuCache {
         self.layers.0.get(layer).map(|(_, bind_group)| bind_group)
     }
 
-    pub(crate) fn n_layer(&self) -> usize {
-        self.layers.0.len()
-    }
-
     pub(crate) fn belongs_to(&self, shape: &Rc<CacheShape>) -> bool {
         Rc::ptr_eq(&self.shape, shape)
     }

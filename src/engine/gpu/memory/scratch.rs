@@ -5,7 +5,7 @@ use wgpu::{Buffer, BufferUsages, Limits};
 
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::Context;
-use crate::engine::gpu::limits::{MAX_K, MAX_SPLITS, MAX_THREADS, N_PIECES};
+use crate::engine::gpu::limits::{MAX_K, MAX_PIECES, MAX_THREADS, N_PIECES, TILE_KEYS};
 use crate::error::{Error, Result};
 
 /// Most tokens of one pass; longer prompts are cut. This many already keep the largest GPUs busy.
@@ -26,6 +26,7 @@ pub(crate) struct Widths {
     pub head_padded: usize,
     pub vocab: usize,
     pub vocab_padded: usize,
+    pub n_positions: usize,
     /// Most tokens of a pass.
     pub max_chunk: usize,
     /// Most tokens of a pass that wants logits of all of them.
@@ -61,6 +62,7 @@ impl Widths {
             head_padded,
             vocab: config.vocab_size,
             vocab_padded,
+            n_positions: config.n_positions,
             max_chunk: MAX_CHUNK.min(config.n_positions).min(max_binding / row_bytes),
             max_rows: (MAX_LOGITS_BYTES.min(max_binding) / (4 * vocab_padded)).clamp(1, 64),
         })
@@ -71,9 +73,16 @@ impl Widths {
         self.head_padded / 4
     }
 
-    /// Threads of an attention: at least one for each lane.
+    /// Threads of an attention: at least one for each lane, and where they are not too many one for each of the four
+    /// parts of a tile's values.
     pub fn attention_threads(&self) -> usize {
-        self.lanes().next_power_of_two().max(64)
+        let n_parts = if 4 * self.lanes() <= MAX_THREADS { 4 } else { 1 };
+        (n_parts * self.lanes()).next_power_of_two().max(TILE_KEYS)
+    }
+
+    /// Tiles of keys in one piece of a single token's attention.
+    pub fn piece_tiles(&self) -> usize {
+        self.n_positions.div_ceil(TILE_KEYS).div_ceil(MAX_PIECES)
     }
 }
 
@@ -87,7 +96,7 @@ pub(crate) struct Scratch {
     pub x: Buffer,
     /// Queries, [T][H][D'].
     pub q: Buffer,
-    /// Pieces of a decoding attention, [H][`MAX_SPLITS`][D' + 4].
+    /// Pieces of a single token's attention, [H][`MAX_PIECES`][D' + 4].
     pub pieces: Buffer,
     /// [T, C']
     pub normed: Buffer,
@@ -112,7 +121,7 @@ impl Scratch {
             ids: floats("ids", w.max_chunk),
             x: rows("x", w.c_padded),
             q: rows("q", w.n_head * w.head_padded),
-            pieces: floats("attention pieces", w.n_head * MAX_SPLITS * (w.head_padded + 4)),
+            pieces: floats("attention pieces", w.n_head * MAX_PIECES * (w.head_padded + 4)),
             normed: rows("normed", w.c_padded),
             attended: rows("attended", w.c_padded),
             hidden: rows("hidden", w.inner_padded),

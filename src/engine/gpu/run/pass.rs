@@ -130,7 +130,7 @@ impl GpuEngine {
     ) -> Submitted {
         let begin_ms = self.context.now_ms();
         let choose = if let End::Choose(choose) = end { choose } else { Choose::default() };
-        let params = Params { n_past: cache.n_tokens(), n_new, split_keys: self.model.tuning.split_keys, choose };
+        let params = Params { n_past: cache.n_tokens(), n_new, choose };
         let host_ids = if let Ids::Host(ids) = ids { Some(ids) } else { None };
         self.write_inputs(&params, host_ids);
         let scratch = &self.model.scratch;

@@ -2,8 +2,6 @@
 struct Params {
     n_past: u32,        // tokens that the cache holds already
     n_new: u32,         // T, the tokens of this pass
-    split_keys: u32,    // decode: keys that one workgroup of the attention looks at
-    n_splits: u32,      // decode: how many such pieces there are
     k: u32,             // choose: how many of the best logits are told
     do_sample: u32,     // choose: 0 takes the best one
     inverse_temperature: f32,

@@ -8,11 +8,11 @@ use gpt2_web::engine::{Cache, Engine, Rows};
 use crate::harness::*;
 use crate::run;
 
-fn config(json: &str) -> Config {
+pub fn config(json: &str) -> Config {
     Config::from_json(&format!(r#"{{"model_type":"gpt2",{json}}}"#)).expect("config")
 }
 
-fn ids(n: usize, config: &Config) -> Vec<u32> {
+pub fn ids(n: usize, config: &Config) -> Vec<u32> {
     (0..n as u32).map(|i| (i * i * 7 + 3 * i + 1) % config.vocab_size as u32).collect()
 }
 

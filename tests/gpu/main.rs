@@ -1,6 +1,7 @@
 //! The GPU engine against transformers, against the reference and against a naive oracle, on whatever adapter there is.
 
 mod ahead;
+mod batch;
 mod bits;
 #[path = "../common/mod.rs"]
 mod common;

@@ -88,7 +88,7 @@ impl<'a> Search<'a> {
             }
             self.maker.tuning = tuning;
             let (steps, n_new) = make(&self.maker)?;
-            let params = Params { n_past: 0, n_new, choose: Choose::default() };
+            let params = Params::of_text(0, n_new, Choose::default());
             times.push((tuning, self.time(&steps, &params).await?));
         }
         Ok(fastest(&times))

@@ -96,34 +96,55 @@ impl Segments {
     }
 }
 
-/// How a matrix-vector product is spread over threads.
+/// How a matrix's product for one token, or for a few, is spread over threads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MatvecShape {
     pub n_threads: usize,
     /// Threads that compute one group of four rows; each sums whole segments of one row.
     pub team: usize,
+    /// Into how many parts the tokens are divided among a team's threads.
+    pub n_parts: usize,
+    /// Of each token's input, vec4s that lie in a workgroup's memory at once: whole segments, or all.
+    pub tile4: usize,
     pub n_workgroups: usize,
 }
 
 impl MatvecShape {
-    pub fn new(matrix: &Matrix, tuning: &Tuning) -> Self {
+    /// Of the inputs of all tokens, vec4s that lie in a workgroup's memory at once: half of what every device has.
+    const MAX_TILE4: usize = 512;
+
+    /// Whether the kernel is for so many tokens: their inputs along one segment lie in a workgroup's memory.
+    pub fn is_for(matrix: &Matrix, n_tokens: usize) -> bool {
+        n_tokens * Segments::of(matrix).n_cols / 4 <= Self::MAX_TILE4
+    }
+
+    pub fn new(matrix: &Matrix, tuning: &Tuning, n_tokens: usize) -> Self {
         /// Fewer workgroups than this leave a large GPU idle (an H200 has 132 multiprocessors).
         const MIN_WORKGROUPS: usize = 128;
         /// Each workgroup prepares the input again, so more than this only repeat that work.
         const MAX_WORKGROUPS: usize = 1024;
-        /// Of a row's segments a thread sums at most so many: their sums lie in the workgroup's memory.
-        const MAX_SEGMENTS: usize = 4;
-        let max_threads = tuning.matvec_threads;
-        let n_groups = matrix.n_rows_padded() / GROUP;
+        /// Sums of segments that lie in a workgroup's memory for each of its threads.
+        const THREAD_SUMS: usize = 4;
         let segments = Segments::of(matrix);
+        let (k4, segment4) = (matrix.n_cols_padded() / 4, segments.n_cols / 4);
+        let max_tile4 = Self::MAX_TILE4 / n_tokens;
+        let tile4 = if k4 <= max_tile4 { k4 } else { (max_tile4 / segment4).max(1) * segment4 };
+
+        let max_threads = if n_tokens > THREAD_SUMS { MAX_THREADS / 2 } else { MAX_THREADS };
+        let max_threads = max_threads.min(tuning.matvec_threads);
         let segment_chunks = segments.n_cols / matrix.dtype.chunk_values();
-        let per_thread = (tuning.thread_chunks / segment_chunks).clamp(1, MAX_SEGMENTS);
-        let team = GROUP * segments.n.div_ceil(per_thread).min(max_threads / GROUP);
+        let per_thread = (tuning.thread_chunks / segment_chunks).clamp(1, (THREAD_SUMS / n_tokens).max(1));
+        let segment_threads = tile4.div_ceil(segment4).div_ceil(per_thread).min(max_threads / GROUP);
+        // each row of each token has a thread that adds its segments
+        let n_parts = n_tokens.div_ceil(segment_threads).next_power_of_two();
+        let team = GROUP * segment_threads * n_parts;
+
+        let n_groups = matrix.n_rows_padded() / GROUP;
         let is_plenty = n_groups * team / max_threads >= MIN_WORKGROUPS;
         let fewest = SUM_THREADS.div_ceil(team); // for the norm of the input
         let n_teams = if is_plenty { fewest.max(max_threads / team) } else { fewest };
         let n_workgroups = n_groups.div_ceil(n_teams).min(MAX_WORKGROUPS);
-        Self { n_threads: n_teams * team, team, n_workgroups }
+        Self { n_threads: n_teams * team, team, n_parts, tile4, n_workgroups }
     }
 }
 
@@ -143,17 +164,22 @@ mod tests {
                 let layout = Layout::new(&config.dims(), dtype).unwrap();
                 let block = &layout.blocks[0];
                 for matrix in [&block.c_attn, &block.c_proj, &block.c_fc, &block.mlp_c_proj, &layout.wte] {
-                    for tuning in &tunings {
-                        let s = MatvecShape::new(matrix, tuning);
+                    let cases = tunings.iter().flat_map(|tuning| [1, 2, 4, 8].map(|n_tokens| (tuning, n_tokens)));
+                    for (tuning, n_tokens) in cases.filter(|&(_, n_tokens)| MatvecShape::is_for(matrix, n_tokens)) {
+                        let s = MatvecShape::new(matrix, tuning, n_tokens);
                         assert!(
                             s.team.is_multiple_of(4)
                                 && s.n_threads.is_multiple_of(s.team)
                                 && (SUM_THREADS..=MAX_THREADS).contains(&s.n_threads),
                             "{s:?}"
                         );
+                        assert!(s.team >= 4 * n_tokens && n_tokens.is_multiple_of(s.n_parts), "{s:?} for {n_tokens}");
                         let segments = Segments::of(matrix);
-                        let sums_bytes = 4 * s.n_threads * segments.n.div_ceil(s.team / 4);
-                        assert!(segments.n <= 32 && sums_bytes <= 4096, "{segments:?}, {s:?}");
+                        let tile_segments = s.tile4.div_ceil(segments.n_cols / 4);
+                        let sums_bytes = 16 * s.n_threads / s.team * n_tokens * tile_segments;
+                        let most = (4096, 8192);
+                        assert!(sums_bytes <= most.0 && 16 * n_tokens * s.tile4 <= most.1, "{s:?} for {n_tokens}");
+                        assert!(segments.n <= 32, "{segments:?}");
                         let n_groups = matrix.n_rows_padded() / GROUP;
                         assert!(s.n_workgroups == 1024 || s.n_workgroups * (s.n_threads / s.team) >= n_groups, "{s:?}");
                         assert!((s.n_workgroups - 1) * (s.n_threads / s.team) < n_groups, "none is idle: {s:?}");

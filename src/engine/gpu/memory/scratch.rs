@@ -5,15 +5,13 @@ use wgpu::{Buffer, BufferUsages, Limits};
 
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::Context;
-use crate::engine::gpu::limits::{MAX_K, MAX_PIECES, MAX_THREADS, N_PIECES, TILE_KEYS};
+use crate::engine::gpu::limits::{MAX_K, MAX_PIECES, MAX_THREADS, N_PIECES, PARAMS_BYTES, TILE_KEYS};
 use crate::error::{Error, Result};
 
 /// Most tokens of one pass; longer prompts are cut. This many already keep the largest GPUs busy.
 const MAX_CHUNK: usize = 512;
 /// Most memory for the logits of all rows of a pass, bytes.
 const MAX_LOGITS_BYTES: usize = 16 << 20;
-/// Bytes of `Params` in `wgsl/params.wgsl`, rounded up to 16.
-const PARAMS_BYTES: u64 = 48;
 
 /// The widths that kernels are made for. Padded ones are multiples of 32 (C, inner) or 4 (D, V) and zero beyond.
 #[derive(Clone, Copy, Debug)]
@@ -80,10 +78,19 @@ impl Widths {
         (n_parts * self.lanes()).next_power_of_two().max(TILE_KEYS)
     }
 
+    /// Tokens of one text that a workgroup of an attention works on: their queries take half of its memory at most.
+    pub fn block_tokens(&self) -> usize {
+        previous_power_of_two(8192 / (16 * self.lanes())).min(16)
+    }
+
     /// Tiles of keys in one piece of a single token's attention.
     pub fn piece_tiles(&self) -> usize {
         self.n_positions.div_ceil(TILE_KEYS).div_ceil(MAX_PIECES)
     }
+}
+
+pub(crate) fn previous_power_of_two(n: usize) -> usize {
+    1 << n.max(1).ilog2()
 }
 
 /// The buffers between kernels. All texts share them, since the queue runs one pass after the other.
@@ -117,7 +124,7 @@ impl Scratch {
         let floats = |label, n: usize| context.storage(label, 4 * n as u64);
         let rows = |label, width: usize| floats(label, w.max_chunk * width);
         Self {
-            params: context.buffer("params", PARAMS_BYTES, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
+            params: context.buffer("params", PARAMS_BYTES as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
             ids: floats("ids", w.max_chunk),
             x: rows("x", w.c_padded),
             q: rows("q", w.n_head * w.head_padded),

@@ -1,5 +1,5 @@
 // Attention of single tokens, one workgroup for each token, head and piece of the keys (the split over keys is
-// Flash-Decoding). q: [T][H][D'] of vec4; cache: [S][2][H][D'] of vec4.
+// Flash-Decoding).
 // → result: [T][H][MAX_PIECES][LANES + 1], which source_attended.wgsl puts together.
 const IN_PARTS: bool = 4u * LANES <= WG; // a thread for each part of a tile's values, else one for all four
 
@@ -11,7 +11,7 @@ fn part_of_values(tile: u32, part: u32, end: u32, head: u32, lane: u32) -> vec4<
     var values = vec4<f32>(0.0);
     let first = part * PART_KEYS;
     for (var j = first; j < min(first + PART_KEYS, end - tile); j++) {
-        values = fma(vec4<f32>(weights[j]), cache[(((tile + j) * 2u + 1u) * H + head) * LANES + lane], values);
+        values = fma(vec4<f32>(weights[j]), value_at(tile + j, head, lane), values);
     }
     return values;
 }
@@ -21,13 +21,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
     let t = wg.x / H;
     let head = wg.x % H;
     let begin = wg.y * PIECE_KEYS;
-    let n_keys = params.n_past + t + 1u;
-    if (begin >= n_keys) {
+    let token = single(t);
+    let n_keys = token.n_past + 1u;
+    if (begin >= n_keys || !is_mine(token)) {
         return; // a piece of a longer text in the same pass
     }
+    open_text(token);
     let end = min(begin + PIECE_KEYS, n_keys);
     for (var j = i; j < LANES; j += WG) {
-        query[j] = q[(t * H + head) * LANES + j] * SCALE;
+        query[j] = query_at(t, head, j) * SCALE;
     }
     workgroupBarrier();
     var most = LOWEST;
@@ -40,7 +42,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
         if (is_seen) {
             score = 0.0;
             for (var j = 0u; j < LANES; j++) {
-                score = add_products(score, query[j], cache[(key * 2u * H + head) * LANES + j]);
+                score = add_products(score, query[j], key_at(key, head, j));
             }
         }
         let tile_most = largest(score, i);
@@ -70,6 +72,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
         most = new_most;
         sum = fma(sum, kept, tile_sum * added);
         values = fma(values, vec4<f32>(kept), tile_values * added);
+    }
+    if (end == n_keys) {
+        keep(token, head, i);
     }
     let at = (wg.x * MAX_PIECES + wg.y) * (LANES + 1u);
     if (i < LANES) {

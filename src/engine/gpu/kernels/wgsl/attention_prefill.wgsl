@@ -1,17 +1,17 @@
-// Causal attention of TQ new tokens and one head per workgroup (FlashAttention, Dao et al. 2022): keys pass by a tile
-// at a time, the softmax is kept up to date, and no [T, S] matrix is ever in memory.
-// q: [T][H][D'] of vec4; cache: [S][2][H][D'] of vec4; → result: [T, RESULT_STRIDE], a head's D columns side by side.
-const PER_THREAD: u32 = TQ / SUBS; // tokens whose values a thread sums, in one lane
+// Causal attention of BLOCK_TOKENS new tokens and one head per workgroup (FlashAttention, Dao et al. 2022): keys pass by
+// a tile at a time, the softmax is kept up to date, and no [T, S] matrix is ever in memory.
+// → result: [T, RESULT_STRIDE], a head's D columns side by side.
+const PER_THREAD: u32 = BLOCK_TOKENS / SUBS; // tokens whose values a thread sums, in one lane
 
-var<workgroup> queries: array<vec4<f32>, TQ * LANES>;
-var<workgroup> weights: array<f32, TQ * TILE_KEYS>;
-var<workgroup> tile_most: array<f32, TQ>;
+var<workgroup> queries: array<vec4<f32>, BLOCK_TOKENS * LANES>;
+var<workgroup> weights: array<f32, BLOCK_TOKENS * TILE_KEYS>;
+var<workgroup> tile_most: array<f32, BLOCK_TOKENS>;
 // What is left of the values so far, and what the tile's, or the piece's, are worth.
-var<workgroup> kept: array<f32, TQ>;
-var<workgroup> added: array<f32, TQ>;
-var<workgroup> whole_kept: array<f32, TQ>;
-var<workgroup> whole_added: array<f32, TQ>;
-var<workgroup> sums: array<f32, TQ>;
+var<workgroup> kept: array<f32, BLOCK_TOKENS>;
+var<workgroup> added: array<f32, BLOCK_TOKENS>;
+var<workgroup> whole_kept: array<f32, BLOCK_TOKENS>;
+var<workgroup> whole_added: array<f32, BLOCK_TOKENS>;
+var<workgroup> sums: array<f32, BLOCK_TOKENS>;
 
 // The largest score so far and the sum of the weights, of one token; used by its thread alone.
 struct Softmax {
@@ -22,15 +22,19 @@ struct Softmax {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i: u32) {
     let head = wg.y;
-    let first = wg.x * TQ;
-    let n = min(TQ, params.n_new - first);
-    let n_past = params.n_past + first;
+    let tokens = block(wg.x);
+    if (!is_mine(tokens)) {
+        return;
+    }
+    open_text(tokens);
+    let first = tokens.first;
+    let n = tokens.n;
+    let n_past = tokens.n_past;
     let end = n_past + n; // keys that the last of these tokens sees
     let lane = i % LANES;
     let sub = i / LANES;
-    for (var j = i; j < TQ * LANES; j += WG) {
-        let t = min(first + j / LANES, params.n_new - 1u);
-        queries[j] = q[(t * H + head) * LANES + j % LANES] * SCALE;
+    for (var j = i; j < BLOCK_TOKENS * LANES; j += WG) {
+        queries[j] = query_at(first + min(j / LANES, n - 1u), head, j % LANES) * SCALE;
     }
     var piece = Softmax(LOWEST, 0.0);
     var whole = Softmax(LOWEST, 0.0);
@@ -39,20 +43,20 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
     for (var key0 = 0u; key0 < end; key0 += TILE_KEYS) {
         let ends_piece = PIECE_TILES == 1u || (key0 / TILE_KEYS + 1u) % PIECE_TILES == 0u || key0 + TILE_KEYS >= end;
         workgroupBarrier();
-        for (var j = i; j < TQ * TILE_KEYS; j += WG) {
+        for (var j = i; j < BLOCK_TOKENS * TILE_KEYS; j += WG) {
             let t = j / TILE_KEYS;
             let key = key0 + j % TILE_KEYS;
             var score = LOWEST;
             if (t < n && key <= n_past + t) {
                 score = 0.0;
                 for (var l = 0u; l < LANES; l++) {
-                    score = add_products(score, queries[t * LANES + l], cache[(key * 2u * H + head) * LANES + l]);
+                    score = add_products(score, queries[t * LANES + l], key_at(key, head, l));
                 }
             }
             weights[j] = score;
         }
         workgroupBarrier();
-        if (i < TQ) {
+        if (i < BLOCK_TOKENS) {
             var most = LOWEST;
             for (var j = 0u; j < TILE_KEYS; j++) {
                 most = max(most, weights[i * TILE_KEYS + j]);
@@ -60,13 +64,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
             tile_most[i] = most;
         }
         workgroupBarrier();
-        for (var j = i; j < TQ * TILE_KEYS; j += WG) {
+        for (var j = i; j < BLOCK_TOKENS * TILE_KEYS; j += WG) {
             let score = weights[j];
             // the future weighs nothing
             weights[j] = select(0.0, exp(score - tile_most[j / TILE_KEYS]), score > LOWEST);
         }
         workgroupBarrier();
-        if (i < TQ) {
+        if (i < BLOCK_TOKENS) {
             var tile_sum = 0.0;
             for (var j = 0u; j < TILE_KEYS; j += 8u) {
                 var eight = 0.0;
@@ -93,7 +97,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
             for (var part = 0u; part < TILE_KEYS; part += PART_KEYS) {
                 var part_values: array<vec4<f32>, PER_THREAD>;
                 for (var j = part; j < min(part + PART_KEYS, end - key0); j++) {
-                    let v = cache[(((key0 + j) * 2u + 1u) * H + head) * LANES + lane];
+                    let v = value_at(key0 + j, head, lane);
                     for (var u = 0u; u < PER_THREAD; u++) {
                         let weight = weights[(sub * PER_THREAD + u) * TILE_KEYS + j];
                         part_values[u] = fma(vec4<f32>(weight), v, part_values[u]);
@@ -113,7 +117,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
             }
         }
     }
-    if (i < TQ) {
+    keep(tokens, head, i);
+    if (i < BLOCK_TOKENS) {
         sums[i] = whole.sum;
     }
     workgroupBarrier();

@@ -9,7 +9,7 @@ var<workgroup> x_tile: array<vec4<f32>, 32u * TOKENS4>;
 var<workgroup> w_tile: array<Weights, 32u * GROUPS>;
 
 fn x_at(t: u32, k4: u32) -> vec4<f32> {
-    if (t >= params.n_new) {
+    if (t >= n_tokens()) {
         return vec4<f32>(0.0);
     }
     return input[t * K4 + k4];
@@ -85,7 +85,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
             let shift = bias(r);
             for (var j = 0u; j < 4u; j++) {
                 let t = first_token + mine_token4 * 4u + j;
-                if (t < params.n_new) {
+                if (t < n_tokens()) {
                     finish(t, r, fma(whole[j][c], scale, shift));
                 }
             }

@@ -5,7 +5,7 @@ fn prepare(i: u32) {}
 
 fn merged(t: u32, head: u32, lane: u32) -> vec4<f32> {
     let first = (t * H + head) * MAX_PIECES * (LANES + 1u);
-    let n_pieces = (params.n_past + t) / PIECE_KEYS + 1u;
+    let n_pieces = position_of(t) / PIECE_KEYS + 1u;
     var most = LOWEST;
     var sum = 0.0;
     var values = vec4<f32>(0.0);

@@ -11,6 +11,7 @@ mod harness;
 mod load;
 mod session;
 mod subgroups;
+mod together;
 mod tuning;
 
 use common::oracle;

@@ -58,8 +58,8 @@ export interface CreateGeneratorOptions {
    */
   threads?: "auto" | number;
   /**
-   * How many texts are written together at most; more take turns. By default 8 on the CPU, where that is fastest, and
-   * on a GPU whatever its engine is best with.
+   * How many texts are written together at most; more take turns. By default 8, which is fastest on
+   * the CPU and what one pass of the GPU takes.
    */
   max_batch_size?: number;
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */

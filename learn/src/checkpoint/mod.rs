@@ -1,0 +1,7 @@
+//! Checkpoints in the hub's layout, read into one flat buffer and written from it.
+
+mod read;
+mod write;
+
+pub use read::{Checkpoint, read_folder, read_model};
+pub use write::{Stored, pretty, safetensors, write_folder, write_whole};

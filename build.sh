@@ -20,7 +20,8 @@ usage() {
 ./build.sh test          set up, and run every test: native, in the browser, and the page end to end
 ./build.sh test hosts    build and open an app in every host, the large ones (Next.js, Deno, Bun) too
 ./build.sh build         build the package into www/dist
-./build.sh check         format, lints, types
+./build.sh check         format, lints, types, and whether docs/api is current
+./build.sh docs          write docs/api, the reference, anew from the types and their docstrings
 ./build.sh fuzz [sec]    fuzz what reads a file of a checkpoint or the cache, so long each (default 60 seconds)
 ./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
                          cpu (the kernels, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
@@ -135,6 +136,26 @@ need_browser() {
   export CHROMIUM CHROMEDRIVER
 }
 
+# Firefox and WebKit, in which the tests of www/test/browsers run as well. Where one cannot be had its tests are skipped, or
+# fail in CI; they tell so themselves.
+need_other_browsers() {
+  local package sudo="" is_updated=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  command -v apt-get >/dev/null || return 0
+  for package in $(other_browsers_missing); do
+    say "installing $package"
+    [ -n "$is_updated" ] || $sudo apt-get update -q || true
+    is_updated=1
+    $sudo apt-get install -qy --no-install-recommends "$package" || say "$package cannot be installed here"
+  done
+}
+
+other_browsers_missing() { # Debian's packages for what is not there
+  find_first "${FIREFOX:-}" firefox-esr firefox >/dev/null || echo firefox-esr
+  find_first "${WEBKIT_DRIVER:-}" WebKitWebDriver >/dev/null || echo webkit2gtk-driver
+  find_first "${XVFB:-}" Xvfb >/dev/null || echo xvfb
+}
+
 need_vulkan() { # tests/gpu wants an adapter; Mesa's software one will do
   [ "$(uname)" = Linux ] && command -v apt-get >/dev/null || return 0
   ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1 && return
@@ -148,27 +169,38 @@ need_vulkan() { # tests/gpu wants an adapter; Mesa's software one will do
 
 # ---- building
 
-build_wasm() {
+build_wasm() { # the module of the models, small for visitors whose model runs on the CPU, and full
   need_rust
   need_wasm_bindgen
   own_sources
   say "compiling to WebAssembly (the first time takes a minute or two)"
-  # in a folder of its own: a cdylib has one name, and the tests build it with the reference in it
-  cargo build --locked --release --lib --target "$wasm_target" --target-dir "$CARGO_TARGET_DIR/page"
-  local wasm="$CARGO_TARGET_DIR/page/$wasm_target/release/gpt2_web.wasm"
-  if [ www/wasm/gpt2_web_bg.wasm -nt "$wasm" ]; then return; fi
+  build_page_module gpt2_web page-small --no-default-features
+  build_page_module gpt2_web_full page
+}
+
+# Each build has a target folder of its own: a cdylib has one name, and the tests build it with the reference in it.
+build_page_module() { # NAME FOLDER [FLAG...]
+  local name="$1" target_dir="$CARGO_TARGET_DIR/$2"
+  shift 2
+  cargo build --locked --release --lib --target "$wasm_target" --target-dir "$target_dir" "$@"
+  local wasm="$target_dir/$wasm_target/release/gpt2_web.wasm"
+  if [ "www/wasm/${name}_bg.wasm" -nt "$wasm" ]; then return; fi
   # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web/mod.rs
   if grep -q command_export "$wasm"; then
     die "the wasm has command_export wrappers: every call would run the constructors again"
   fi
-  local staging=www/wasm.new # moved into place when it is whole, so that an interrupted run is done again
-  rm -rf www/wasm "$staging"
-  wasm-bindgen --target web --out-dir "$staging" "$wasm"
-  say "optimising"
+  local staging=www/wasm.new # moved into place when all is done, the module last, so that an interrupted run is done again
+  rm -rf "$staging" "www/wasm/${name}_bg.wasm"
+  wasm-bindgen --target web --out-dir "$staging" --out-name "$name" "$wasm"
+  say "optimising $name"
   www/node_modules/.bin/wasm-opt -O2 --strip-debug --strip-producers "${wasm_features[@]/#/--enable-}" \
-    "$staging/gpt2_web_bg.wasm" -o "$staging/optimised.wasm"
-  mv "$staging/optimised.wasm" "$staging/gpt2_web_bg.wasm"
-  mv "$staging" www/wasm
+    "$staging/${name}_bg.wasm" -o "$staging/optimised"
+  rm "$staging/${name}_bg.wasm"
+  mkdir -p www/wasm
+  mv "$staging/optimised" "www/wasm/${name}_bg.wasm.new"
+  mv "$staging"/* www/wasm/
+  mv "www/wasm/${name}_bg.wasm.new" "www/wasm/${name}_bg.wasm"
+  rmdir "$staging"
 }
 
 build_kernels() { # the CPU kernels, a small module for each kind of browser: relaxed SIMD or not, shared memory or not
@@ -237,23 +269,39 @@ run_check() {
   say "cargo clippy"
   cargo clippy --locked --workspace --all-targets --features burn -- -D warnings
   cargo clippy --locked --lib --target "$wasm_target" -- -D warnings
+  cargo clippy --locked --lib --target "$wasm_target" --no-default-features -- -D warnings
   cargo clippy --locked --test web --features burn --target "$wasm_target" -- -D warnings
   say "cargo doc"
   RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace --features burn
   say "biome"
   (cd www && npx biome check --error-on-warnings)
   if LC_ALL=C.UTF-8 grep -rnE '.{121}' www/src; then die "lines of www/src are longer than 120 characters"; fi
-  [ -f www/wasm/gpt2_web.d.ts ] || build_wasm
+  [ -f www/wasm/gpt2_web_bg.wasm ] || build_wasm
   say "tsc"
-  (cd www && npx tsc)
+  (cd www && npx tsc && npx tsc -p src/cli)
   need_foreign_types
   (cd www && npx tsc -p test/types)
+  check_docs
   # the package is ES modules alone, so nothing is asked of what CommonJS would see
   say "publint and are-the-types-wrong"
   local package
   package=$(package_file)
   [ -f "$package" ] || run_pack
   (cd www && npx publint run --strict "../$package" && npx attw "../$package" --profile esm-only)
+}
+
+build_docs() { # FOLDER: writes the reference into it
+  need_packages docs/typedoc
+  (cd docs/typedoc && npx typedoc --logLevel Warn --out "$1")
+}
+
+check_docs() {
+  say "docs/api"
+  local fresh
+  fresh=$(mktemp -d)
+  build_docs "$fresh"
+  diff -r docs/api "$fresh" || die "docs/api is not what the types say: run ./build.sh docs"
+  rm -rf "$fresh"
 }
 
 package_file() { printf 'dist/gpt2-web-%s.tgz\n' "$(cd www && node -p 'require("./package.json").version')"; }
@@ -269,6 +317,7 @@ run_test_hosts() {
 
 run_test() {
   need_browser
+  need_other_browsers
   need_packages www/test/hosts
   need_vulkan
   run_pack
@@ -314,7 +363,7 @@ run_pack() {
   staging=$(mktemp -d)
   cp -R www/package.json www/dist README.md CHANGELOG.md LICENSE "$staging"
   node www/third-party.mjs "$staging/THIRD_PARTY"
-  rm -rf "$staging"/dist/page* "$staging"/dist/types/page "$staging"/dist/offline.json
+  rm -rf "$staging"/dist/page* "$staging"/dist/types/page
   (cd "$staging" && npm pack --silent) | tail -n 1
   mv "$staging"/*.tgz dist/
   rm -rf "$staging"
@@ -333,6 +382,10 @@ case "${1:-help}" in
     ;;
   build) build ;;
   check) run_check ;;
+  docs)
+    need_node
+    build_docs ../api
+    ;;
   fuzz) run_fuzz "${2:-60}" ;;
   bench) shift; run_bench "$@" ;;
   pack) run_pack ;;

@@ -97,6 +97,9 @@ pub enum Error {
     /// The caller wants this ended; text and cache are as before the call.
     #[error("interrupted")]
     Interrupted,
+    /// This build leaves out what the larger one can do (feature `full`). The caller begins again with that one.
+    #[error("{0}: not in this build, which is made for GPT-2's own tokenizer and the CPU")]
+    NotInThisBuild(&'static str),
     /// A call that cannot be made now, such as a second `next` while the first is running.
     #[error("invalid state: {0}")]
     InvalidState(String),
@@ -119,6 +122,7 @@ impl Error {
             Error::OutOfMemory { .. } | Error::GpuOutOfMemory { .. } | Error::ModelTooLarge { .. } => "out_of_memory",
             Error::InvalidLogits(_) => "invalid_logits",
             Error::Interrupted => "interrupted",
+            Error::NotInThisBuild(_) => "not_in_this_build",
             Error::InvalidState(_) => "invalid_state",
         }
     }

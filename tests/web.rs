@@ -125,7 +125,7 @@ async fn webgpu_agrees_with_transformers() {
 async fn auto_never_takes_a_software_adapter() {
     gpt2_web::web::start();
     let config = Config::from_json(MODELS[0].config).unwrap();
-    let software = AdapterInfo { vendor: "google".into(), architecture: "swiftshader".into(), ..Default::default() };
+    let software = AdapterInfo { vendor: "google".into(), is_software: true, ..Default::default() };
     let chosen = device::open(Request::Auto, None, Some(&software), &config).await.unwrap().chosen;
     assert_eq!(chosen.place.name(), "wasm");
     assert!(chosen.fallback_reason.unwrap().contains("software"));

@@ -1,10 +1,12 @@
 // Bundles the package into dist/: modules, types, the wasm and the demo model. Needs ../build.sh's wasm in wasm/.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { drawIcons } from "./icons.mjs";
+import { writeServiceWorker } from "./service-worker.mjs";
 
 process.chdir(path.dirname(fileURLToPath(import.meta.url)));
 const { version } = JSON.parse(readFileSync("package.json", "utf8"));
@@ -16,9 +18,10 @@ mkdirSync("dist/demo", { recursive: true });
 const withoutOwnPlace = {
   name: "without-own-place",
   setup: ({ onLoad }) =>
-    onLoad({ filter: /gpt2_web\.js$/ }, ({ path: file }) => {
+    onLoad({ filter: /gpt2_web(_full)?\.js$/ }, ({ path: file }) => {
       const source = readFileSync(file, "utf8");
-      const place = "module_or_path = new URL('gpt2_web_bg.wasm', import.meta.url);";
+      const wasm = path.basename(file).replace(".js", "_bg.wasm");
+      const place = `module_or_path = new URL('${wasm}', import.meta.url);`;
       if (source.split(place).length !== 2) throw new Error(`${file}: expected once \`${place}\``);
       return { contents: source.replace(place, 'throw new Error("the module\'s address is missing");') };
     }),
@@ -58,16 +61,30 @@ await build({
   chunkNames: "chunk-[hash]",
 });
 await build({ ...common, entryPoints: { worker: "src/worker/worker.ts" }, outdir: "dist" });
-// Vite turns files below 4 KiB into `data:` URLs, from which a strict policy (CSP) lets no worker start. With its source
-// map in it, this one is larger.
+// What the worker imports where it needs the full build: wasm-bindgen's script for it.
+await build({ ...common, entryPoints: ["wasm/gpt2_web_full.js"], outdir: "dist" });
+// The program `gpt2-web`, which runs in Node.
 await build({
   ...common,
-  entryPoints: { "kernel-thread": "src/engine/kernel-thread.ts" },
+  entryPoints: { cli: "src/cli/cli.ts" },
   outdir: "dist",
+  platform: "node",
+  target: "node20",
   minify: false,
-  sourcemap: "inline",
+  banner: { js: "#!/usr/bin/env node" },
 });
-if (statSync("dist/kernel-thread.js").size < 4096) throw new Error("dist/kernel-thread.js: expected 4 KiB or more");
+chmodSync("dist/cli.js", 0o755);
+// Vite turns files below 4 KiB into `data:` URLs, from which a strict policy (CSP) lets no worker start. With its source
+// map in it, the kernels' thread is larger, and so is the other one as it is.
+const threads = [
+  { name: "kernel-thread", from: "src/engine/kernel-thread.ts", sourcemap: "inline" },
+  { name: "hash-thread", from: "src/files/hash-thread.ts", sourcemap: false },
+];
+for (const { name, from, sourcemap } of threads) {
+  await build({ ...common, entryPoints: { [name]: from }, outdir: "dist", minify: false, sourcemap });
+  const { size } = statSync(`dist/${name}.js`);
+  if (size < 4096) throw new Error(`dist/${name}.js: expected 4 KiB or more, found ${size} bytes`);
+}
 // The page's bench. Files that begin with `page` are left out of the npm package.
 await build({
   ...common,
@@ -76,8 +93,6 @@ await build({
 });
 // For package users whose host cannot send headers: a classic script, which they copy beside their index.html.
 await build({ ...common, entryPoints: ["src/isolation/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
-// The page's service worker, a classic script. Its scope is the folder that it is in, so it lies beside index.html.
-await build({ ...common, entryPoints: ["src/page/sw.ts"], outfile: "sw.js", format: "iife", sourcemap: false });
 
 for (const file of modules) cpSync(`wasm/${file}`, `dist/${file}`);
 const modelFiles = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"];
@@ -87,11 +102,13 @@ const declarations =
   "--noEmit false --emitDeclarationOnly --declaration --stripInternal --rootDir src --outDir dist/types";
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", ...declarations.split(" ")], { stdio: "inherit" });
 
-// The list of what the page's service worker keeps for a visit without a network.
+execFileSync(process.execPath, ["node_modules/@custom-elements-manifest/analyzer/cem.js", "analyze", "--quiet"]);
+
+// What the page's service worker keeps for a visit without a network.
 const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && /\.(js|wasm|json|safetensors)$/.test(entry.name))
+  .filter((entry) => !["custom-elements.json", "cli.js"].includes(entry.name)) // for editors, and for Node
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
-writeFileSync(
-  "dist/offline.json",
-  `${JSON.stringify(["index.html", "bench.html", "page.css", ...listed.sort()], null, 1)}\n`,
-);
+const beside = ["index.html", "bench.html", "page.css", "manifest.webmanifest", "icon.svg", ...(await drawIcons())];
+const forSome = listed.filter((file) => path.basename(file).startsWith("gpt2_web_full")); // the GPU, other tokenizers
+await writeServiceWorker(".", [...beside, ...listed], forSome);

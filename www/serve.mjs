@@ -12,6 +12,8 @@ const TYPES = {
   ".json": "application/json",
   ".wasm": "application/wasm",
   ".png": "image/png",
+  ".svg": "image/svg+xml",
+  ".webmanifest": "application/manifest+json",
   ".map": "application/json",
 };
 

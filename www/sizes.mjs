@@ -5,10 +5,10 @@ import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants } from "node:zlib";
 
 /**
- * Most bytes, as brotli sends them, that a visitor whose model runs on the CPU downloads; the model does not count.
- * The goal is 600 000; whoever comes nearer to it lowers the number.
+ * Most bytes, as brotli sends them, that a visitor downloads whose model runs on the CPU and has GPT-2's tokenizer; the
+ * model does not count. Whoever makes it less lowers the number.
  */
-const CPU_BUDGET = 915_000;
+const CPU_BUDGET = 360_000;
 
 const DIST = path.join(path.dirname(fileURLToPath(import.meta.url)), "dist");
 const read = (file) => readFileSync(path.join(DIST, file));
@@ -28,27 +28,30 @@ function closure(file, found = new Set()) {
 }
 
 /** Of the kernels a browser takes one module; most have relaxed SIMD, and isolated pages use threads. */
-const downloaded = new Set([
-  ...closure("index.js"),
-  ...closure("worker.js"),
-  "kernel-thread.js",
-  "gpt2_web_bg.wasm",
-  "kernels-relaxed-threads.wasm",
-]);
+const threads = ["kernel-thread.js", "hash-thread.js", "kernels-relaxed-threads.wasm"];
+const every = [...closure("index.js"), ...closure("worker.js"), ...threads];
+const VISITORS = {
+  CPU: new Set([...every, "gpt2_web_bg.wasm"]),
+  GPU: new Set([...every, "gpt2_web_full.js", "gpt2_web_full_bg.wasm"]),
+};
 
 const isCode = (file) => /\.(js|wasm)$/.test(file) && !file.startsWith("page");
 const rows = readdirSync(DIST)
   .filter(isCode)
   .map((file) => {
     const bytes = read(file);
-    return { file, bytes: bytes.byteLength, brotli: compressed(bytes), cpu: downloaded.has(file) };
+    const visitors = Object.keys(VISITORS).filter((visitor) => VISITORS[visitor].has(file));
+    return { file, bytes: bytes.byteLength, brotli: compressed(bytes), visitors };
   });
 rows.sort((a, b) => b.brotli - a.brotli);
 const line = (file, bytes, brotli, remark) =>
   `${file.padEnd(30)} ${String(bytes).padStart(10)} ${String(brotli).padStart(10)}  ${remark}`.trimEnd();
 console.log(line("file", "bytes", "brotli", ""));
-for (const { file, bytes, brotli, cpu } of rows) console.log(line(file, bytes, brotli, cpu ? "CPU visitor" : ""));
-const total = rows.filter(({ cpu }) => cpu).reduce((sum, { brotli }) => sum + brotli, 0);
+for (const { file, bytes, brotli, visitors } of rows) console.log(line(file, bytes, brotli, visitors.join(", ")));
+const downloads = (visitor) =>
+  rows.filter(({ visitors }) => visitors.includes(visitor)).reduce((sum, { brotli }) => sum + brotli, 0);
+const total = downloads("CPU");
+console.log(line("a GPU visitor downloads", "", downloads("GPU"), ""));
 console.log(line("a CPU visitor downloads", "", total, `of at most ${CPU_BUDGET}`));
 if (total > CPU_BUDGET) {
   console.error(`sizes: expected at most ${CPU_BUDGET} bytes for a CPU visitor, found ${total}`);

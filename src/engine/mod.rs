@@ -1,6 +1,7 @@
 //! Engines run the model. They share one small trait, so that each can be held against the reference.
 
 pub mod cpu;
+#[cfg_attr(not(feature = "full"), path = "no_gpu.rs")]
 pub mod gpu;
 mod interface;
 mod propose;

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
-use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{AddedToken, Model, Tokenizer as HfTokenizer};
+use tokenizers::AddedToken;
 
 use super::class::Class;
 use super::decoder::{DecoderFile, TokenDecoder};
+use super::encoder::Encoder;
 use super::models::ModelParts;
 use super::pieces::Pieces;
 use super::post_processor::Template;
 use super::settings::Settings;
+use super::steps::Steps;
 use super::stream::Decoding;
 use super::text_filters::CLEAN_UP_SPACES;
 use super::tokenizer::Tokenizer;
@@ -25,8 +25,7 @@ pub(super) struct Parts {
     /// The file with the vocabulary, for errors.
     pub file: &'static str,
     pub model: ModelParts,
-    pub normalizer: Option<NormalizerWrapper>,
-    pub pre_tokenizer: Option<PreTokenizerWrapper>,
+    pub steps: Steps,
     pub decoder: Option<DecoderFile>,
     pub is_byte_level: bool,
     /// Of tokenizer.json.
@@ -45,7 +44,7 @@ pub(super) fn assemble(
     settings: Settings,
     mut warnings: Vec<String>,
 ) -> Result<(Tokenizer, Vec<String>)> {
-    let Parts { file, model, normalizer, pre_tokenizer, decoder, is_byte_level, template, added } = parts;
+    let Parts { file, model, steps, decoder, is_byte_level, template, added } = parts;
     let is_bpe = matches!(model, ModelParts::Bpe(_));
     let has_cleanup = settings.clean_up_spaces && (!is_bpe || settings.clean_up_spaces_of_bpe);
     let has_bytes = matches!(decoder, Some(DecoderFile::ByteLevel {})) && !has_cleanup;
@@ -61,16 +60,19 @@ pub(super) fn assemble(
     let mut pieces = Pieces::new(model.n_tokens(), has_bytes);
     model.each_token(|token, id| pieces.insert(token, id, file))?;
 
-    let mut inner = HfTokenizer::new(model.build(is_byte_level, file)?);
-    inner
-        .with_normalizer(normalizer)
-        .map_err(|e| Error::file(file, "a normalizer", e.to_string()))?
-        .with_pre_tokenizer(pre_tokenizer);
-    add_tokens(&mut inner, class, &settings, added, &mut warnings, file)?;
-    inner.set_encode_special_tokens(settings.split_special_tokens);
-    note_added(&inner, &mut pieces, &mut warnings, file)?;
+    let (added, with_ids) = added_tokens(class, &settings, added);
+    let encoder = Encoder::new(model, steps, added, settings.split_special_tokens, is_byte_level, file)?;
+    for (id, token) in &with_ids {
+        if let Some(found) = encoder.id(&token.content).filter(|found| found != id) {
+            let content = excerpt(&token.content);
+            warnings.push(format!(
+                "the added token \"{content}\" has the id {found}, as transformers counts, and not its file's {id}"
+            ));
+        }
+    }
+    note_added(&encoder, &mut pieces, &mut warnings, file)?;
 
-    let id = |name: &str| settings.special(name).and_then(|token| inner.token_to_id(token));
+    let id = |name: &str| settings.special(name).and_then(|token| encoder.id(token));
     let template = match class {
         Class::Bert | Class::Roberta => Template::around(id("cls_token"), id("sep_token")),
         _ if file == "tokenizer.json" => template.unwrap_or_else(|| Template::around(None, None)),
@@ -83,18 +85,16 @@ pub(super) fn assemble(
         let expected = "tokens in the vocabulary around a text";
         return Err(Error::file(file, expected, format!("an id of {id} in the post-processor")));
     }
-    Ok((Tokenizer::new(inner, Rc::new(pieces), decoding, template), warnings))
+    Ok((Tokenizer::new(encoder, Rc::new(pieces), decoding, template), warnings))
 }
 
-/// Adds the tokens beside the vocabulary, in transformers' order: that gives them their ids.
-fn add_tokens(
-    inner: &mut HfTokenizer,
+/// The tokens beside the vocabulary, in transformers' order: that gives them their ids. → with those to which files give
+/// one
+fn added_tokens(
     class: Class,
     settings: &Settings,
     of_file: Vec<(Option<TokenId>, AddedToken)>,
-    warnings: &mut Vec<String>,
-    file: &str,
-) -> Result<()> {
+) -> (Vec<AddedToken>, BTreeMap<TokenId, AddedToken>) {
     let mut tokens: Vec<AddedToken> = Vec::new();
     if class == Class::AsWritten {
         tokens.extend(of_file.iter().map(|(_, token)| token.clone()));
@@ -117,16 +117,7 @@ fn add_tokens(
             tokens.push(token.clone().special(is_special));
         }
     }
-    inner.add_tokens(tokens).map_err(|e| Error::file(file, "room for the added tokens", e.to_string()))?;
-    for (id, token) in &with_ids {
-        if let Some(found) = inner.token_to_id(&token.content).filter(|found| found != id) {
-            let content = excerpt(&token.content);
-            warnings.push(format!(
-                "the added token \"{content}\" has the id {found}, as transformers counts, and not its file's {id}"
-            ));
-        }
-    }
-    Ok(())
+    (tokens, with_ids)
 }
 
 /// Notes the added tokens, whose ids are known now. What decodes is a token's normalized text, as in the crate.
@@ -134,8 +125,8 @@ fn add_tokens(
 /// # Errors
 /// [`Error::UnsupportedModel`] for added tokens with which the crate would cut a text backwards, and panic: one that
 /// takes the spaces behind it, and one of spaces alone that takes those before it.
-fn note_added(inner: &HfTokenizer, pieces: &mut Pieces, warnings: &mut Vec<String>, file: &str) -> Result<()> {
-    let added = inner.get_added_vocabulary();
+fn note_added(encoder: &Encoder, pieces: &mut Pieces, warnings: &mut Vec<String>, file: &str) -> Result<()> {
+    let added = encoder.added();
     let tokens = added.get_added_tokens_decoder();
     let takes_spaces = tokens.values().any(|token| token.rstrip);
     let (mut special, mut hidden) = (Vec::new(), Vec::new());
@@ -145,7 +136,7 @@ fn note_added(inner: &HfTokenizer, pieces: &mut Pieces, warnings: &mut Vec<Strin
             let field = format!("added token \"{}\" ({file})", excerpt(&token.content));
             return Err(Error::unsupported(field, "no `lstrip` for spaces where another token has `rstrip`", "both"));
         }
-        if let Some(other) = inner.get_model().id_to_token(id).filter(|other| *other != token.content) {
+        if let Some(other) = encoder.token_of_vocabulary(id).filter(|other| *other != token.content) {
             warnings.push(format!(
                 "{file}: the added token \"{}\" has the id {id}, as transformers counts, and takes the place of \"{}\"",
                 excerpt(&token.content),

@@ -4,9 +4,9 @@
 //! it must, so that a text that is being generated comes out as it is made, and equals the text of the whole.
 
 use serde::Deserialize;
-use tokenizers::normalizers::Replace;
 use tokenizers::normalizers::replace::ReplacePattern;
 
+use super::general::ReplaceRegex;
 use super::pieces::bytes_by_char;
 use super::text_filters::{TextFilter, WORD_PIECE_CLEANUP};
 use super::token_stages::TokenStage;
@@ -125,7 +125,8 @@ impl TokenDecoder {
                 self.add_replacements(&[(&pattern, &content)]);
             }
             DecoderFile::Replace { pattern, content } => {
-                self.filters.push(TextFilter::Regex { replace: regex(pattern, content)?, text: String::new() });
+                self.filters
+                    .push(TextFilter::Regex { replace: ReplaceRegex::new(pattern, content)?, text: String::new() });
             }
             DecoderFile::Strip { content, start, stop } => self.filters.extend([
                 TextFilter::StripStart { content, n_left: start },
@@ -198,7 +199,7 @@ fn stage(step: DecoderFile) -> Result<TokenStage> {
         DecoderFile::Replace { pattern: ReplacePattern::String(pattern), content } if !pattern.is_empty() => {
             TokenStage::Replace { pattern, content }
         }
-        DecoderFile::Replace { pattern, content } => TokenStage::ReplaceRegex(regex(pattern, content)?),
+        DecoderFile::Replace { pattern, content } => TokenStage::ReplaceRegex(ReplaceRegex::new(pattern, content)?),
         DecoderFile::WordPiece { prefix, cleanup } => {
             TokenStage::WordPiece { prefix, cleans_up: cleanup, is_first: true }
         }
@@ -217,13 +218,6 @@ fn stage(step: DecoderFile) -> Result<TokenStage> {
             unreachable!("taken by `add`")
         }
     })
-}
-
-fn regex(pattern: ReplacePattern, content: String) -> Result<Replace> {
-    let wrong = |e: Box<dyn std::error::Error + Send + Sync>| {
-        Error::file("tokenizer.json", "a decoder with a regular expression", e.to_string())
-    };
-    Replace::new(pattern, content).map_err(wrong)
 }
 
 /// Whether Metaspace leaves out the first token's replacement. Old files have `add_prefix_space` alone.

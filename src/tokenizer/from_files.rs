@@ -5,9 +5,6 @@
 //! that the file is followed as it is written.
 
 use tokenizers::models::bpe::Vocab;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::assemble::{Parts, assemble};
 use super::class::Class;
@@ -16,6 +13,7 @@ use super::files::{TokenizerFiles, text};
 use super::models::{Bpe, ModelParts};
 use super::post_processor::Template;
 use super::settings::Settings;
+use super::steps::Steps;
 use super::tokenizer::Tokenizer;
 use super::tokenizer_json::TokenizerJson;
 use crate::error::{Error, Result, excerpt};
@@ -95,8 +93,7 @@ fn from_tokenizer_json(
         (_, model) => Parts {
             file: FILE,
             model,
-            normalizer: file.take_normalizer()?,
-            pre_tokenizer: file.take_pre_tokenizer()?,
+            steps: Steps::written(file.normalizer.take(), file.pre_tokenizer.take()),
             decoder: file.take_decoder()?,
             is_byte_level,
             template,
@@ -193,8 +190,7 @@ fn byte_level(bpe: Bpe, add_prefix_space: bool, file: &'static str) -> Parts {
     Parts {
         file,
         model: ModelParts::Bpe(bpe),
-        normalizer: None,
-        pre_tokenizer: Some(ByteLevel::default().add_prefix_space(add_prefix_space).into()),
+        steps: Steps::Gpt2 { add_prefix_space },
         decoder: Some(DecoderFile::ByteLevel {}),
         is_byte_level: true,
         template: None,
@@ -213,8 +209,7 @@ fn word_piece(vocab: Vocab, settings: &Settings, file: &'static str) -> Parts {
             continuing_prefix: "##".to_string(),
             max_word_chars: 100,
         },
-        normalizer: Some(BertNormalizer::new(true, tokenize_chinese_chars, strip_accents, do_lower_case).into()),
-        pre_tokenizer: Some(BertPreTokenizer.into()),
+        steps: Steps::Bert { do_lower_case, strip_accents, tokenize_chinese_chars },
         decoder: Some(DecoderFile::WordPiece { prefix: "##".to_string(), cleanup: true }),
         is_byte_level: false,
         template: None,

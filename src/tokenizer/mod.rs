@@ -3,13 +3,18 @@
 mod assemble;
 mod class;
 mod decoder;
+mod encoder;
 mod files;
 mod from_files;
+#[cfg_attr(not(feature = "full"), path = "no_general.rs")]
+mod general;
+mod gpt2_encoder;
+mod letters;
 mod models;
 mod pieces;
 mod post_processor;
-mod precompiled;
 mod settings;
+mod steps;
 mod stop;
 mod stream;
 mod text_filters;
@@ -17,8 +22,8 @@ mod token_stages;
 #[allow(clippy::module_inception)] // the room's main thing
 mod tokenizer;
 mod tokenizer_json;
-mod untrusted;
 mod utf8;
+mod words;
 
 pub use class::END_OF_TEXT;
 pub use files::{FILES, TokenizerFiles};

@@ -1,16 +1,13 @@
 //! The four models that turn a word into tokens, as files describe them and as the `tokenizers` crate runs them.
 
-use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::models::unigram::Unigram;
-use tokenizers::models::wordlevel::WordLevel;
-use tokenizers::models::wordpiece::WordPiece;
 
 use super::pieces::byte_alphabet;
 use crate::error::{Error, Result, excerpt};
 use crate::token::TokenId;
 
 /// What a model is made of.
+#[cfg_attr(not(feature = "full"), allow(dead_code))] // a build that runs BPE only does not ask what the others are
 pub(super) enum ModelParts {
     /// Merges pairs of neighbours, best first (Sennrich et al. 2016).
     Bpe(Bpe),
@@ -55,66 +52,41 @@ impl ModelParts {
             }
         }
     }
+}
 
-    /// The model, for text that arrives as the byte alphabet if `is_byte_level`.
+impl Bpe {
+    /// The model, for text that arrives as the byte alphabet if `is_byte_level`, such that encoding is a function of the
+    /// text that leaves none of it out. The `tokenizers` crate skips what has no token in silence, unless it is to put an
+    /// unknown token there: one that is in no vocabulary makes it an error.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] that names `file` where the parts do not fit together.
-    pub fn build(self, is_byte_level: bool, file: &str) -> Result<ModelWrapper> {
-        let wrong = |expected: &'static str| {
-            move |e: Box<dyn std::error::Error + Send + Sync>| Error::file(file, expected, e.to_string())
-        };
-        Ok(match self {
-            Self::Bpe(bpe) => exact(bpe, is_byte_level, file)?.into(),
-            Self::WordPiece { vocab, unk_token, continuing_prefix, max_word_chars } => WordPiece::builder()
-                .vocab(vocab)
-                .unk_token(unk_token)
-                .continuing_subword_prefix(continuing_prefix)
-                .max_input_chars_per_word(max_word_chars)
-                .build()
-                .map_err(wrong("a WordPiece model"))?
-                .into(),
-            Self::WordLevel { vocab, unk_token } => WordLevel::builder()
-                .vocab(vocab)
-                .unk_token(unk_token)
-                .build()
-                .map_err(wrong("a WordLevel model"))?
-                .into(),
-            Self::Unigram { vocab, unk_id, byte_fallback } => {
-                Unigram::from(vocab, unk_id, byte_fallback).map_err(wrong("a Unigram model"))?.into()
-            }
-        })
+    pub fn build(self, is_byte_level: bool, file: &str) -> Result<BPE> {
+        const UNKNOWN_TOKEN: &str = "\0no token for this part of the text";
+        let prefix = self.continuing_prefix.filter(|prefix| !prefix.is_empty());
+        let suffix = self.end_of_word_suffix.filter(|suffix| !suffix.is_empty());
+        check_merges(&self.merges, &self.vocab, prefix.as_deref().unwrap_or_default(), file)?;
+        let has_every_byte = is_byte_level
+            && prefix.is_none()
+            && suffix.is_none()
+            && byte_alphabet().all(|(c, _)| self.vocab.contains_key(&*c.encode_utf8(&mut [0; 4])));
+        let mut builder = BPE::builder()
+            .vocab_and_merges(self.vocab, self.merges)
+            .fuse_unk(self.fuse_unk)
+            .byte_fallback(self.byte_fallback)
+            .ignore_merges(self.ignore_merges);
+        let unknown = self.unk_token.or_else(|| (!has_every_byte).then(|| UNKNOWN_TOKEN.to_string()));
+        if let Some(unknown) = unknown {
+            builder = builder.unk_token(unknown);
+        }
+        if let Some(prefix) = prefix {
+            builder = builder.continuing_subword_prefix(prefix);
+        }
+        if let Some(suffix) = suffix {
+            builder = builder.end_of_word_suffix(suffix);
+        }
+        builder.build().map_err(|e| Error::file(file, "merges of tokens in the vocabulary", e.to_string()))
     }
-}
-
-/// The BPE model, such that encoding is a function of the text that leaves none of it out. The `tokenizers` crate skips
-/// what has no token in silence, unless it is to put an unknown token there: one that is in no vocabulary makes it an
-/// error.
-fn exact(bpe: Bpe, is_byte_level: bool, file: &str) -> Result<BPE> {
-    const UNKNOWN_TOKEN: &str = "\0no token for this part of the text";
-    let prefix = bpe.continuing_prefix.filter(|prefix| !prefix.is_empty());
-    let suffix = bpe.end_of_word_suffix.filter(|suffix| !suffix.is_empty());
-    check_merges(&bpe.merges, &bpe.vocab, prefix.as_deref().unwrap_or_default(), file)?;
-    let has_every_byte = is_byte_level
-        && prefix.is_none()
-        && suffix.is_none()
-        && byte_alphabet().all(|(c, _)| bpe.vocab.contains_key(&*c.encode_utf8(&mut [0; 4])));
-    let mut builder = BPE::builder()
-        .vocab_and_merges(bpe.vocab, bpe.merges)
-        .fuse_unk(bpe.fuse_unk)
-        .byte_fallback(bpe.byte_fallback)
-        .ignore_merges(bpe.ignore_merges);
-    let unknown = bpe.unk_token.or_else(|| (!has_every_byte).then(|| UNKNOWN_TOKEN.to_string()));
-    if let Some(unknown) = unknown {
-        builder = builder.unk_token(unknown);
-    }
-    if let Some(prefix) = prefix {
-        builder = builder.continuing_subword_prefix(prefix);
-    }
-    if let Some(suffix) = suffix {
-        builder = builder.end_of_word_suffix(suffix);
-    }
-    builder.build().map_err(|e| Error::file(file, "merges of tokens in the vocabulary", e.to_string()))
 }
 
 /// Checks what the `tokenizers` crate takes for granted: it panics where a merge makes no token of the vocabulary, or

@@ -1,7 +1,6 @@
 //! Changes to a text that comes piece by piece, each the same as the change to the whole text.
 
-use tokenizers::Decoder;
-use tokenizers::normalizers::Replace;
+use super::general::ReplaceRegex;
 
 /// What WordPiece's decoder does to the spaces before punctuation (`cleanup` in the `tokenizers` crate).
 pub(super) const WORD_PIECE_CLEANUP: [(&str, &str); 11] = [
@@ -52,7 +51,7 @@ pub(super) enum TextFilter {
         n_held: usize,
     },
     /// Replaces what a regular expression matches. A match may need all of the text: nothing comes out before its end.
-    Regex { replace: Replace, text: String },
+    Regex { replace: ReplaceRegex, text: String },
 }
 
 impl TextFilter {
@@ -109,11 +108,7 @@ impl TextFilter {
     pub fn finish(&mut self) -> String {
         match self {
             Self::Replace { held, .. } => std::mem::take(held),
-            Self::Regex { replace, text } => {
-                let text = std::mem::take(text);
-                // a decoder of this kind never fails: what its expression cannot match, it leaves
-                replace.decode_chain(vec![text.clone()]).map_or(text, |texts| texts.concat())
-            }
+            Self::Regex { replace, text } => replace.apply(std::mem::take(text)),
             Self::StripStart { .. } | Self::StripEnd { .. } => String::new(),
         }
     }

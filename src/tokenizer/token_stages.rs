@@ -1,8 +1,6 @@
 //! What a decoder does to tokens before they are joined to a text: each stage takes one token after the other.
 
-use tokenizers::Decoder;
-use tokenizers::normalizers::Replace;
-
+use super::general::ReplaceRegex;
 use super::text_filters::WORD_PIECE_CLEANUP;
 
 /// One stage. What it remembers of earlier tokens is all that it needs to know of them.
@@ -11,7 +9,7 @@ pub(super) enum TokenStage {
     /// Puts `content` in the place of each `pattern`.
     Replace { pattern: String, content: String },
     /// Puts a text in the place of what a regular expression matches.
-    ReplaceRegex(Replace),
+    ReplaceRegex(ReplaceRegex),
     /// Puts a space before each token that does not begin with `prefix`, but for the first.
     WordPiece { prefix: String, cleans_up: bool, is_first: bool },
     /// Puts a space in the place of each `replacement`; in the first token, nothing if `drops_first`.
@@ -34,7 +32,7 @@ impl TokenStage {
     pub fn push(&mut self, token: String) -> Vec<String> {
         match self {
             Self::Replace { pattern, content } => vec![token.replace(pattern.as_str(), content)],
-            Self::ReplaceRegex(replace) => replace.decode_chain(vec![token.clone()]).unwrap_or_else(|_| vec![token]),
+            Self::ReplaceRegex(replace) => vec![replace.apply(token)],
             Self::WordPiece { prefix, cleans_up, is_first } => {
                 let token = match (std::mem::take(is_first), token.strip_prefix(prefix.as_str())) {
                     (true, _) => token,

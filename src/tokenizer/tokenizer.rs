@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use tokenizers::Tokenizer as HfTokenizer;
-
+use super::encoder::Encoder;
 use super::pieces::Pieces;
 use super::post_processor::Template;
 use super::stream::{Decoding, TextStream};
@@ -12,7 +11,7 @@ use crate::token::TokenId;
 
 /// Text ↔ token ids.
 pub struct Tokenizer {
-    inner: HfTokenizer,
+    encoder: Encoder,
     pieces: Rc<Pieces>,
     /// At the beginning of a text.
     decoding: Decoding,
@@ -26,8 +25,8 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    pub(super) fn new(inner: HfTokenizer, pieces: Rc<Pieces>, decoding: Decoding, template: Template) -> Self {
-        Self { inner, pieces, decoding, template }
+    pub(super) fn new(encoder: Encoder, pieces: Rc<Pieces>, decoding: Decoding, template: Template) -> Self {
+        Self { encoder, pieces, decoding, template }
     }
 
     /// Text → token ids, as `tokenizer(text)["input_ids"]` in transformers: with the special tokens that the tokenizer
@@ -52,10 +51,7 @@ impl Tokenizer {
     /// # Errors
     /// As for [`Tokenizer::encode`].
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<TokenId>> {
-        let encoding = self.inner.encode_fast(text, false);
-        let wrong =
-            |e: tokenizers::Error| Error::file("tokenizer", "a token for every byte of the text", e.to_string());
-        Ok(encoding.map_err(wrong)?.get_ids().to_vec())
+        self.encoder.encode(text)
     }
 
     /// Token ids → text, as `tokenizer.decode(ids, skip_special_tokens=True)` in transformers. Bytes that are no UTF-8

@@ -8,12 +8,9 @@ use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess
 use serde_json::Value;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::Vocab;
-use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
 use super::decoder::DecoderFile;
 use super::models::{Bpe, ModelParts};
-use super::untrusted::{check_normalizer, check_pre_tokenizer};
 use crate::error::{Error, Result};
 
 const FILE: &str = "tokenizer.json";
@@ -89,24 +86,6 @@ impl TokenizerJson {
             })
         }
         has_step(self.pre_tokenizer.as_ref(), "pretokenizers") && has_step(self.decoder.as_ref(), "decoders")
-    }
-
-    /// What is done to a text before it is cut into words.
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedModel`] for a step that would panic, [`Error::Checkpoint`] for a malformed one.
-    pub fn take_normalizer(&mut self) -> Result<Option<NormalizerWrapper>> {
-        self.normalizer.as_ref().map_or(Ok(()), check_normalizer)?;
-        read(self.normalizer.take(), "a normalizer")
-    }
-
-    /// How a text is cut into words.
-    ///
-    /// # Errors
-    /// As for the normalizer.
-    pub fn take_pre_tokenizer(&mut self) -> Result<Option<PreTokenizerWrapper>> {
-        self.pre_tokenizer.as_ref().map_or(Ok(()), check_pre_tokenizer)?;
-        read(self.pre_tokenizer.take(), "a pre-tokenizer")
     }
 
     /// How tokens become text.

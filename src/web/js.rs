@@ -44,6 +44,7 @@ impl From<Error> for JsValue {
             | Error::DeviceLost(_)
             | Error::InvalidLogits(_)
             | Error::Interrupted
+            | Error::NotInThisBuild(_)
             | Error::InvalidState(_) => {}
         }
         for (name, value) in properties {

@@ -11,6 +11,7 @@ use super::device::{self, AdapterInfo, DeviceChoice, Opened, Request};
 use super::js::{JsResult, now_ms, to_js};
 use super::kernels::{KernelModule, Module};
 use super::model::Model;
+#[cfg(feature = "full")]
 use super::pipelines::compile_ahead;
 use crate::checkpoint::{CheckpointReader, Config, PackingSink, TensorSink, WEIGHT_FILES, index, packing};
 use crate::engine::gpu::{self, BringUpStep, GpuLoader, Trial, TuningSource};
@@ -205,8 +206,9 @@ impl Loader {
             Some(loader) => {
                 let loader = Rc::new(loader);
                 // a software adapter's speed is the CPU's, and differs from one moment to the next
-                let adapter = adapter.filter(|adapter| !adapter.is_software());
+                let adapter = adapter.filter(|adapter| !adapter.is_software);
                 tuning_key = adapter.map(|adapter| format!("{} {}", adapter.summary(), loader.tuning_key()));
+                #[cfg(feature = "full")]
                 loader.set_compile_ahead(compile_ahead);
                 let trial = Trial::new(loader.clone(), self.config.activation_function).await?;
                 (Image::Gpu(loader), Verdict::Awaited(Rc::new(trial)))

@@ -2,6 +2,7 @@
 //!
 //! JavaScript pulls; Rust calls into JavaScript only to say that it has panicked.
 
+#[cfg_attr(not(feature = "full"), allow(unreachable_code))] // no GPU engine, no way through its branches
 mod any_engine;
 pub mod device;
 #[cfg(target_arch = "wasm32")]
@@ -13,6 +14,8 @@ mod loader;
 #[cfg(target_arch = "wasm32")]
 mod model;
 #[cfg(target_arch = "wasm32")]
+mod packer;
+#[cfg(all(target_arch = "wasm32", feature = "full"))]
 mod pipelines;
 #[cfg(target_arch = "wasm32")]
 mod session;
@@ -26,6 +29,8 @@ pub use kernels::{KernelModule, Module};
 pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names, tokenizer_files, weight_files};
 #[cfg(target_arch = "wasm32")]
 pub use model::Model;
+#[cfg(target_arch = "wasm32")]
+pub use packer::{PackedFile, Packer, layout_version};
 #[cfg(target_arch = "wasm32")]
 pub use session::{Scorer, Session};
 #[cfg(target_arch = "wasm32")]

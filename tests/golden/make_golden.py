@@ -1,7 +1,8 @@
 """Writes the golden data beside this file from Hugging Face transformers. README.md says what each file holds.
 
-Every weight, prompt and logit comes from numpy's PCG64 with a fixed seed, and transformers loads the very files that
-are committed, so a checkpoint that this script accepts is one that transformers reads.
+Every weight, prompt and logit comes from numpy's PCG64 with a fixed seed (but for the self-test's weights, which the
+program computes for itself), and transformers loads the very files that are committed, so a checkpoint that this script
+accepts is one that transformers reads.
 """
 
 import json
@@ -45,7 +46,7 @@ class Checkpoint:
     n_shards: int = 1
     prompt_len: int | None = None
     per_module: bool = False  # also keep the output of each module
-    known_answer: bool = False  # also keep the last logits as JSON
+    known_answer: bool = False  # weights that are computed, and the last logits as JSON, for every nonlinearity
 
 
 CHECKPOINTS = [
@@ -98,6 +99,47 @@ def draw_weights(config: GPT2Config, rng: np.random.Generator) -> dict[str, torc
     return weights
 
 
+ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu", "tanh")
+
+
+def compute_weights(config: GPT2Config) -> dict[str, torch.Tensor]:
+    """Weights that src/engine/self_test.rs computes as well, so that a page does not download them.
+
+    A number is mean + step * k, with k from -64 to 63: the highest seven bits of a linear congruential generator whose
+    seed is the FNV-1a hash of the tensor's name. All of them are exact in half precision.
+    """
+    weights = {}
+    for name, drawn in draw_weights(config, np.random.default_rng(0)).items():
+        name_in_file = name.removeprefix("transformer.")
+        state = 0x811C9DC5
+        for byte in name_in_file.encode():
+            state = (state ^ byte) * 0x01000193 % 2**32
+        mean, step = 0.0, 6 / 1024
+        if ".ln_" in name or "ln_f" in name:
+            mean = 1.0 if name.endswith("weight") else 0.0
+        elif name.endswith("c_attn.weight"):
+            step = 7 / 1024
+        elif name.endswith(("wte.weight", "wpe.weight")):
+            step = 11 / 1024
+        numbers = []
+        for _ in range(drawn.numel()):
+            state = (state * 1664525 + 1013904223) % 2**32
+            numbers.append(mean + step * ((state >> 25) - 64))
+        weights[name] = torch.tensor(numbers, dtype=torch.float32).reshape(drawn.shape)
+        assert torch.equal(weights[name], weights[name].to(torch.float16).to(torch.float32)), name
+    return weights
+
+
+def known_answers(path: Path, ids: list[int], next_id: int) -> dict[str, dict[str, list[float]]]:
+    """By nonlinearity, the logits after the prompt and after one more token."""
+    answers = {}
+    for activation in ACTIVATIONS:
+        model = load(path, activation_function=activation)
+        last, following = (model(torch.tensor([ids + more])).logits[0, -1] for more in ([], [next_id]))
+        answers[activation] = {"logits_last": rounded(last, 7), "logits_next": rounded(following, 7)}
+    return answers
+
+
 def write_checkpoint(path: Path, checkpoint: Checkpoint, config: GPT2Config, weights: dict[str, torch.Tensor]) -> None:
     """Writes `config.json` and the safetensors file or shards."""
     tensors = {
@@ -128,10 +170,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, config: GPT2Config, wei
     (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def load(path: Path) -> GPT2LMHeadModel:
-    """The checkpoint as transformers reads it, run in float32 whatever it is stored in."""
+def load(path: Path, **changes) -> GPT2LMHeadModel:
+    """The checkpoint as transformers reads it, run in float32 whatever it is stored in, with changes to its config."""
     model, info = GPT2LMHeadModel.from_pretrained(
-        path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **changes
     )
     assert not info["missing_keys"] and not info["mismatched_keys"], (path, info)
     return model.eval()
@@ -192,7 +234,8 @@ def try_checkpoint(checkpoint: Checkpoint, attempt: int) -> bool:
     prompt_len = checkpoint.prompt_len or config.n_positions // 2
     ids = rng.integers(config.vocab_size, size=prompt_len).tolist()
     path = HERE / checkpoint.folder
-    write_checkpoint(path, checkpoint, config, draw_weights(config, rng))
+    weights = compute_weights(config) if checkpoint.known_answer else draw_weights(config, rng)
+    write_checkpoint(path, checkpoint, config, weights)
 
     model = load(path)
     n_new = min(config.n_positions - prompt_len, MAX_GREEDY)
@@ -208,7 +251,7 @@ def try_checkpoint(checkpoint: Checkpoint, attempt: int) -> bool:
 
     expected = {"ids": ids, "greedy": tokens, "greedy_gaps": rounded(gaps, 7)}
     if checkpoint.known_answer:
-        expected |= {"logits_last": rounded(steps[0], 7), "logits_next": rounded(steps[1], 7)}
+        expected = {"ids": ids, "next": tokens[0], "answers": known_answers(path, ids, tokens[0])}
     (path / "expected.json").write_text(json.dumps(expected) + "\n")
     outputs = module_outputs(model, ids) if checkpoint.per_module else {}
     outputs["logits"] = model(torch.tensor([ids]), use_cache=False).logits[0].clone()

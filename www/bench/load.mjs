@@ -4,12 +4,13 @@
 //   --dtype LIST     number formats (q8)
 //   --device NAME    wasm or webgpu (wasm)
 //   --reps N         warm starts, of which the best counts (2)
+//   --no-converted   leave out the same model as `gpt2-web convert` packs it
 //   --no-peers       leave transformers.js and wllama out, which otherwise run beside us if harness.mjs finds them
 //
 // Cold: a new profile. Warm: a new browser process on the same one. Ready is counted from the start of the navigation,
 // memory after a first token; both as the peers' driver does, which drives the browser by its debugger. That keeps a
 // part of what is fetched, so ours is measured once more with no debugger attached, as a visitor's browser has none.
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
@@ -29,6 +30,7 @@ const { values } = parseArgs({
     dtype: { type: "string", default: "q8" },
     device: { type: "string", default: "wasm" },
     reps: { type: "string", default: "2" },
+    converted: { type: "boolean", default: true },
     peers: { type: "boolean", default: true },
   },
 });
@@ -111,17 +113,17 @@ async function visitAlone(profile, dtype) {
 }
 
 /** Cold and warm without a debugger. */
-async function measureAlone(dtype) {
+async function measureAlone(dtype, name = "gpt2-web, no debugger") {
   const profile = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-load-"));
   try {
     return {
-      name: "gpt2-web, no debugger",
+      name,
       dtype,
       cold: await visitAlone(profile, dtype),
       warm: await visitAlone(profile, dtype),
     };
   } finally {
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 300 });
   }
 }
 
@@ -165,7 +167,27 @@ async function measure(dtype) {
     for (const warning of cold.info.warnings) console.log(`${dtype}: ${warning}`);
     return { name: "gpt2-web", dtype, cold, warm: best };
   } finally {
-    rmSync(profile, { recursive: true, force: true });
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 300 });
+  }
+}
+
+/** The same model, converted beforehand. */
+async function measureConverted(dtype) {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "gpt2-web-converted-"));
+  const { url } = model;
+  const args = ["convert", path.resolve(values.model), "--dtype", dtype, "--out", folder];
+  execFileSync(process.execPath, [path.join(WWW, "dist/cli.js"), ...args], { stdio: ["ignore", "ignore", "inherit"] });
+  const converted = await counted(folder);
+  model.url = converted.url;
+  try {
+    const measured = await measureAlone(dtype, "gpt2-web, converted beforehand");
+    // Two visits have fetched it once, since the second finds it in its cache.
+    return { ...measured, cold: { ...measured.cold, modelBytes: converted.bytes, codeBytes: 0 } };
+  } finally {
+    model.url = url;
+    converted.server.close();
+    converted.server.closeAllConnections();
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -212,6 +234,8 @@ try {
   for (const dtype of dtypes) ours.push(await measure(dtype));
   const alone = [];
   for (const dtype of dtypes) alone.push(await measureAlone(dtype));
+  const converted = [];
+  for (const dtype of values.converted ? dtypes : []) converted.push(await measureConverted(dtype));
   const why = values.peers ? whyNoHarness() : "they are left out";
   const peers = why ? [] : measurePeers();
   const device = ours[0].info?.device ?? values.device;
@@ -220,7 +244,7 @@ try {
   console.log("MiB: memory of the renderer process, its peak until the first token and what it is afterwards\n");
   line(["", "dtype", ...COLUMNS.map(([name]) => name)]);
   line(["", "", ...COLUMNS].map(() => "---"));
-  for (const r of [...alone, ...ours, ...peers])
+  for (const r of [...converted, ...alone, ...ours, ...peers])
     line([r.name, r.dtype, ...COLUMNS.map(([, value]) => shown(value(r)))]);
   for (const r of ours) {
     const rivals = peers.filter((p) => p.dtype === r.dtype);

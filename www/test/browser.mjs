@@ -1,17 +1,16 @@
 // The browser that the tests drive, and what of it is not the same in every browser. WebGPU runs on SwiftShader: right
 // for correctness, never for speed.
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { chromium } from "playwright-core";
 
-const find = (name) => {
-  try {
-    return execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim();
-  } catch {
-    return undefined;
-  }
-};
+/** The first of these programs that is there. */
+export function findProgram(names) {
+  const script = 'for name; do command -v "$name"; done';
+  const { stdout } = spawnSync("sh", ["-c", script, "sh", ...names], { encoding: "utf8" });
+  return stdout.split("\n")[0] || undefined;
+}
 
-export const CHROMIUM = process.env.CHROMIUM ?? find("chromium") ?? find("google-chrome");
+export const CHROMIUM = process.env.CHROMIUM ?? findProgram(["chromium", "google-chrome"]);
 if (!CHROMIUM) throw new Error("no Chromium: run ./build.sh test, or name one in CHROMIUM");
 
 export const FLAGS = [

@@ -63,6 +63,18 @@ test("a shared memory that is refused is asked for again, smaller, and then not 
   }
 });
 
+test("a browser that makes shared memories, but shares none, has one thread and says so", async () => {
+  const { token_ids } = await write(() => {}, null);
+  for (const threads of [2, "auto"]) {
+    const alone = await write(() => void delete globalThis.SharedArrayBuffer, null, { threads });
+    assert.deepEqual(
+      [alone.threads, alone.warnings],
+      [1, ["threads: 1, since this browser has no `SharedArrayBuffer`"]],
+    );
+    assert.deepEqual(alone.token_ids, token_ids);
+  }
+});
+
 /** A browser in which kernel threads after the first `nGood` are `broken`. Runs in the worker. */
 function breakThreads({ nGood, broken }) {
   const Original = Worker;

@@ -83,17 +83,33 @@ test("a file that changed on the server meanwhile begins anew", async () => {
   assert.deepEqual(begun, [true, false], "a piece of it was offered and not taken");
 });
 
-test("a flipped byte is refused, and a retry starts clean", async () => {
-  server.flip = true;
-  const error = await load();
-  assert.deepEqual([error.name, error.code], ["IntegrityError", "integrity"]);
-  const words = new RegExp(`model.safetensors: expected SHA-256 ${server.sha256}, found [0-9a-f]{64}`);
-  assert.match(error.message, words);
-  assert.equal(await isCached(), false);
-  server.flip = false;
-  assert.ok((await load()).text);
-  assert.equal(server.answers[1].from, 0, "nothing of the bad file is kept");
-});
+for (const hasThread of [true, false]) {
+  const where = hasThread ? "in a thread of its own" : "in the worker, where that thread does not start";
+  test(`a flipped byte is refused, and a retry starts clean: SHA-256 ${where}`, async () => {
+    const isScript = (url) => url.endsWith("/hash-thread.js");
+    const serveModel = stage.served.hooks.intercept;
+    stage.served.hooks.intercept = (request, response) => {
+      if (hasThread || !isScript(request.url)) return serveModel(request, response);
+      response.writeHead(404).end();
+      return true;
+    };
+    stage.served.requests.length = 0;
+    try {
+      server.flip = true;
+      const error = await load();
+      assert.deepEqual([error.name, error.code], ["IntegrityError", "integrity"]);
+      const words = new RegExp(`model.safetensors: expected SHA-256 ${server.sha256}, found [0-9a-f]{64}`);
+      assert.match(error.message, words);
+      assert.equal(await isCached(), false);
+      server.flip = false;
+      assert.ok((await load()).text);
+      assert.equal(server.answers[1].from, 0, "nothing of the bad file is kept");
+      assert.ok(stage.served.requests.some(isScript), "the thread was started");
+    } finally {
+      stage.served.hooks.intercept = serveModel;
+    }
+  });
+}
 
 test("what was not checked is not trusted by a load that checks", async () => {
   server.flip = true;

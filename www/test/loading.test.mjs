@@ -40,7 +40,12 @@ test("a folder served from localhost loads by URL, with progress, and again from
   assert.equal(total[0].progress, 0);
   assert.equal(total.at(-1).progress, 100);
   assert.ok(total.every((e, i) => i === 0 || e.progress >= total[i - 1].progress));
-  assert.equal(first.events.at(-1).status, "ready");
+  const ready = first.events.findIndex((e) => e.status === "ready");
+  assert.ok(
+    first.events.slice(ready + 1).every((e) => e.phase === "keep"),
+    "what is kept is told of behind it",
+  );
+  assert.deepEqual([first.events.at(-1).phase, first.events.at(-1).progress], ["keep", 100]);
   const weights = first.events.filter((e) => e.file === "model.safetensors");
   assert.deepEqual([weights[0].status, weights.at(-1).status, weights.at(-1).total], ["initiate", "done", 3872544]);
   assert.ok(first.cached);

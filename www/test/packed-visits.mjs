@@ -5,8 +5,15 @@ import { WWW } from "./site.mjs";
 
 /** The modules of the cache as one script, which they are served as. */
 export async function bundleCache() {
-  const exported = ['{ openHub } from "./open-hub.ts"', '* as cache from "./cache.ts"', '* as store from "./store.ts"'];
-  const contents = exported.map((what) => `export ${what};`).join("\n");
+  const exported = {
+    "open-hub.ts": "{ openHub }",
+    "hash.ts": "{ hashHere }",
+    "cache.ts": "* as cache",
+    "store.ts": "* as store",
+  };
+  const contents = Object.entries(exported)
+    .map(([file, what]) => `export ${what} from "./${file}";`)
+    .join("\n");
   const built = await build({
     stdin: { contents, resolveDir: path.join(WWW, "src/files"), loader: "ts" },
     define: { PACKAGE_VERSION: JSON.stringify("0") },
@@ -20,7 +27,7 @@ export async function bundleCache() {
 
 /** What is done in the page: `visit` is one load, as far as the hub sees it. */
 export async function prepareVisits() {
-  const { openHub, cache, store } = await import("/modules.js");
+  const { openHub, hashHere, cache, store } = await import("/modules.js");
   const MODEL = {
     kind: "url",
     name: "/models/packed",
@@ -42,6 +49,7 @@ export async function prepareVisits() {
       verify: true,
       cache: true,
       signal: controller.signal,
+      startHash: hashHere,
       warn: (m) => warnings.push(m),
       checking: () => undefined,
       isAnew: false,

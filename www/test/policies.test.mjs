@@ -127,6 +127,36 @@ window.kept = [await isCached("demo"), await listModels(), await storageEstimate
   assert.deepEqual(await page.frames()[1].evaluate(() => window.kept), [false, [], { usage: 0, quota: 0 }]);
 });
 
+test("the full build, whose script the worker imports: from a CDN, under strict policies, in a sandboxed frame", {
+  timeout: 300_000,
+}, async () => {
+  const onGpu = (from) => app(from, '{ device: "webgpu" }');
+  const cdn = await serveHost(folder, OPEN);
+  const { url: besideCdn } = await serveWith({
+    "cdn.html": html("./cdn.js"),
+    "cdn.js": onGpu(new URL(`${DIST}/index.js`, cdn.url).href),
+  });
+  await hosts.writes(`${besideCdn}cdn.html`, 1);
+  const policy = `${STRICT}; img-src data:; require-trusted-types-for 'script'; trusted-types gpt2-web`;
+  const { url: strict } = await serveWith(
+    { "index.html": html("./main.js"), "main.js": onGpu(`${DIST}/index.js`) },
+    { "Content-Security-Policy": policy },
+  );
+  await hosts.writes(strict, 1);
+  const { url: outside } = await serveWith(
+    {
+      "outside.html": html("").replace("<body>", '<body><iframe sandbox="allow-scripts" src="sandbox.html"></iframe>'),
+      "sandbox.html": html("./sandbox.js"),
+      "sandbox.js": onGpu(`${DIST}/index.js`),
+    },
+    OPEN,
+  );
+  const { page } = await hosts.open(`${outside}outside.html`);
+  await until("the frame is there", () => page.frames().length === 2);
+  const result = await hosts.outcome(page.frames()[1]);
+  assert.deepEqual([result.text, result.info?.device], [TEXT, "webgpu"], JSON.stringify(result));
+});
+
 test("the page of a Chrome extension (manifest version 3)", async () => {
   const extension = makeHost({ "index.html": html("./main.js"), "main.js": app(`${DIST}/index.js`, "{}") });
   const manifest = {

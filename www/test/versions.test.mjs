@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { FILES, openOddServer } from "./odd-server.mjs";
 import { openStageWithFreshTab } from "./stage.mjs";
-import { loadAndWrite } from "./tab.mjs";
+import { loadAndWrite, untilRead } from "./tab.mjs";
 
 const WEIGHTS = "model.safetensors";
 const stage = await openStageWithFreshTab();
@@ -108,6 +108,7 @@ for (const tags of [
     const other = Buffer.from(FILES[WEIGHTS]);
     other.fill(0, 500_000, other.length - 1000);
     let nAnswers = 0;
+    let cut = () => {};
     server.set((request, response, { file, bytes }) => {
       if (file !== WEIGHTS || request.method === "HEAD") return false;
       nAnswers += 1;
@@ -121,10 +122,15 @@ for (const tags of [
         "Content-Length": bytes.length - from,
       });
       if (nAnswers > 1) response.end(served.subarray(from));
-      // an orderly end of the connection, which takes nothing back that is on its way
-      else response.write(served.subarray(0, 1_000_000), () => response.socket.end());
+      else {
+        response.write(served.subarray(0, 1_000_000));
+        cut = () => response.destroy();
+      }
     });
-    const found = await load({ cache: false });
+    const loading = loadAndWrite(stage.page, server.url, { cache: false }, { isCounted: true });
+    await untilRead(stage.page, `/model/${WEIGHTS}`, 1_000_000); // what is not read yet would be lost with the connection
+    cut();
+    const found = await loading;
     assert.equal(found.text, (await load({ cache: false }, "demo")).text, found.message);
     assert.match(found.warnings.join(), /it changed on the server while it was fetched, so the model was loaded anew/);
   });

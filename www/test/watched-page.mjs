@@ -1,7 +1,7 @@
 // A page as its visitors have it: the states it goes through, pictures of it, and errors that nobody caught.
 import { mkdirSync } from "node:fs";
 import path from "node:path";
-import { until, untilInPage } from "./until.mjs";
+import { untilInPage } from "./until.mjs";
 
 /** A folder to leave pictures in. */
 const SHOTS = process.env.GPT2_WEB_SCREENSHOTS;
@@ -43,11 +43,6 @@ export async function openWatchedPage(context) {
 
 /** Waits until the project's page has all that a visit without a network needs. */
 export async function untilOffline(page) {
+  // a service worker is installed when its cache is complete
   await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
-  await until("the page is kept for a visit without a network", () =>
-    page.evaluate(async () => {
-      const [name] = await caches.keys();
-      return name !== undefined && (await (await caches.open(name)).match("dist/gpt2_web_bg.wasm")) !== undefined;
-    }),
-  );
 }

@@ -54,6 +54,7 @@ export interface LanguageModelCreateCoreOptions {
 
 /** Has the event `downloadprogress`, which tells how far a download is: `loaded` runs from 0 to 1. */
 export class CreateMonitor extends EventTarget {
+  /** Called with the event. */
   ondownloadprogress: ((this: CreateMonitor, event: ProgressEvent) => unknown) | null = null;
 }
 
@@ -73,6 +74,7 @@ export function progressOf(monitor: CreateMonitor): (loaded: number) => void {
 export interface LanguageModelCreateOptions extends LanguageModelCreateCoreOptions {
   /** Cancels the creation and, afterwards, destroys the model. */
   signal?: AbortSignal;
+  /** Gets a monitor of the download, before that begins. */
   monitor?: (monitor: CreateMonitor) => void;
   /** Never forgotten; a system message may come first. */
   initialPrompts?: LanguageModelMessage[];

@@ -124,6 +124,7 @@ export class CompletionStream implements AsyncIterable<CompletionChunk> {
     this.#head = head;
   }
 
+  /** The chunks as they are written. To break out of the loop ends the request. */
   async *[Symbol.asyncIterator](): AsyncGenerator<CompletionChunk, void, undefined> {
     if (this.#isRead) throw new Error("a stream can be read once");
     this.#isRead = true;

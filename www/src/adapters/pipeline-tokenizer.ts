@@ -12,9 +12,11 @@ export interface Encoding<T extends string | string[]> {
 /** From text to token ids and back. */
 export interface PipelineTokenizer {
   <T extends string | string[]>(text: T, options?: { return_tensor?: false }): Promise<Encoding<T>>;
+  /** → token ids */
   encode(text: string): Promise<number[]>;
   /** The text of token ids, without special tokens. */
   decode(ids: readonly number[] | readonly bigint[], options?: { skip_special_tokens?: true }): Promise<string>;
+  /** → a text for each list of token ids */
   batch_decode(
     batch: readonly (readonly number[] | readonly bigint[])[],
     options?: { skip_special_tokens?: true },

@@ -145,10 +145,12 @@ export class LanguageModel extends EventTarget {
     return this.#parts.conversation.window;
   }
 
+  /** From how many of the most likely tokens it draws. */
   get topK(): number {
     return this.#parts.sampling.topK;
   }
 
+  /** What the logits are divided by before a token is drawn. */
   get temperature(): number {
     return this.#parts.sampling.temperature;
   }
@@ -163,6 +165,7 @@ export class LanguageModel extends EventTarget {
     return this.#overflowHandler;
   }
 
+  /** The event can also be listened to. */
   set oncontextoverflow(handler: ((this: LanguageModel, event: Event) => unknown) | null) {
     if (this.#overflowHandler) this.removeEventListener("contextoverflow", this.#overflowHandler);
     this.#overflowHandler = typeof handler === "function" ? handler : null;

@@ -30,7 +30,9 @@ export interface TextStreamerOptions {
 export class TextStreamer extends BaseStreamer {
   readonly tokenizer: unknown;
   readonly skip_prompt: boolean;
+  /** Called with each piece of text. */
   callback_function: (text: string) => void;
+  /** Called with each list of new tokens. */
   token_callback_function: ((tokens: bigint[]) => void) | null;
 
   constructor(tokenizer: unknown, options: TextStreamerOptions = {}) {
@@ -63,10 +65,12 @@ export class TextStreamer extends BaseStreamer {
 export class InterruptableStoppingCriteria {
   interrupted = false;
 
+  /** Ends what is being written, and keeps it. */
   interrupt(): void {
     this.interrupted = true;
   }
 
+  /** Lets the next text be written. */
   reset(): void {
     this.interrupted = false;
   }

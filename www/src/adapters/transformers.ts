@@ -65,6 +65,7 @@ type NumberedProgress = Omit<ProgressEvent, "progress"> & { progress: number };
 export interface PipelineOptions extends Omit<CreateGeneratorOptions, "device" | "dtype" | "progress_callback"> {
   device?: keyof typeof DEVICES | null;
   dtype?: keyof typeof DTYPES | null;
+  /** Called with each step of loading. */
   progress_callback?: ((event: PipelineProgress) => void) | null;
 }
 
@@ -104,7 +105,7 @@ export interface TextGenerationPipeline {
 /**
  * Loads a model, or takes a generator that is loaded already.
  *
- * @throws what `createGenerator` throws; {@link InvalidOptionError} for another task
+ * @throws what `createGenerator` throws; `InvalidOptionError` for another task
  */
 export async function pipeline(
   task: "text-generation",

@@ -3,19 +3,24 @@
 import { Pulls, serveFetch } from "../files/proxy-fetch.js";
 import type { Fetch } from "../files/request.js";
 import { fromWire, makeError, reasonOf } from "./errors.js";
-import type { Answer, Body, FromWorker, RequestName, Result, ToWorker } from "./messages.js";
+import type { Answer, Body, FromWorker, Kept, RequestName, Result, ToWorker } from "./messages.js";
 import type { Chunk, CreateGeneratorOptions, ProgressEvent, PromptProgress } from "./types.js";
 
 /** How long a worker may go on after an abort. To store what it has fetched takes some 50 ms. */
 const MAX_LINGER_MS = 2000;
 
-/** How long a worker has to return its GPU's memory: a busy driver makes it wait, and one that hangs never answers. */
+/**
+ * How long a worker has to keep its weights and to return its GPU's memory: a busy driver makes it wait, and one that
+ * hangs never answers.
+ */
 const DISPOSE_MS = 10_000;
 
 /** What a request may tell before it is answered. */
 export interface Listeners {
   chunk?: (chunk: Chunk) => void;
   progress?: (event: ProgressEvent) => void;
+  /** Of a load: called once, after its answer, or when the worker ends. */
+  kept?: (kept: Kept) => void;
   prompt?: (event: PromptProgress) => void;
 }
 
@@ -51,6 +56,8 @@ export class Client {
     "session-rewind": new Map(),
     "session-close": new Map(),
   };
+  /** Who is told of loads that may be answered, but whose weights are not kept yet, by their numbers. */
+  #unkept = new Map<number, Listeners>();
   #fetches = new Map<number, { controller: AbortController; pulls: Pulls }>();
   #fetch: NonNullable<CreateGeneratorOptions["fetch"]> | undefined;
   #nextId = 1;
@@ -102,6 +109,7 @@ export class Client {
         resolvers.delete(id);
       };
       this.#entries.set(id, { ...listeners, reject, done });
+      if (listeners.kept) this.#unkept.set(id, listeners);
       resolvers.set(id, resolve);
       this.#post({ kind: "request", id, name, body });
     });
@@ -136,8 +144,8 @@ export class Client {
   }
 
   /**
-   * As {@link close}, but the worker first returns the GPU's memory: a browser may take long to do so when a worker
-   * ends.
+   * As {@link close}, but the worker first keeps what it is about to keep, and returns the GPU's memory: a browser may
+   * take long to do so when a worker ends.
    */
   async dispose(reason: Error): Promise<void> {
     if (!this.#refuse(reason)) return this.#disposal;
@@ -163,6 +171,8 @@ export class Client {
 
   #stop(): void {
     this.#worker.terminate();
+    for (const { kept } of this.#unkept.values()) kept?.({ kept: false, warnings: [] });
+    this.#unkept.clear();
     for (const { controller } of this.#fetches.values()) controller.abort();
   }
 
@@ -191,11 +201,16 @@ export class Client {
         this.#end(message.id);
         break;
       case "error":
+        this.#unkept.delete(message.id);
         this.#fail(message.id, fromWire(message.error));
         this.#end(message.id);
         break;
       case "progress":
-        this.#entries.get(message.id)?.progress?.(message.event);
+        (this.#entries.get(message.id) ?? this.#unkept.get(message.id))?.progress?.(message.event);
+        break;
+      case "kept":
+        this.#unkept.get(message.id)?.kept?.(message);
+        this.#unkept.delete(message.id);
         break;
       case "chunk":
         this.#entries.get(message.id)?.chunk?.(message.chunk);

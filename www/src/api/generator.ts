@@ -4,8 +4,8 @@ import { workerScript } from "../files/assets.js";
 import { resolve } from "../files/source.js";
 import { Client, type Listeners } from "./client.js";
 import { checkEnvironment } from "./environment.js";
-import { invalidOption, makeError, reasonOf } from "./errors.js";
-import type { Body, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
+import { Gpt2Error, invalidOption, makeError, reasonOf } from "./errors.js";
+import type { Body, Kept, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
 import { startWorker } from "./start-worker.js";
 import { GenerationStream } from "./stream.js";
@@ -44,15 +44,23 @@ export async function createGenerator(
 ): Promise<Generator> {
   await checkEnvironment();
   const { client, body, untilAborted } = contact("load", model, options);
-  const listeners: Listeners = options.progress_callback ? { progress: options.progress_callback } : {};
+  let tellKept = (_: Kept) => {};
+  const kept = new Promise<Kept>((resolve) => {
+    tellKept = resolve;
+  });
+  const listeners: Listeners = { kept: tellKept, ...progressOf(options) };
   try {
-    const info = await untilAborted(client.ask("load", body, undefined, listeners).answer);
-    return new Generator(client, body.model, info);
+    const load = (model: WireModel) => client.ask("load", { ...body, model }, undefined, listeners).answer;
+    const { answer: info, warning } = await untilAborted(orOfOriginal(body.model, options, load));
+    if (warning !== null) info.warnings.push(warning);
+    return new Generator(client, body.model, info, kept);
   } catch (error) {
     client.close(error);
     throw error;
   }
 }
+
+const progressOf = ({ progress_callback: progress }: CreateGeneratorOptions) => (progress ? { progress } : {});
 
 /**
  * What loading a model would take, before anything large is fetched. A model that cannot be loaded is no error here:
@@ -64,10 +72,42 @@ export async function estimate(model: ModelSource = "demo", options: CreateGener
   await checkEnvironment();
   const { client, body, untilAborted } = contact("estimate", model, options);
   try {
-    return await untilAborted(client.ask("estimate", body).answer);
+    const ask = (model: WireModel) => client.ask("estimate", { ...body, model }).answer;
+    const { answer, warning } = await untilAborted(orOfOriginal(body.model, options, ask));
+    if (warning !== null) answer.problems.push(warning);
+    return answer;
   } finally {
     client.close(makeError("disposed", "the estimate is made"));
   }
+}
+
+/**
+ * An answer about a model or, where the model is a converted folder that is of no use here and names its original,
+ * about that; `warning` says so then.
+ */
+async function orOfOriginal<A>(
+  model: WireModel,
+  options: CreateGeneratorOptions,
+  ask: (model: WireModel) => Promise<A>,
+): Promise<{ answer: A; warning: string | null }> {
+  const asked = (model: WireModel) =>
+    ask(model).then(
+      (answer) => ({ answer }),
+      (error: unknown) => {
+        const isSent = error instanceof Gpt2Error && error.code === "use_original";
+        if (!isSent) throw error;
+        return error as Gpt2Error & { model: string; revision?: string };
+      },
+    );
+  const first = await asked(model);
+  if ("answer" in first) return { ...first, warning: null };
+  const { revision: _, ...others } = options;
+  const { model: name, revision } = first;
+  const second = await asked(resolve(name, revision === undefined ? others : { ...others, revision }));
+  if ("answer" in second) return { ...second, warning: first.message };
+  const found = `${first.message}, which is such a folder too`;
+  const details = { field: "original", expected: "a checkpoint", found: name };
+  throw makeError("unsupported_model", found, details);
 }
 
 /** A worker that is about to be asked about a model. */
@@ -121,11 +161,20 @@ export interface GeneratorTokenizer {
 export class Generator {
   readonly info: GeneratorInfo;
   readonly tokenizer: GeneratorTokenizer;
+  /**
+   * Resolves when nothing more is put into the cache, with whether the converted weights are there for the next visit.
+   * It never rejects; what went wrong is in `info.warnings` by then. A model can write before.
+   */
+  readonly kept: Promise<boolean>;
   #client: Client;
 
   /** @internal */
-  constructor(client: Client, source: WireModel, info: WireInfo) {
+  constructor(client: Client, source: WireModel, info: WireInfo, kept: Promise<Kept>) {
     this.#client = client;
+    this.kept = kept.then(({ kept, warnings }) => {
+      this.info.warnings.push(...warnings);
+      return kept;
+    });
     this.info = { model: source.name, revision: source.kind === "url" ? source.revision : "", ...info };
     this.tokenizer = {
       encode: async (text) => client.ask("encode", { text: string("text", text) }).answer,
@@ -175,7 +224,10 @@ export class Generator {
     return this.#client.ask("stats", {}).answer;
   }
 
-  /** Ends the worker and frees all its memory, the GPU's too. Requests that are not answered yet reject. */
+  /**
+   * Ends the worker and frees all its memory, the GPU's too. Requests that are not answered yet reject. Weights that
+   * are being kept (`kept`) are kept first, if that takes no longer than ten seconds.
+   */
   async dispose(): Promise<void> {
     await this.#client.dispose(makeError("disposed", "the generator is disposed"));
   }

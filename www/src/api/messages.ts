@@ -25,11 +25,14 @@ export type WireModel =
 /** The names of the files that the worker needs. */
 export type WorkerFile =
   | "gpt2_web_bg.wasm"
+  | "gpt2_web_full_bg.wasm"
+  | "gpt2_web_full.js"
   | "kernels.wasm"
   | "kernels-relaxed.wasm"
   | "kernels-threads.wasm"
   | "kernels-relaxed-threads.wasm"
-  | "kernel-thread.js";
+  | "kernel-thread.js"
+  | "hash-thread.js";
 
 /** Loading options that can be posted. */
 export interface WireLoadOptions {
@@ -46,6 +49,12 @@ export interface WireLoadOptions {
 
 /** What is known of a loaded model in the worker; the page's thread knows its name and revision. */
 export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
+
+/** Whether a loaded model's packed weights are in the cache, and what went wrong on the way. */
+export interface Kept {
+  kept: boolean;
+  warnings: string[];
+}
 
 /** A finished generation. */
 export interface WireResult extends Omit<GenerationResult, "recipe"> {
@@ -123,7 +132,9 @@ export type ToWorker =
 export type FromWorker =
   | Result<RequestName>
   | { kind: "error"; id: number; error: WireError }
+  /** Of a load also after its answer, until it is `kept`. */
   | { kind: "progress"; id: number; event: ProgressEvent }
+  | ({ kind: "kept"; id: number } & Kept)
   | { kind: "chunk"; id: number; chunk: Chunk }
   | { kind: "prompt"; id: number; event: PromptProgress }
   | { kind: "disposed" }

@@ -49,6 +49,7 @@ export class GenerationStream implements AsyncIterable<Chunk> {
     this.#source.interrupt();
   }
 
+  /** The chunks as they are written. To break out of the loop cancels the generation. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Chunk, void, undefined> {
     if (this.#isRead) throw new Error("a stream can be read once");
     this.#isRead = true;

@@ -3,28 +3,34 @@
 /** Where to run: `"auto"` is a real GPU that passes the self-test, else the CPU (`"wasm"`). */
 export type Device = "auto" | "webgpu" | "wasm";
 
-/** Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp16"` on WebGPU. */
+/**
+ * Number format of the weights in memory. `"auto"` is `"q8"` on the CPU and `"fp16"` on WebGPU; of a converted folder,
+ * which has one format, it is that one. For another than the folder's own, the original that it names is loaded.
+ */
 export type DType = "auto" | "fp32" | "fp16" | "q8" | "q4";
 
 /**
  * Which model: `"demo"` (carried by the package), a Hugging Face id or the address of its page, the URL of a folder
- * with a checkpoint's files, or the files themselves, with the paths that they have below a chosen folder.
+ * with a checkpoint's files, or the files themselves, with the paths that they have below a chosen folder. A folder may
+ * also be a converted one (`npx gpt2-web convert`), which has packed weights and the file `gpt2-web.json`.
  */
 export type ModelSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
 /** What part of loading an event is about. */
-export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test";
+export type ProgressPhase = "wait" | "download" | "verify" | "convert" | "upload" | "compile" | "self-test" | "keep";
 
 /** One step of loading. */
 export interface ProgressEvent {
   /**
-   * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is about
-   * the whole load, and `ready` comes once, at the end. A `progress` of another phase than `download` says how far a
-   * file is checked, converted or moved to the engine's memory; one of the phase `compile` is about no file but about
-   * the GPU's programs, which are compiled during the download. In the phase `wait`, another tab loads the same model,
-   * and `progress_total` says how far that tab is.
+   * As in transformers.js. `initiate`, `download`, `progress` and `done` are about one file, `progress_total` is
+   * about the whole load, and `ready` comes once, when the model can write. A `progress` of another phase than
+   * `download` says how far a file is checked, converted or moved to the engine's memory; one of the phase `compile`
+   * is about no file but about the GPU's programs, which are compiled during the download. In the phase `wait`,
+   * another tab loads the same model, and `progress_total` says how far that tab is. In the phase `keep`, which
+   * comes after `ready`, the converted weights are put into the cache.
    */
   status: "initiate" | "download" | "progress" | "progress_total" | "done" | "ready";
+  /** What is done to the file, or to the model. */
   phase: ProgressPhase;
   /** Name of the model. */
   name: string;
@@ -76,8 +82,8 @@ export interface CreateGeneratorOptions {
    */
   worker?: true | Worker;
   /**
-   * Where the worker's files are (`dist/*.wasm` and `dist/kernel-thread.js`), if not where the build laid them: the URL
-   * of a folder, or a function from a file's name to its URL.
+   * Where the worker's files are (`dist/*.wasm`, `dist/*-thread.js` and `dist/gpt2_web_full.js`), if not where the
+   * build laid them: the URL of a folder, or a function from a file's name to its URL.
    */
   wasm_url?: string | URL | ((file: string) => string | URL);
 }
@@ -157,6 +163,7 @@ export interface GenerateOptions {
 
 /** How far a prompt has been read. */
 export interface PromptProgress {
+  /** Always this, so that the events of a load and of a prompt can be told apart. */
   status: "prompt";
   /** Percent, 0 to 100. */
   progress: number;
@@ -168,8 +175,11 @@ export interface PromptProgress {
 
 /** A token with its log-probability. */
 export interface TokenLogprob {
+  /** The token's number in the vocabulary. */
   token_id: number;
+  /** The token as text. */
   text: string;
+  /** Natural logarithm of the token's probability: nats, 0 or less. */
   logprob: number;
 }
 
@@ -179,7 +189,9 @@ export interface Chunk {
   text: string;
   /** `null` only for text that was held back for a stop string when `interrupt()` ended the generation. */
   token_id: number | null;
+  /** Natural logarithm of its probability, with `logprobs`. */
   logprob?: number;
+  /** The most likely tokens in its place, likeliest first, with `top_logprobs`. */
   top_logprobs?: TokenLogprob[];
   /** One array [n_head, tokens so far] per layer. */
   attentions?: Float32Array[];
@@ -187,52 +199,78 @@ export interface Chunk {
 
 /** Everything that determines a text: plain JSON for {@link Generator.replay}. */
 export interface Recipe {
+  /** The model as it was named to {@link createGenerator}. */
   model: string;
+  /** Branch, tag or commit. */
   revision: string;
+  /** What it ran on: `"webgpu"` or `"wasm"`. */
   device: string;
+  /** The format of the weights. */
   dtype: string;
+  /** The prompt, as text or token ids. */
   prompt: string | number[];
   [option: string]: unknown;
 }
 
 /** A finished generation. */
 export interface GenerationResult {
+  /** What was written, without the prompt. */
   text: string;
+  /** Its tokens. */
   token_ids: number[];
+  /** `"stop"`: by itself or at a stop string; `"length"`: `max_new_tokens`, or a full window; `"interrupt"`: by you. */
   finish_reason: "stop" | "length" | "interrupt";
+  /** Numbers of tokens: of the prompt, and written. */
   usage: { prompt_tokens: number; completion_tokens: number };
+  /** Milliseconds for reading the prompt and for writing, and tokens per second of each. */
   timings: { prompt_ms: number; predicted_ms: number; prompt_per_second: number; predicted_per_second: number };
+  /** What writes the same text again. */
   recipe: Recipe;
 }
 
 /** One token of a scored text. The first has no `logprob` and no `rank`, since nothing predicts it. */
 export interface ScoredToken {
+  /** The token's number in the vocabulary. */
   id: number;
+  /** The token as text. */
   text: string;
+  /** Natural logarithm of its probability after what stands before it, in nats. */
   logprob: number | null;
+  /** How many tokens are likelier: 0 is the most likely one. */
   rank: number | null;
+  /** The most likely tokens in its place, likeliest first. */
   top_logprobs: TokenLogprob[];
 }
 
 /** A scored text: `nll` is the mean negative log-probability in nats per predicted token. */
 export interface Score {
+  /** Each token of the text. */
   tokens: ScoredToken[];
+  /** Mean negative log-probability, in nats per predicted token. */
   nll: number;
+  /** exp(`nll`). */
   perplexity: number;
 }
 
 /** What is running, and where. */
 export interface GeneratorInfo {
+  /** The model as it was named, without what signs its URL. */
   model: string;
+  /** Branch, tag or commit. */
   revision: string;
+  /** What it runs on. */
   device: "webgpu" | "wasm";
   /** Description of the GPU adapter in use. */
   adapter: string | null;
+  /** The format of its weights. */
   dtype: string;
+  /** How many numbers the model has. */
   parameters: number;
+  /** Bytes of the packed weights. */
   weight_bytes: number;
   /** The most tokens that a text can have. */
   context_window: number;
+  /** CPU threads in use; 1 on WebGPU. */
   threads: number;
   /** Outcome of the test at load, which compares the engine with known answers. */
   self_test: string;
@@ -250,8 +288,11 @@ export interface Estimate {
   cached_bytes: number;
   /** Bytes that the weights will take in memory. */
   device_bytes: number;
+  /** Bytes that the origin has stored, and may store. */
   storage: { usage: number; quota: number };
+  /** What it would run on. */
   device: "webgpu" | "wasm";
+  /** The format that its weights would have. */
   dtype: string;
   /** What would make loading fail or work less well; empty if nothing is known. */
   problems: string[];
@@ -259,16 +300,21 @@ export interface Estimate {
 
 /** Measured since loading. */
 export interface GeneratorStats {
+  /** Tokens that were written. */
   tokens: number;
+  /** Milliseconds from token to token: the median, and what 95 and 99 of 100 stay below. */
   token_ms: { p50: number; p95: number; p99: number };
+  /** Tokens per second of writing. */
   tokens_per_second: number;
   /** Bytes of WebAssembly memory. */
   bytes_held: number;
   /** This and the following are measured on WebGPU only. */
   dispatches_per_token: number | null;
+  /** Command buffers that are handed to the GPU. */
   submits_per_token: number | null;
   /** Buffers, bind groups, pipelines and shader modules that are created. */
   objects_per_token: number | null;
+  /** Bytes that are read back. */
   read_bytes_per_token: number | null;
   /** Time spent on recording the commands of a token. */
   encode_ms_per_token: number | null;
@@ -276,7 +322,9 @@ export interface GeneratorStats {
 
 /** A model in the cache. */
 export interface CachedModel {
+  /** The model as it was named, or the URL of its folder. */
   name: string;
+  /** Branch, tag or commit. */
   revision: string;
   /** Whether it loads without the network. If not, loading it goes on where the download stopped. */
   complete: boolean;
@@ -286,6 +334,7 @@ export interface CachedModel {
   bytes: number;
   /** Bytes that it will have when it is complete, as far as is known. */
   total_bytes: number;
+  /** Names of the files that are kept. */
   files: string[];
   /** When its first file was kept, as an ISO 8601 date and time. */
   saved_at: string;

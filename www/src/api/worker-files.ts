@@ -23,6 +23,6 @@ export function filesFor(wasmUrl: CreateGeneratorOptions["wasm_url"]): Record<Wo
     place = (file) => new URL(file, folder);
   }
   const urls = Object.entries(workerFiles(place)) as [WorkerFile, URL][];
-  const start = ([file, url]: [WorkerFile, URL]) => [file, file === "kernel-thread.js" ? startable(url) : url.href];
+  const start = ([file, url]: [WorkerFile, URL]) => [file, file.endsWith("-thread.js") ? startable(url) : url.href];
   return Object.fromEntries(urls.map(start)) as Record<WorkerFile, string>;
 }

@@ -27,16 +27,41 @@ export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "s
  * always do. A suggestion comes when typing pauses and only white space follows the caret. It ends with its sentence or
  * line, after 12 tokens at most, and is the likeliest text unless the attributes ask for sampling.
  *
- * Attributes: `for` (the id of a textarea in the same document or shadow tree), `model` (default `demo`), `device`,
- * `dtype`, `revision`; `preload` (load at once, not at the first typing); `delay` (ms, default 300); the options of
- * `generate` with hyphens. The element is laid over the textarea: put it beside it, in what scrolls with it.
+ * The element is laid over the textarea: put it beside it, in what scrolls with it. Attributes hold the options of
+ * `generate`, with hyphens; the property `options` holds what they cannot say, and wins over them. Events bubble and
+ * are composed. After a failure the next focus tries again. States for style sheets: `[state=loading]`, `generating`,
+ * `suggesting`, `failed`.
  *
- * Events, bubbling and composed: `gpt2-ready` (`detail.info`), `gpt2-chunk` (the chunk), `gpt2-done` (the result),
- * `gpt2-accept` (`detail.text`), `gpt2-error` (`detail.error`). After a failure the next focus tries again.
- *
- * CSS parts: `overlay`, `ghost`, `note` (loading and failure, in the textarea's corner). Custom properties:
- * `--gpt2-ghost-color`, `--gpt2-ghost-z-index`. States for style sheets: `[state=loading]`, `generating`, `suggesting`,
- * `failed`.
+ * @tagname gpt2-autocomplete
+ * @attr {string} for - the id of a textarea in the same document or shadow tree
+ * @attr {string} model - "demo" (the default), a Hugging Face id, or the URL of a folder
+ * @attr {"auto"|"webgpu"|"wasm"} device - what the model runs on
+ * @attr {"auto"|"fp32"|"fp16"|"q8"|"q4"} dtype - the format of the weights
+ * @attr {string} revision - the branch, tag or commit of a model on a hub
+ * @attr {boolean} preload - loads at once, not at the first typing
+ * @attr {number} delay - how long typing pauses before a suggestion, in milliseconds; 300 by default
+ * @attr {number} max-new-tokens - writes so many tokens at most
+ * @attr {number} temperature - low keeps to the expected, 0 is greedy
+ * @attr {number} top-k - draws from so many of the likeliest tokens; 0 is off
+ * @attr {number} top-p - draws from the likeliest tokens that together reach this probability
+ * @attr {number} min-p - drops tokens less likely than this times the best
+ * @attr {number} repetition-penalty - makes tokens of the text less likely; 1 is off
+ * @attr {number} presence-penalty - once for each token that was written; 0 is off
+ * @attr {number} frequency-penalty - again for every time it was written; 0 is off
+ * @attr {number} no-repeat-ngram-size - no run of so many tokens comes twice; 0 is off
+ * @attr {string} seed - a whole number of up to 64 bits: the same text again
+ * @attr {string} stop - ends before this text; `\n` is a line break
+ * @attr {boolean} greedy - always the likeliest token
+ * @fires {CustomEvent<{ info: GeneratorInfo }>} gpt2-ready - the model is loaded
+ * @fires {CustomEvent<Chunk>} gpt2-chunk - a piece of text was written
+ * @fires {CustomEvent<GenerationResult>} gpt2-done - the text is complete
+ * @fires {CustomEvent<{ text: string }>} gpt2-accept - the suggestion was taken into the textarea
+ * @fires {CustomEvent<{ error: unknown }>} gpt2-error - loading or writing failed
+ * @csspart overlay - what lies over the textarea
+ * @csspart ghost - the suggestion
+ * @csspart note - loading and failure, in the textarea's corner
+ * @cssprop --gpt2-ghost-color - the colour of the suggestion
+ * @cssprop --gpt2-ghost-z-index - of the overlay
  */
 export class Gpt2AutocompleteElement extends ElementBase {
   static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "for"];
@@ -70,11 +95,13 @@ export class Gpt2AutocompleteElement extends ElementBase {
     root.append(this.#ghost.box, this.#announcer);
   }
 
+  /** The browser calls it when the element comes into a document. */
   connectedCallback(): void {
     this.#attach();
     if (this.hasAttribute("preload")) void this.load();
   }
 
+  /** The browser calls it when the element leaves its document. */
   disconnectedCallback(): void {
     this.#detachArea();
     // An element that is moved is disconnected and connected again at once, and must keep its model.
@@ -83,6 +110,7 @@ export class Gpt2AutocompleteElement extends ElementBase {
     });
   }
 
+  /** The browser calls it when an observed attribute changes. */
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after || !this.isConnected) return;
     if (name === "for") {

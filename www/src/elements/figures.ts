@@ -60,6 +60,7 @@ const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
   upload: "Copying to the GPU",
   compile: "Compiling the programs", // WebAssembly, and the GPU’s where it is to run there
   "self-test": "Testing against known answers",
+  keep: "Keeping the weights for the next visit",
 };
 
 /** One line about a load under way: phase, bytes, percent, time left. */

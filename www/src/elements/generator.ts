@@ -20,20 +20,65 @@ export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "fail
  * <gpt2-generator model="demo" prompt="Once upon a time" max-new-tokens="80" temperature="0.8"></gpt2-generator>
  * ```
  *
- * Attributes: `model` (default `demo`), `device`, `dtype`, `revision`; `preload` (load at once, not at first use);
- * `prompt` (the first text of the field), `placeholder`; the options of `generate` with hyphens, `greedy` among them.
- * The property `options` holds what attributes cannot say, and wins over them. Slot: `label`.
- *
- * Events, all bubbling and composed: `gpt2-ready` (`detail.info`), `gpt2-chunk` (`detail` is the chunk), `gpt2-done`
- * (`detail` is the result), `gpt2-error` (`detail.error`).
- *
- * CSS parts: `form label prompt actions button generate stop cancel retry speed loading progress progress-text error
- * error-title error-detail error-next output prompt-echo completion`. Custom properties: `--gpt2-accent`,
- * `--gpt2-on-accent`, `--gpt2-muted`, `--gpt2-line`, `--gpt2-wash` (behind the completion), `--gpt2-bad`,
- * `--gpt2-radius`, `--gpt2-output-max-height`.
+ * Attributes hold the options of `generate`, with hyphens. The property `options` holds what they cannot say, and wins
+ * over them. All events bubble and are composed.
  *
  * Keys: Ctrl or Cmd with Enter in the field generates, Esc stops. The model is shared with the other elements of the
  * page that ask for the same, and is disposed of when the last of them leaves the page.
+ *
+ * @tagname gpt2-generator
+ * @attr {string} model - "demo" (the default), a Hugging Face id, or the URL of a folder
+ * @attr {"auto"|"webgpu"|"wasm"} device - what the model runs on
+ * @attr {"auto"|"fp32"|"fp16"|"q8"|"q4"} dtype - the format of the weights
+ * @attr {string} revision - the branch, tag or commit of a model on a hub
+ * @attr {boolean} preload - loads at once, not at first use
+ * @attr {string} prompt - the first text of the field
+ * @attr {string} placeholder - what the field shows while it is empty
+ * @attr {number} max-new-tokens - writes so many tokens at most
+ * @attr {number} temperature - low keeps to the expected, 0 is greedy
+ * @attr {number} top-k - draws from so many of the likeliest tokens; 0 is off
+ * @attr {number} top-p - draws from the likeliest tokens that together reach this probability
+ * @attr {number} min-p - drops tokens less likely than this times the best
+ * @attr {number} repetition-penalty - makes tokens of the text less likely; 1 is off
+ * @attr {number} presence-penalty - once for each token that was written; 0 is off
+ * @attr {number} frequency-penalty - again for every time it was written; 0 is off
+ * @attr {number} no-repeat-ngram-size - no run of so many tokens comes twice; 0 is off
+ * @attr {string} seed - a whole number of up to 64 bits: the same text again
+ * @attr {string} stop - ends before this text; `\n` is a line break
+ * @attr {boolean} greedy - always the likeliest token
+ * @fires {CustomEvent<{ info: GeneratorInfo }>} gpt2-ready - the model is loaded
+ * @fires {CustomEvent<Chunk>} gpt2-chunk - a piece of text was written
+ * @fires {CustomEvent<GenerationResult>} gpt2-done - the text is complete
+ * @fires {CustomEvent<{ error: unknown }>} gpt2-error - loading or writing failed
+ * @slot label - the words above the prompt
+ * @csspart form - the prompt with its buttons
+ * @csspart label - the words above the prompt
+ * @csspart prompt - the field of the prompt
+ * @csspart actions - the row of buttons
+ * @csspart button - every button
+ * @csspart generate - begins to write
+ * @csspart stop - ends a text and keeps it
+ * @csspart cancel - cancels a load
+ * @csspart retry - tries again after a failure
+ * @csspart speed - tokens per second
+ * @csspart loading - what is shown of a load
+ * @csspart progress - the bar
+ * @csspart progress-text - how far a load is, in words
+ * @csspart error - what is shown of a failure
+ * @csspart error-title - what failed
+ * @csspart error-detail - the message of the error
+ * @csspart error-next - what to do
+ * @csspart output - the text
+ * @csspart prompt-echo - the prompt at its beginning
+ * @csspart completion - what the model wrote
+ * @cssprop --gpt2-accent - the main button and the bar
+ * @cssprop --gpt2-on-accent - text on that colour
+ * @cssprop --gpt2-muted - what is less important
+ * @cssprop --gpt2-line - borders
+ * @cssprop --gpt2-wash - behind the completion
+ * @cssprop --gpt2-bad - failures
+ * @cssprop --gpt2-radius - of corners
+ * @cssprop --gpt2-output-max-height - of the text, which scrolls
  */
 export class Gpt2GeneratorElement extends ElementBase {
   static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "placeholder"];
@@ -79,6 +124,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     });
   }
 
+  /** The browser calls it when the element comes into a document. */
   connectedCallback(): void {
     // In the constructor, an element that a script makes has no attributes yet.
     if (!this.#begun) {
@@ -89,6 +135,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     if (this.hasAttribute("preload")) void this.load();
   }
 
+  /** The browser calls it when the element leaves its document. */
   disconnectedCallback(): void {
     // An element that is moved is disconnected and connected again at once, and must keep its model.
     queueMicrotask(() => {
@@ -96,6 +143,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     });
   }
 
+  /** The browser calls it when an observed attribute changes. */
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after) return;
     if (name === "placeholder") this.#view.prompt.placeholder = after ?? "";
@@ -111,6 +159,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get value(): string {
     return this.#view.prompt.value;
   }
+  /** Replaces the prompt. */
   set value(text: string) {
     this.#view.prompt.value = text;
   }

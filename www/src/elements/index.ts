@@ -9,6 +9,7 @@ import { Gpt2GeneratorElement } from "./generator.js";
 
 export { type AutocompleteState, Gpt2AutocompleteElement } from "./autocomplete.js";
 export { type GeneratorState, Gpt2GeneratorElement } from "./generator.js";
+export type { Gpt2Attributes, Gpt2AutocompleteAttributes, Gpt2GeneratorAttributes } from "./markup.js";
 
 declare global {
   interface HTMLElementTagNameMap {

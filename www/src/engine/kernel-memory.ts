@@ -16,6 +16,14 @@ export interface KernelMemory {
 }
 
 /**
+ * Whether this browser passes a memory on to another thread. WebKitGTK makes shared memories also where it does not:
+ * then it lacks `SharedArrayBuffer`, though the page is cross-origin isolated.
+ */
+export function canShare(): boolean {
+  return globalThis.crossOriginIsolated === true && typeof SharedArrayBuffer === "function";
+}
+
+/**
  * A memory that can grow to 4 GiB or, where that is refused, to the half of it, and so on. A browser reserves the
  * addresses of a shared memory at once, and phones have too few. Returns `null` where a shared memory is refused in
  * every size; an unshared one throws then.

@@ -8,7 +8,7 @@ import type { WorkerFile } from "../api/messages.js";
 import { trustedScript } from "../api/trusted.js";
 import { breathe } from "./breathe.js";
 import { fetchModule } from "./fetch-module.js";
-import { canHold, type KernelMemory, newMemory } from "./kernel-memory.js";
+import { canHold, canShare, type KernelMemory, newMemory } from "./kernel-memory.js";
 import { type FromThread, imports, type ToThread } from "./kernel-module.js";
 
 /** What the module exports. */
@@ -82,7 +82,7 @@ export class Kernels {
    * pass `isWanted` is asked whether to go on with it.
    */
   static async start(files: KernelFiles, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
-    const shared = globalThis.crossOriginIsolated === true ? newMemory(true) : null;
+    const shared = canShare() ? newMemory(true) : null;
     return new Kernels(await startModule(files, shared, signal), files, isWanted);
   }
 
@@ -201,7 +201,8 @@ export class Kernels {
   async useThreads(threads: number | "auto"): Promise<string | null> {
     if (threads === 1) return null;
     if (!this.#started.isShared) {
-      if (globalThis.crossOriginIsolated) return "threads: 1, since this browser gives too little shared memory";
+      if (canShare()) return "threads: 1, since this browser gives too little shared memory";
+      if (globalThis.crossOriginIsolated) return "threads: 1, since this browser has no `SharedArrayBuffer`";
       return threads === "auto"
         ? null
         : `threads: 1 instead of ${threads}, since this page is not cross-origin isolated`;

@@ -7,11 +7,14 @@ import type { WorkerFile } from "../api/messages.js";
 
 const WORKER_FILES: Readonly<Record<WorkerFile, () => URL>> = {
   "gpt2_web_bg.wasm": () => new URL("./gpt2_web_bg.wasm", import.meta.url),
+  "gpt2_web_full_bg.wasm": () => new URL("./gpt2_web_full_bg.wasm", import.meta.url),
+  "gpt2_web_full.js": () => new URL("./gpt2_web_full.js", import.meta.url),
   "kernels.wasm": () => new URL("./kernels.wasm", import.meta.url),
   "kernels-relaxed.wasm": () => new URL("./kernels-relaxed.wasm", import.meta.url),
   "kernels-threads.wasm": () => new URL("./kernels-threads.wasm", import.meta.url),
   "kernels-relaxed-threads.wasm": () => new URL("./kernels-relaxed-threads.wasm", import.meta.url),
   "kernel-thread.js": () => new URL("./kernel-thread.js", import.meta.url),
+  "hash-thread.js": () => new URL("./hash-thread.js", import.meta.url),
 };
 
 const DEMO_FILES: Readonly<Record<string, () => URL>> = {

@@ -1,19 +1,21 @@
 /** The files of a checkpoint through the cache: from there, or from the network into it. Runs in the worker. */
 
-import { abortError, makeError } from "../api/errors.js";
+import { abortError, isAbort, makeError } from "../api/errors.js";
 import type { WireModel } from "../api/messages.js";
 import { fileUrl } from "./address.js";
 import { Arrival, after } from "./arrival.js";
-import { askDigest, checked, isWeights } from "./digest.js";
+import { askDigest, checked, checkedPieces } from "./digest.js";
 import { FileWriter } from "./file-writer.js";
 import { checkFresh } from "./freshness.js";
 import { changedError, openRemote, type Remote, versionOf } from "./http.js";
 import type { FileSize, Hub, HubOptions, OpenFile, PackedWeights } from "./hub.js";
+import type { PublishedWeights } from "./manifest.js";
 import { ModelCache, type Place, whyNotKept } from "./model-cache.js";
-import { keepPacked } from "./packed.js";
+import { isOlder, keepPacked } from "./packed.js";
 import type { Refusal } from "./request.js";
 import { isOther, isSame, type Version } from "./response.js";
 import * as store from "./store.js";
+import { holdsWeights, isWeights, packedParts } from "./weight-files.js";
 
 /** Files that are fetched at once: a browser allows six connections to a host. */
 const MAX_AT_ONCE = 4;
@@ -34,6 +36,8 @@ export class CachedHub implements Hub {
   /** Files that the server has said it does not have. */
   #absent = new Set<string>();
   #refusals = new Map<string, Refusal>();
+  /** The packed weights that are to come from the model's folder, by name. */
+  #published = new Map<string, PublishedWeights>();
   /** Files whose SHA-256 could not be asked for. */
   #unverified = new Set<string>();
   /** Stops the arrivals. */
@@ -94,8 +98,7 @@ export class CachedHub implements Hub {
 
   async packedSizes(): Promise<{ name: string; bytes: number }[]> {
     const files = (await this.#cache.try(() => store.filesOf(this.#cache.key))) ?? [];
-    const isUsable = (f: store.FileEntry) =>
-      f.whole && store.packedParts(f.file) && (f.checked || !this.#options.verify);
+    const isUsable = (f: store.FileEntry) => f.whole && packedParts(f.file) && (f.checked || !this.#options.verify);
     return files.filter(isUsable).map((f) => ({ name: f.file, bytes: f.n_bytes ?? 0 }));
   }
 
@@ -119,6 +122,22 @@ export class CachedHub implements Hub {
     return { name, bytes: kept.n_bytes, chunks: this.#read(kept), warnings: kept.warnings ?? [] };
   }
 
+  async openPublished(published: PublishedWeights): Promise<OpenFile | null> {
+    const { name, sha256, warnings } = published;
+    this.#published.set(name, published);
+    const kept = await this.#cache.find(name);
+    if (kept && !kept.whole && kept.sha256 !== sha256) await this.#cache.clear(name); // a part of another version
+    const file = await this.open(name);
+    return file && { ...file, warnings };
+  }
+
+  async confirm(file: string): Promise<void> {
+    const kept = await this.#cache.find(file);
+    if (kept?.n_bytes && (await this.#cache.isComplete())) {
+      await checkFresh([kept], (file) => this.#url(file), this.#options);
+    }
+  }
+
   async keepPacked(packed: PackedWeights): Promise<void> {
     // What was made of unverified files could never be verified, so the files themselves are kept.
     if (!this.#cache.works || packed.replaces.some((file) => this.#unverified.has(file))) return;
@@ -127,10 +146,10 @@ export class CachedHub implements Hub {
       await this.#cache.begin();
       const whole = new Set((await store.filesOf(this.#cache.key)).filter((f) => f.whole).map((f) => f.file));
       // Without the model's small files, packed weights could not be loaded and would only take room.
-      if ([...this.#opened].some((file) => !isWeights(file) && !whole.has(file))) return;
+      if ([...this.#opened].some((file) => !holdsWeights(file) && !whole.has(file))) return;
       await keepPacked({ ...packed, model: this.#cache.key, wasFull: !this.#cache.hasRoom, checked, signal });
     } catch (error) {
-      if (signal.aborted) throw abortError();
+      if (signal.aborted || isAbort(error)) throw abortError();
       warn(`${packed.name}: not cached: ${whyNotKept(error)}`);
     }
   }
@@ -162,8 +181,14 @@ export class CachedHub implements Hub {
     { bytes, tag, sha256 }: Version & { sha256: string | null },
     kept: store.FileEntry | undefined,
   ): FileWriter {
-    const [model, unverified] = [this.#cache.key, this.#unverified.has(file)];
-    return new FileWriter({ model, file, bytes, tag, sha256, checked: this.#options.verify, unverified }, kept);
+    const published = this.#published.get(file);
+    const entry = {
+      ...{ model: this.#cache.key, file, bytes, tag, checked: this.#options.verify },
+      sha256: published?.sha256 ?? sha256,
+      unverified: this.#unverified.has(file),
+      ...(published ? { warnings: published.warnings } : {}),
+    };
+    return new FileWriter(entry, kept);
   }
 
   /** Where a file is, or the download of it that is under way. */
@@ -190,7 +215,7 @@ export class CachedHub implements Hub {
       if (now && !("refusal" in now) && (now === kept || isSame(now, kept))) return this.#verifiable(kept, options);
     }
     if ((kept?.n_bytes === null && isComplete) || this.#absent.has(file)) return this.#without(file);
-    if (isWeights(file)) await this.#checkFresh(options);
+    if (holdsWeights(file)) await this.#checkFresh(options);
 
     const part = kept && !kept.whole && kept.n_bytes ? { ...kept, n: kept.n_bytes } : null;
     const remote = await openRemote(url, part, options);
@@ -237,7 +262,7 @@ export class CachedHub implements Hub {
     const { key } = this.#cache;
     if (!(await this.#cache.isComplete())) return;
     const kept = (await this.#cache.try(() => store.filesOf(key))) ?? [];
-    const small = kept.filter((f) => this.#opened.has(f.file) && !isWeights(f.file) && f.n_bytes);
+    const small = kept.filter((f) => this.#opened.has(f.file) && !holdsWeights(f.file) && f.n_bytes);
     await checkFresh(small, (file) => this.#url(file), options);
   }
 
@@ -315,13 +340,20 @@ export class CachedHub implements Hub {
     chunks: AsyncIterable<Uint8Array>,
     writer: FileWriter,
   ): AsyncGenerator<Uint8Array> {
+    const published = this.#published.get(file);
     try {
-      const { verify, checking } = this.#options;
-      yield* checked(chunks, verify ? sha256 : null, file, (nBytes, isDone) => checking(file, nBytes, isDone));
+      const { verify, checking, startHash } = this.#options;
+      const tell = (nBytes: number, isDone: boolean) => checking(file, nBytes, isDone);
+      if (published && verify) yield* checkedPieces(chunks, published, tell);
+      else yield* checked(chunks, verify ? sha256 : null, file, { startHash, tell });
     } catch (error) {
       if ((error as { code?: string }).code === "integrity") await this.drop(file);
       throw error;
     }
-    if (this.#cache.keeps(file)) await this.#cache.try(() => writer.finish(), file);
+    if (!this.#cache.keeps(file)) return;
+    await this.#cache.try(async () => {
+      const older = published ? (await store.filesOf(this.#cache.key)).filter((kept) => isOlder(kept, file)) : [];
+      await writer.finish(older.map((kept) => kept.file));
+    }, file);
   }
 }

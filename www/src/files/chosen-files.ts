@@ -48,7 +48,7 @@ function folderOf(path: string): string {
 }
 
 const isConfig = (path: string) => /(^|\/)config\.json$/.test(path);
-const isWeights = (path: string) => /\.(safetensors|bin)(\.index\.json)?$/.test(path);
+const isWeights = (path: string) => /\.(safetensors|bin)(\.index\.json)?$|\.packed$/.test(path);
 
 function checkpointFolder(chosen: Chosen[]): string {
   const having = (is: (path: string) => boolean) =>

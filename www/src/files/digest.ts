@@ -3,11 +3,14 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 import { abortError, isAbort, makeError, messageOf } from "../api/errors.js";
+import type { StartHash } from "./hash.js";
+import type { PublishedWeights } from "./manifest.js";
 import { readStream } from "./read-stream.js";
 import { drop, type HttpOptions, request } from "./request.js";
+import { isWeights } from "./weight-files.js";
 
-/** Which files hold weights as a checkpoint has them. */
-export const isWeights = (file: string) => /\.(safetensors|bin)$/.test(file);
+/** Pieces whose SHA-256 is computed at once. */
+const MAX_PIECES = 4;
 
 /** A pointer has three short lines. */
 const MAX_POINTER_CHARS = 1000;
@@ -57,17 +60,22 @@ export async function* checked(
   chunks: AsyncIterable<Uint8Array>,
   expected: string | null,
   name: string,
-  tell: OnChecked,
+  { startHash, tell }: { startHash: StartHash; tell: OnChecked },
 ): AsyncGenerator<Uint8Array> {
   if (expected === null) return yield* chunks;
-  const hash = sha256.create();
-  tell(0, false);
-  for await (const chunk of chunks) {
-    hash.update(chunk);
-    tell(chunk.byteLength, false);
-    yield chunk;
+  const hash = startHash();
+  let found: string;
+  try {
+    tell(0, false);
+    for await (const chunk of chunks) {
+      await hash.update(chunk);
+      tell(chunk.byteLength, false);
+      yield chunk;
+    }
+    found = await hash.digest();
+  } finally {
+    hash.close();
   }
-  const found = bytesToHex(hash.digest());
   if (found !== expected) {
     throw makeError("integrity", `${name}: expected SHA-256 ${expected}, found ${found}`, {
       file: name,
@@ -76,4 +84,62 @@ export async function* checked(
     });
   }
   tell(0, true);
+}
+
+/**
+ * As {@link checked}, for packed weights whose SHA-256 is known piece by piece: a wrong piece is told as soon as it is
+ * there. Where the browser has a digest of its own, that computes it beside this thread.
+ */
+export async function* checkedPieces(
+  chunks: AsyncIterable<Uint8Array>,
+  { name, bytes, pieceBytes, pieces }: PublishedWeights,
+  tell: OnChecked,
+): AsyncGenerator<Uint8Array> {
+  const wrong = (expected: string, found: string) =>
+    makeError("integrity", `${name}: expected ${expected}, found ${found}`, { file: name, expected, found });
+  let piece = new Uint8Array(Math.min(pieceBytes, bytes));
+  let [nFilled, nPieces, nBytes] = [0, 0, 0];
+  const spare: Uint8Array<ArrayBuffer>[] = [];
+  const running = new Set<Promise<void>>();
+  let failure: unknown;
+  const check = () => {
+    const [own, n, i] = [piece, nFilled, nPieces];
+    const run = async () => {
+      const found = await digestOf(own.subarray(0, n));
+      if (found === pieces[i]) spare.push(own);
+      else failure ??= wrong(`SHA-256 ${pieces[i]} of the bytes from ${i * pieceBytes} on`, found);
+    };
+    const checking = run().finally(() => running.delete(checking));
+    checking.catch((error: unknown) => (failure ??= error));
+    running.add(checking);
+    piece = spare.pop() ?? new Uint8Array(own.byteLength);
+    [nFilled, nPieces] = [0, i + 1];
+  };
+  tell(0, false);
+  for await (const chunk of chunks) {
+    nBytes += chunk.byteLength;
+    if (nBytes > bytes) throw wrong(`${bytes} bytes`, "more");
+    for (let at = 0; at < chunk.byteLength; ) {
+      const part = chunk.subarray(at, at + piece.byteLength - nFilled);
+      piece.set(part, nFilled);
+      [at, nFilled] = [at + part.byteLength, nFilled + part.byteLength];
+      if (nFilled < piece.byteLength) continue;
+      check();
+      while (running.size >= MAX_PIECES) await Promise.race(running);
+    }
+    if (failure) throw failure;
+    tell(chunk.byteLength, false);
+    yield chunk;
+  }
+  if (nBytes !== bytes) throw wrong(`${bytes} bytes`, String(nBytes));
+  if (nFilled > 0) check();
+  await Promise.all(running);
+  if (failure) throw failure;
+  tell(0, true);
+}
+
+/** The SHA-256 of bytes, in hex. Pages that are not served securely have no digest of the platform's. */
+async function digestOf(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  const digest = await globalThis.crypto?.subtle?.digest("SHA-256", bytes);
+  return bytesToHex(digest ? new Uint8Array(digest) : sha256(bytes));
 }

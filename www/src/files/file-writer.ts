@@ -26,6 +26,10 @@ export class FileWriter {
   /** The next chunk, filled up to `#nFilled`. */
   #chunk = new Uint8Array(0);
   #nFilled = 0;
+  /** The chunk before, which is filled again when it is stored. */
+  #spare = new Uint8Array(0);
+  /** The storing of that chunk, which goes on while the next one is filled. */
+  #storing: Promise<void> | undefined;
   /** Why bytes were lost, if any were; nothing can be written after them. */
   #failure: unknown;
 
@@ -59,8 +63,19 @@ export class FileWriter {
       at += piece.byteLength;
       if (this.#nFilled < CHUNK_BYTES) continue;
       await this.#addPart();
-      if (this.#nFilled > 0 || this.#parts.length === BLOB_CHUNKS) await this.flush();
+      if (this.#nFilled > 0) await this.#storeBehind();
+      else if (this.#parts.length === BLOB_CHUNKS) await this.flush();
     }
+  }
+
+  /** Begins to store the full chunk, when the one before is stored. */
+  async #storeBehind(): Promise<void> {
+    await this.#storing;
+    const full = this.#chunk;
+    this.#storing = this.#store(full);
+    this.#storing.catch(() => undefined); // whoever waits for it next throws the failure
+    this.#chunk = this.#spare.byteLength > 0 ? this.#spare : new Uint8Array(CHUNK_BYTES);
+    [this.#spare, this.#nFilled] = [full, 0];
   }
 
   /** Moves what has come so far into the next blob, if blobs are stored. */
@@ -72,6 +87,7 @@ export class FileWriter {
 
   /** Stores what has come so far. */
   async flush(): Promise<void> {
+    await this.#storing;
     await this.#addPart();
     if (this.#parts.length > 0) {
       await this.#store(new Blob(this.#parts));
@@ -98,7 +114,8 @@ export class FileWriter {
       Promise.all(replaces.map((file) => store.forget(tx, model, file))),
     );
     release(this.#chunk);
-    this.#chunk = new Uint8Array(0);
+    release(this.#spare);
+    [this.#chunk, this.#spare] = [new Uint8Array(0), new Uint8Array(0)];
   }
 
   /** Stores an entry, and what goes with it, in a transaction that finds the file as this writer left it. */

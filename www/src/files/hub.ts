@@ -1,6 +1,8 @@
 /** What gives the files of a checkpoint as streams of bytes, wherever they come from. Runs in the worker. */
 
 import { makeError } from "../api/errors.js";
+import type { StartHash } from "./hash.js";
+import type { PublishedWeights } from "./manifest.js";
 import type { HttpOptions, Refusal } from "./request.js";
 
 /** An open file. */
@@ -53,6 +55,10 @@ export interface Hub {
   prefetch(files: string[], bytes: number | null): void;
   /** Opens packed weights, such as `model.q8.v1.packed`, that are whole in the cache. Never asks the network. */
   openPacked(name: string): Promise<OpenFile | null>;
+  /** Opens packed weights that the model's folder has; `null` if it has not. They are checked as they arrive. */
+  openPublished(published: PublishedWeights): Promise<OpenFile | null>;
+  /** Throws if a file that was opened came from the cache and is no longer what the server has. */
+  confirm(file: string): Promise<void>;
   /**
    * Keeps packed weights. When they are whole, the files that they replace are forgotten, and so are
    * packed weights of the same kind in an older layout. If they cannot be kept, this is a warning and no error.
@@ -71,6 +77,8 @@ export interface HubOptions extends HttpOptions {
   cache: boolean;
   /** Whether the files are another version of a model that may be in the cache, which stays until these are whole. */
   isAnew: boolean;
+  /** How the SHA-256 of a file is computed. */
+  startHash: StartHash;
   /** Told how far the check of a file has got: so many more bytes, and at last that it has passed. */
   checking(file: string, nBytes: number, isDone: boolean): void;
   /** Takes a message about something that failed without stopping the load. */

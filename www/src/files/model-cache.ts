@@ -1,10 +1,10 @@
 /** What the cache keeps of one model, for as long as the cache works. Runs in the worker. */
 
 import type { WireModel } from "../api/messages.js";
-import { isWeights } from "./digest.js";
 import { slotFor } from "./slots.js";
 import { cacheKey } from "./source.js";
 import * as store from "./store.js";
+import { holdsWeights, isWeights, packedParts } from "./weight-files.js";
 
 /** Where a load keeps its files, and the place that is given up for it when they are whole. */
 export type Place = Awaited<ReturnType<typeof slotFor>>;
@@ -24,7 +24,7 @@ export class ModelCache {
   readonly #onFailure: (warning: string) => void;
   /** Whether anything can be kept. */
   #works = true;
-  /** Whether there is room for the checkpoint's own weights. */
+  /** Whether there is room for the weights as they arrive. */
   #hasRoom = true;
   #begun: Promise<void> | undefined;
   /** The place of the model that this one is to replace. */
@@ -53,7 +53,7 @@ export class ModelCache {
 
   /** Whether this file's bytes are to be kept. */
   keeps(file: string): boolean {
-    return this.#works && (this.#hasRoom || !isWeights(file));
+    return this.#works && (this.#hasRoom || !holdsWeights(file));
   }
 
   /** Makes an entry for the model, unless it has one. */
@@ -104,7 +104,9 @@ export class ModelCache {
       this.#hasRoom = false;
       // Weights that cannot become whole take room that their packed form may need.
       const files = await store.filesOf(this.key).catch(() => []);
-      await store.deleteFiles(this.key, files.map((f) => f.file).filter(isWeights)).catch(() => undefined);
+      const isLeft = ({ file, whole }: store.FileEntry) => isWeights(file) || (packedParts(file) !== null && !whole);
+      const left = files.filter(isLeft).map((f) => f.file);
+      await store.deleteFiles(this.key, left).catch(() => undefined);
     } else {
       return;
     }
@@ -114,7 +116,8 @@ export class ModelCache {
 
 /** Why something could not be kept, in words for the user. */
 export function whyNotKept(error: unknown): string {
-  const { name, message } = error as Error;
+  const { name, message, code } = error as Error & { code?: unknown };
+  if (typeof code === "string") return message; // it is not the cache that has failed
   const what = store.isFull(error) ? "the browser's storage is full" : "IndexedDB cannot be used";
   return `${what} (${message || name})`;
 }

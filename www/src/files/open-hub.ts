@@ -3,17 +3,18 @@
 import type { WireModel } from "../api/messages.js";
 import { fileUrl } from "./address.js";
 import { CachedHub } from "./cached-hub.js";
-import { checked } from "./digest.js";
+import { checked, checkedPieces } from "./digest.js";
 import { openRemote, versionOf } from "./http.js";
 import type { FileSize, Hub, HubOptions, OpenFile } from "./hub.js";
 import { listedFetch } from "./listed-fetch.js";
+import type { PublishedWeights } from "./manifest.js";
 import { placeFor } from "./model-cache.js";
 import { readStream } from "./read-stream.js";
 import type { Refusal } from "./request.js";
 
 /** The hub for a model. */
 export async function openHub(model: WireModel, options: HubOptions): Promise<Hub> {
-  if (model.kind === "files") return new DiskHub(model.files, options.signal);
+  if (model.kind === "files") return new DiskHub(model.files, options);
   const { base, files } = model;
   const all = files ? { ...options, fetch: listedFetch(base, files, options.fetch) } : options;
   if (!options.cache) return new NetworkHub(base, all);
@@ -22,6 +23,12 @@ export async function openHub(model: WireModel, options: HubOptions): Promise<Hu
 
 /** A hub that keeps nothing. */
 abstract class PlainHub implements Hub {
+  protected readonly options: HubOptions;
+
+  constructor(options: HubOptions) {
+    this.options = options;
+  }
+
   abstract open(file: string): Promise<OpenFile | null>;
   abstract size(file: string, maxAttempts?: number): Promise<FileSize | null>;
 
@@ -43,6 +50,17 @@ abstract class PlainHub implements Hub {
     return null;
   }
 
+  async openPublished(published: PublishedWeights): Promise<OpenFile | null> {
+    const file = await this.open(published.name);
+    if (!file) return null;
+    const { verify, checking } = this.options;
+    const tell = (nBytes: number, isDone: boolean) => checking(published.name, nBytes, isDone);
+    const chunks = verify ? checkedPieces(file.chunks, published, tell) : file.chunks;
+    return { ...file, chunks, warnings: published.warnings };
+  }
+
+  async confirm(): Promise<void> {}
+
   async keepPacked(): Promise<void> {}
 
   async complete(): Promise<void> {}
@@ -54,17 +72,15 @@ abstract class PlainHub implements Hub {
 
 class DiskHub extends PlainHub {
   #files: Map<string, Blob>;
-  #signal: AbortSignal;
 
-  constructor(files: Map<string, Blob>, signal: AbortSignal) {
-    super();
+  constructor(files: Map<string, Blob>, options: HubOptions) {
+    super(options);
     this.#files = files;
-    this.#signal = signal;
   }
 
   async open(file: string): Promise<OpenFile | null> {
     const blob = this.#files.get(file);
-    return blob ? { name: file, bytes: blob.size, chunks: readStream(blob.stream(), this.#signal) } : null;
+    return blob ? { name: file, bytes: blob.size, chunks: readStream(blob.stream(), this.options.signal) } : null;
   }
 
   async size(file: string): Promise<FileSize | null> {
@@ -82,28 +98,26 @@ class NetworkHub extends PlainHub {
   #refusals = new Map<string, Refusal>();
   /** Files that the server has said it does not have. */
   #absent = new Set<string>();
-  #options: HubOptions;
 
   constructor(base: string, options: HubOptions) {
-    super();
+    super(options);
     this.#base = base;
-    this.#options = options;
   }
 
   async open(file: string): Promise<OpenFile | null> {
     if (this.#absent.has(file)) return null;
-    const { verify, warn, checking } = this.#options;
-    const opened = await openRemote(fileUrl(file, this.#base), null, this.#options);
+    const { verify, warn, checking, startHash } = this.options;
+    const opened = await openRemote(fileUrl(file, this.#base), null, this.options);
     if (!opened || "refusal" in opened) return this.#without(file, opened?.refusal);
     if (opened.unread !== null)
       warn(`${file}: its SHA-256 could not be asked for (${opened.unread}), so it is unverified`);
     const tell = (nBytes: number, isDone: boolean) => checking(file, nBytes, isDone);
-    const chunks = checked(opened.chunks, verify ? opened.sha256 : null, file, tell);
+    const chunks = checked(opened.chunks, verify ? opened.sha256 : null, file, { startHash, tell });
     return { name: file, bytes: opened.bytes, chunks };
   }
 
   async size(file: string, maxAttempts?: number): Promise<FileSize | null> {
-    const found = await versionOf(fileUrl(file, this.#base), this.#options, maxAttempts);
+    const found = await versionOf(fileUrl(file, this.#base), this.options, maxAttempts);
     if (found && !("refusal" in found)) return { bytes: found.about, cached: 0 };
     if (!found) this.#absent.add(file);
     return this.#without(file, found?.refusal);

@@ -4,6 +4,7 @@ import { abortError } from "../api/errors.js";
 import { FileWriter } from "./file-writer.js";
 import type { PackedWeights } from "./hub.js";
 import * as store from "./store.js";
+import { packedParts } from "./weight-files.js";
 
 /** A packed file to be kept. */
 export interface Packed extends PackedWeights {
@@ -17,6 +18,12 @@ export interface Packed extends PackedWeights {
 
 /** Browsers do not free the room of deleted files at once: how many times writing is tried again, and the waits. */
 const [N_TRIES, WAIT_MS] = [8, 250];
+
+/** Whether what is kept are whole packed weights of the same kind as `name` in an older layout. */
+export function isOlder({ file, whole }: store.FileEntry, name: string): boolean {
+  const [own, other] = [packedParts(name), packedParts(file)];
+  return whole && own !== null && other?.layout === own.layout && other.version < own.version;
+}
 
 /**
  * Writes the file, marks it as whole and, in the same transaction, forgets the files that it replaces, and packed
@@ -34,14 +41,9 @@ export async function keepPacked({
   checked,
   signal,
 }: Packed): Promise<void> {
-  const own = store.packedParts(name);
-  const isOlder = (file: string) => {
-    const other = store.packedParts(file);
-    return other !== null && other.layout === own?.layout && other.version < (own?.version ?? 0);
-  };
-  const isStale = ({ file, whole }: store.FileEntry) => file === name || (store.packedParts(file) !== null && !whole);
+  const isStale = ({ file, whole }: store.FileEntry) => file === name || (packedParts(file) !== null && !whole);
   const files = await store.filesOf(model);
-  const replaced = files.filter((f) => replaces.includes(f.file) || (f.whole && isOlder(f.file)));
+  const replaced = files.filter((f) => replaces.includes(f.file) || isOlder(f, name));
   const replacedNames = replaced.map((f) => f.file);
   const nReplaced = replaced.reduce((sum, f) => sum + (f.n_bytes ?? 0), 0);
   let nTries = wasFull || nReplaced >= bytes ? N_TRIES : 0;

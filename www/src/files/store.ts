@@ -9,9 +9,9 @@
 
 import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
 import type { CachedModel } from "../api/types.js";
-import { isWeights } from "./digest.js";
 import { readStream } from "./read-stream.js";
 import { release } from "./release.js";
+import { holdsWeights, isWeights, packedParts } from "./weight-files.js";
 
 /** What is kept of a file. */
 export interface FileEntry {
@@ -118,12 +118,6 @@ const under = (...prefix: string[]) => IDBKeyRange.bound(prefix, [...prefix, []]
 
 /** Whether an error says that the storage is full. */
 export const isFull = (error: unknown) => (error as Error).name === "QuotaExceededError";
-
-/** The parts of a packed file's name, such as `model.q8.v1.packed`; `null` for other files. */
-export function packedParts(file: string): { dtype: string; layout: string; version: number } | null {
-  const [, layout, dtype, version] = /^([^.]+\.([^.]+)(?:\.untied)?)\.v(\d+)\.packed$/.exec(file) ?? [];
-  return layout && dtype && version ? { dtype, layout, version: Number(version) } : null;
-}
 
 /**
  * Which formats' packed weights are whole, and whether the checkpoint's own weights are, from which those of any format
@@ -304,7 +298,7 @@ export async function list(): Promise<(CachedModel & { model: string })[]> {
     const known = sum((f) => f.bytes ?? f.n_bytes);
     const told = sum((f) => (isWeights(f.file) ? 0 : f.n_bytes)) + (weight_bytes ?? 0);
     const totalBytes = complete ? bytes : Math.max(known, told);
-    const isBegun = files.some((f) => isWeights(f.file) || packedParts(f.file));
+    const isBegun = files.some((f) => holdsWeights(f.file));
     return complete || isBegun
       ? [
           {

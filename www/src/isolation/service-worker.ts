@@ -15,8 +15,8 @@ interface ExtendableMessageEvent extends ExtendableEvent {
 
 interface ServiceWorkerScope {
   readonly location: Location;
-  readonly registration: { readonly scope: string };
-  readonly clients: { claim(): Promise<void> };
+  readonly registration: ServiceWorkerRegistration;
+  readonly clients: { claim(): Promise<void>; matchAll(options: { type: "window" }): Promise<readonly unknown[]> };
   skipWaiting(): Promise<void>;
   addEventListener(type: "install" | "activate", act: (event: ExtendableEvent) => void): void;
   addEventListener(type: "fetch", act: (event: FetchEvent) => void): void;

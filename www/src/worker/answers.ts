@@ -1,14 +1,24 @@
 /** What the worker answers to each request: it owns the model and the texts. */
 
-import { destroyGpu, type Session } from "../../wasm/gpt2_web.js";
+import type { Session } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
-import type { Answer, Body, Request, RequestName, WireInfo, WireLoadOptions, WireResult } from "../api/messages.js";
+import type {
+  Answer,
+  Body,
+  Kept,
+  Request,
+  RequestName,
+  WireInfo,
+  WireLoadOptions,
+  WireResult,
+} from "../api/messages.js";
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
 import type { Fetch } from "../files/request.js";
 import { generate, isLost, type Pace, score } from "./decode.js";
 import { estimate } from "./estimate.js";
 import { type Counters, Latencies } from "./latencies.js";
 import { type Loaded, load, reload } from "./load.js";
+import { wasm } from "./wasm.js";
 
 /** What belongs to one request besides its body. */
 export interface Context {
@@ -16,6 +26,7 @@ export interface Context {
   /** Tells the page something before the answer. */
   tell: {
     progress(event: ProgressEvent): void;
+    kept(kept: Kept): void;
     prompt(event: PromptProgress): void;
     chunk(chunk: Chunk): void;
   };
@@ -46,6 +57,7 @@ const answers: Answers = {
     again = (lost, reason, signal) => reload(lost, reason, { ...asked, signal });
     latencies = new Latencies(() => loaded?.model.counters() as Counters);
     shared = fresh.model.session();
+    void fresh.keeping.done.then(tell.kept);
     return fresh.info;
   },
 
@@ -126,15 +138,21 @@ export function currentDevice(): "webgpu" | "wasm" {
   return loaded?.info.device ?? "wasm";
 }
 
+/** Waits until the model's weights are kept, if they are about to be. */
+export async function keptNow(): Promise<void> {
+  await loaded?.keeping.done;
+}
+
 /** Returns the GPU's memory, if any was taken. */
 export function returnGpu(): void {
-  if (currentDevice() === "webgpu") destroyGpu();
+  if (currentDevice() === "webgpu") wasm().destroyGpu();
 }
 
 /** Moves the model and every text to another device after theirs was lost. */
 export async function recover(lost: Error, signal: AbortSignal): Promise<void> {
   if (!loaded || !again) throw lost;
   const gone = loaded;
+  await gone.keeping.stop(); // it reads from the device that is gone, and the next load waits for it
   const fresh = await again(gone, lost, signal);
   for (const session of [...sessions.values(), ...(shared ? [shared] : [])]) fresh.model.takeOver(session);
   [loaded, hasMoved] = [fresh, true];

@@ -8,6 +8,9 @@ import { missing, noTokenizer } from "./unusable.js";
 /** The bytes of each file of a tokenizer that is there, by its name. */
 export type TokenizerParts = [name: string, bytes: Uint8Array][];
 
+/** The texts of `config.json` and, if there is one, of `generation_config.json`. */
+export type Configs = [config: string, generation: string | undefined];
+
 export class Checkpoint {
   readonly hub: Hub;
   readonly #progress: Progress;
@@ -29,8 +32,8 @@ export class Checkpoint {
     return { ...file, chunks: this.#counted(file) };
   }
 
-  /** The texts of `config.json` and, if there is one, of `generation_config.json`. */
-  async readConfigs(): Promise<[string, string | undefined]> {
+  /** Reads the model's configurations. */
+  async readConfigs(): Promise<Configs> {
     const config = await this.open("config.json");
     if (!config) throw missing(this.hub, "config.json", "the model's configuration");
     const text = await readText(config);

@@ -1,16 +1,18 @@
 /** What loading a model would take, from its small files and the sizes of its large ones. Runs in the worker. */
 
-import { Loader, packedName, weightFiles } from "../../wasm/gpt2_web.js";
 import type { WireLoadOptions, WireModel } from "../api/messages.js";
 import type { Estimate } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { storageEstimate } from "../files/cache.js";
+import { hashHere } from "../files/hash.js";
 import { type FileSize, readText } from "../files/hub.js";
+import type { PublishedWeights } from "../files/manifest.js";
 import { openHub } from "../files/open-hub.js";
 import type { Fetch } from "../files/request.js";
+import { chooseWeights, findManifest } from "./converted.js";
 import { tokenizerSizes, weightSizes } from "./inventory.js";
 import { missing, noTokenizer, noWeights } from "./unusable.js";
-import { startWasm } from "./wasm.js";
+import { buildFor, startWasm, wasm } from "./wasm.js";
 
 /** Estimates a load. A model that cannot be loaded is no error here: `problems` says why. */
 export async function estimate(
@@ -25,10 +27,13 @@ export async function estimate(
     fetch,
     signal,
     isAnew: false,
+    startHash: hashHere, // nothing is read that is large
     warn: (message) => problems.push(message),
     checking: () => undefined,
   });
-  await startWasm(options.files["gpt2_web_bg.wasm"]);
+  const adapter = options.device === "wasm" ? undefined : await describeAdapter();
+  const started = startWasm(options.files, buildFor(options.device, adapter));
+  await started;
 
   let plan = {
     device: "wasm" as Estimate["device"],
@@ -44,16 +49,25 @@ export async function estimate(
       await part();
     } catch (error) {
       signal.throwIfAborted();
+      if ((error as { code?: string }).code === "use_original") throw error;
       problems.push((error as Error).message);
     }
   };
+  let published: PublishedWeights | null = null;
+  let { dtype } = options;
+  await look(async () => {
+    const manifest = await findManifest(hub, started);
+    if (!manifest) return;
+    published = await chooseWeights(hub, manifest, dtype);
+    dtype = manifest.dtype;
+  });
   await look(async () => {
     const config = await hub.open("config.json");
     if (!config) throw missing(hub, "config.json", "the model's configuration");
-    const loader = new Loader(await readText(config));
+    const loader = new (wasm().Loader)(await readText(config));
     try {
-      const adapter = options.device === "wasm" ? undefined : await describeAdapter();
-      plan = loader.expectedDevice(options.device, options.dtype, adapter) as typeof plan;
+      const described = adapter && JSON.stringify(adapter);
+      plan = loader.expectedDevice(options.device, dtype, described) as typeof plan;
     } finally {
       loader.free();
     }
@@ -67,12 +81,16 @@ export async function estimate(
   });
   await look(async () => {
     const packed = await hub.packedSizes();
-    const own = [packedName(plan.dtype, true), packedName(plan.dtype, false)];
+    const own = [wasm().packedName(plan.dtype, true), wasm().packedName(plan.dtype, false)];
     const kept = packed.find(({ name }) => own.includes(name));
     if (kept) return void files.push({ bytes: kept.bytes, cached: kept.bytes });
+    if (published) {
+      const { name, bytes } = published;
+      return void files.push((await hub.size(name)) ?? { bytes, cached: 0 });
+    }
     const sizes = await weightSizes(hub);
     files.push(...sizes.values());
-    if (sizes.size === 0) throw await noWeights(hub, weightFiles());
+    if (sizes.size === 0) throw await noWeights(hub, wasm().weightFiles());
     const unknown = [...sizes].filter(([, { bytes }]) => bytes === null).map(([name]) => name);
     if (unknown.length > 0) problems.push(`${unknown.join(", ")}: the server does not tell the size`);
   });

@@ -1,7 +1,7 @@
 /** Which files a load will read and how large they are, asked before any of them is read. */
 
-import { shardNames, tokenizerFiles, weightFiles } from "../../wasm/gpt2_web.js";
 import { type FileSize, type Hub, readText } from "../files/hub.js";
+import { wasm } from "./wasm.js";
 
 /** Files whose sizes are asked at once: a browser allows six connections to a host. */
 const MAX_AT_ONCE = 4;
@@ -16,7 +16,9 @@ const BESIDE_TOKENIZER: ReadonlySet<string> = new Set([
 
 /** The names of a tokenizer's files that are still asked for, once it is known whether there is a `tokenizer.json`. */
 export function tokenizerNames(hasTokenizerJson: boolean): string[] {
-  return tokenizerFiles().filter((name) => !hasTokenizerJson || BESIDE_TOKENIZER.has(name));
+  return wasm()
+    .tokenizerFiles()
+    .filter((name) => !hasTokenizerJson || BESIDE_TOKENIZER.has(name));
 }
 
 /** Whether a file only lists others. */
@@ -40,19 +42,21 @@ export async function sizesOf(hub: Hub, names: string[], maxAttempts?: number): 
 export async function tokenizerSizes(hub: Hub, maxAttempts?: number): Promise<Map<string, FileSize>> {
   const beside = await sizesOf(hub, tokenizerNames(true), maxAttempts);
   if (beside.has("tokenizer.json")) return beside;
-  const others = tokenizerFiles().filter((name) => !BESIDE_TOKENIZER.has(name));
+  const others = wasm()
+    .tokenizerFiles()
+    .filter((name) => !BESIDE_TOKENIZER.has(name));
   return new Map([...beside, ...(await sizesOf(hub, others, maxAttempts))]);
 }
 
 /** The first weights that are there, in the order in which they are looked for; none if there are none. */
 export async function weightSizes(hub: Hub, maxAttempts?: number): Promise<Map<string, FileSize>> {
-  for (const name of weightFiles()) {
+  for (const name of wasm().weightFiles()) {
     const size = await hub.size(name, maxAttempts);
     if (!size) continue;
     if (!isIndex(name)) return new Map([[name, size]]);
     const index = await hub.open(name);
     if (!index) continue;
-    const shards = shardNames(name, await readText(index));
+    const shards = wasm().shardNames(name, await readText(index));
     const sizes = await sizesOf(hub, shards, maxAttempts);
     // A shard that is not there is told when its turn comes.
     return new Map([[name, size], ...shards.map((s) => [s, sizes.get(s) ?? { bytes: null, cached: 0 }] as const)]);

@@ -1,31 +1,38 @@
 /** From a model's files to a model in memory. Runs in the worker. */
 
-import { destroyGpu, Loader, type Model, packedName } from "../../wasm/gpt2_web.js";
+import type { Loader, Model } from "../../wasm/gpt2_web.js";
 import { abortError, messageOf } from "../api/errors.js";
 import type { WireInfo, WireLoadOptions, WireModel } from "../api/messages.js";
 import type { ProgressEvent } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { askForFeatures, giveUpFeatures } from "../engine/gpu-features.js";
 import { Kernels } from "../engine/kernels.js";
+import { hashIn } from "../files/hash.js";
 import type { Hub } from "../files/hub.js";
+import type { PublishedWeights } from "../files/manifest.js";
 import { openHub } from "../files/open-hub.js";
 import { release } from "../files/release.js";
 import type { Fetch } from "../files/request.js";
 import { wait } from "../files/silence.js";
 import { cacheKey } from "../files/source.js";
-import { findTuning, keepTuning, packedParts } from "../files/store.js";
-import { Checkpoint, type TokenizerParts } from "./checkpoint.js";
+import { findTuning, keepTuning } from "../files/store.js";
+import { packedParts } from "../files/weight-files.js";
+import { Checkpoint, type Configs, type TokenizerParts } from "./checkpoint.js";
+import { chooseWeights, findManifest } from "./converted.js";
 import { inventory } from "./inventory.js";
+import { Keeping } from "./keeping.js";
 import { Preparation } from "./preparation.js";
 import { Progress } from "./progress.js";
 import { inTurn } from "./turn.js";
-import { startWasm } from "./wasm.js";
-import { loadWeights, packedPieces } from "./weights.js";
+import { buildFor, startWasm, wasm, wasmMemory } from "./wasm.js";
+import { loadWeights } from "./weights.js";
 
 /** A model that is ready. */
 export interface Loaded {
   model: Model;
   info: WireInfo;
+  /** What goes on when the model can write already. */
+  keeping: Keeping;
   /** Bytes of WebAssembly memory. */
   bytesHeld(): number;
 }
@@ -52,13 +59,18 @@ export async function load(request: LoadRequest): Promise<Loaded> {
   progress.start();
   const run = () => loadWhereItRuns(request, progress);
   if (source.kind !== "url" || !options.cache) return run();
-  return inTurn(`gpt2-web ${cacheKey(source)}`, {
-    signal,
-    waiting: (other) => progress.waiting(other),
-    run: (told) => {
-      tell = told;
-      return run();
-    },
+  return new Promise((resolve, reject) => {
+    const turn = inTurn(`gpt2-web ${cacheKey(source)}`, {
+      signal,
+      waiting: (other) => progress.waiting(other),
+      run: async (told) => {
+        tell = told;
+        const loaded = await run();
+        resolve(loaded);
+        await loaded.keeping.done; // only then is everything in the cache that another tab would use
+      },
+    });
+    turn.catch(reject);
   });
 }
 
@@ -84,6 +96,7 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
       fetch,
       signal,
       isAnew: findings.isAnew,
+      startHash: hashIn(options.files["hash-thread.js"]),
       warn: (message) => findings.warnings.add(message),
       checking: (file, nBytes, isDone) =>
         isDone ? progress.stepDone("verify", file) : progress.step("verify", file, nBytes),
@@ -93,9 +106,8 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
     } catch (error) {
       const { code, file } = error as { code?: string; file?: string };
       if (code === "checkpoint" && file) await hub.drop(file);
-      throw error;
-    } finally {
       await hub.close();
+      throw error;
     }
   };
   const on = async (device: string) => {
@@ -122,7 +134,7 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
     // A GPU may fail its test while the weights arrive; what has arrived by then is in the cache.
     let reason = error;
     if (isGpuFailure(reason) && !isGpuFull(reason) && giveUpFeatures()) {
-      destroyGpu();
+      wasm().destroyGpu();
       try {
         return await on(options.device);
       } catch (error) {
@@ -130,7 +142,7 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
       }
     }
     if (options.device !== "auto" || !isGpuFailure(reason)) throw reason;
-    destroyGpu(); // what it holds is of no use, and the CPU may need that very memory
+    wasm().destroyGpu(); // what it holds is of no use, and the CPU may need that very memory
     const loaded = await on("wasm");
     loaded.info.fallback_reason = reason.message;
     return loaded;
@@ -144,10 +156,10 @@ async function loadWhereItRuns(request: LoadRequest, progress: Progress): Promis
 export async function reload(lost: Loaded, reason: Error, request: LoadRequest): Promise<Loaded> {
   const again = (device: string) =>
     load({ ...request, options: { ...request.options, device, dtype: lost.info.dtype }, emit: () => undefined });
-  destroyGpu();
+  wasm().destroyGpu();
   const loaded = await again(request.options.device).catch((error: unknown) => {
     if (!isGpuFailure(error)) throw error;
-    destroyGpu();
+    wasm().destroyGpu();
     return again("wasm");
   });
   const { device, fallback_reason } = loaded.info;
@@ -184,8 +196,22 @@ const MAX_INVENTORY_MS = 5000;
 
 const FORMATS = ["fp32", "fp16", "q8", "q4"];
 
+/** What a plan needs to know. */
+interface Plan {
+  hub: Hub;
+  progress: Progress;
+  signal: AbortSignal;
+  published: PublishedWeights | null;
+}
+
 /** Tells the progress which files will be read, out of those that a visit with packed weights of this name reads. */
-async function planFiles(hub: Hub, progress: Progress, signal: AbortSignal, isWanted: (packed: string) => boolean) {
+async function planFiles({ hub, progress, signal, published }: Plan, isWanted: (packed: string) => boolean) {
+  if (published) {
+    // Its size is known, and those of the small files would only be waited for.
+    const files = new Map<string, number | null>([[published.name, published.bytes]]);
+    progress.plan(files);
+    return files;
+  }
   const planned = inventory(hub, isWanted).then(
     (files) => {
       progress.plan(files);
@@ -204,41 +230,48 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     if (signal.aborted) throw abortError();
   };
   progress.phase("compile");
-  const wasm = startWasm(options.files["gpt2_web_bg.wasm"]);
-  const modules = Promise.all([wasm, Kernels.start(options.files, signal, isWanted)]);
+  const described = options.device === "wasm" ? Promise.resolve(undefined) : describeAdapter();
+  const started = described.then((adapter) => startWasm(options.files, buildFor(options.device, adapter)));
+  const modules = Promise.all([Kernels.start(options.files, signal, isWanted), started]);
   // The small files are read meanwhile; an error in them is thrown below, where they are used.
   const checkpoint = new Checkpoint(hub, progress);
-  const isFormatWanted = (packed: string) => options.dtype === "auto" || packedParts(packed)?.dtype === options.dtype;
-  const planned = wasm.then(() => planFiles(hub, progress, signal, isFormatWanted));
+  const chosen = findManifest(hub, started).then(async (manifest) => {
+    const published = manifest && (await chooseWeights(hub, manifest, options.dtype));
+    return { published, dtype: manifest?.dtype ?? options.dtype };
+  });
+  const planned = chosen.then(({ published, dtype }) => {
+    const isFormatWanted = (packed: string) => dtype === "auto" || packedParts(packed)?.dtype === dtype;
+    return planFiles({ hub, progress, signal, published }, isFormatWanted);
+  });
   const configs = planned.then(() => checkpoint.readConfigs());
   const tokenizer = configs.then(() => checkpoint.readTokenizer());
   await Promise.allSettled([modules, tokenizer]);
-  const [{ memory }, kernels] = await modules;
+  const [kernels] = await modules;
+  const adapter = await described;
+  const { published, dtype: wanted } = await chosen;
   checkAbort();
 
-  const loader = new Loader(...(await configs));
-  /** Keeps the packed weights for the next visit, when all of them have been checked. */
-  let keep = async (_: Model) => {};
+  const loader = await makeLoader(options, await configs, await tokenizer);
+  let packed: { name: string; bytes: number; files: string[] };
   let gpu: Preparation | undefined;
   try {
-    loadTokenizer(loader, await tokenizer);
     checkAbort();
     progress.phase("self-test");
-    const adapter = options.device === "wasm" ? undefined : await describeAdapter();
     if (adapter !== undefined) askForFeatures();
     // An earlier visit may have found that the model's head is not its embedding.
-    const untied = new Set(FORMATS.map((format) => packedName(format, true)));
-    findings.isUntied ||= (await hub.packedSizes()).some((packed) => untied.has(packed.name));
+    const untied = new Set(FORMATS.map((format) => wasm().packedName(format, true)));
+    const found = [...(await hub.packedSizes()), ...(published ? [published] : [])];
+    findings.isUntied ||= found.some(({ name }) => untied.has(name));
     if (findings.isUntied) loader.untie();
     if (options.device !== "webgpu") {
-      const { device_bytes } = loader.expectedDevice("wasm", options.dtype) as { device_bytes: number };
+      const { device_bytes } = loader.expectedDevice("wasm", wanted) as { device_bytes: number };
       await kernels.makeRoom(device_bytes, signal);
     }
-    const dtype = await loader.openDevice(options.device, options.dtype, adapter, kernels);
-    const name = packedName(dtype, findings.isUntied);
+    const dtype = await loader.openDevice(options.device, wanted, adapter && JSON.stringify(adapter), kernels);
+    const name = wasm().packedName(dtype, findings.isUntied);
     checkAbort();
     const isElsewhere = [...((await planned)?.keys() ?? [])].some((file) => packedParts(file) && file !== name);
-    if (isElsewhere) await planFiles(hub, progress, signal, (packed) => packed === name);
+    if (isElsewhere) await planFiles({ hub, progress, signal, published }, (packed) => packed === name);
     const tuningKey = options.cache ? loader.tuningKey() : undefined;
     const compiling = loader.compiling(tuningKey && (await findTuning(tuningKey).catch(() => undefined)));
     if (compiling) gpu = new Preparation(compiling, progress, checkAbort);
@@ -246,6 +279,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
       checkpoint,
       loader,
       packedName: name,
+      published,
       writePacked: loader.device === "wasm" ? kernels.write.bind(kernels) : loader.writePacked.bind(loader),
       progress,
       check: () => gpu?.check(),
@@ -257,13 +291,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     }
     checkAbort();
     for (const warning of [...told, ...loader.warnings()]) warnings.add(warning);
-    const bytes = loader.packedBytes();
-    if (files.length > 0) {
-      keep = (model) => {
-        const warnings = model.warnings();
-        return hub.keepPacked({ name, bytes, chunks: packedPieces(model, bytes), replaces: files, warnings });
-      };
-    }
+    packed = { name, bytes: loader.packedBytes(), files };
   } catch (error) {
     gpu?.stop();
     loader.free();
@@ -275,7 +303,6 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   if (isUploaded) progress.stepDone("upload", "");
   for (const warning of model.warnings()) warnings.add(warning);
   try {
-    await keep(model);
     checkAbort();
     await hub.complete();
     const refused = await kernels.useThreads(options.threads);
@@ -286,17 +313,37 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   }
   const info = model.info() as Omit<WireInfo, "warnings">;
   progress.finish();
+  const told = new Set(warnings);
+  const takeWarnings = () => [...warnings].filter((warning) => !told.has(warning));
   return {
     model,
-    info: { ...info, warnings: [...warnings] },
-    bytesHeld: () => memory.buffer.byteLength + kernels.memory.buffer.byteLength,
+    info: { ...info, warnings: [...told] },
+    keeping: new Keeping({ ...packed, hub, model, progress, takeWarnings }),
+    bytesHeld: () => wasmMemory().buffer.byteLength + kernels.memory.buffer.byteLength,
   };
 }
 
-function loadTokenizer(loader: Loader, files: TokenizerParts): void {
-  for (const [name, bytes] of files) {
-    loader.tokenizerFile(name, bytes);
-    release(bytes);
+/** A loader with the model's tokenizer: of the full build if the small one does not know that kind. */
+async function makeLoader(options: WireLoadOptions, configs: Configs, files: TokenizerParts): Promise<Loader> {
+  const make = () => {
+    const loader = new (wasm().Loader)(...configs);
+    try {
+      for (const [name, bytes] of files) loader.tokenizerFile(name, bytes);
+      loader.buildTokenizer();
+      return loader;
+    } catch (error) {
+      loader.free();
+      throw error;
+    }
+  };
+  let loader: Loader;
+  try {
+    loader = make();
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "not_in_this_build") throw error;
+    await startWasm(options.files, "full");
+    loader = make();
   }
-  loader.buildTokenizer();
+  for (const [, bytes] of files) release(bytes);
+  return loader;
 }

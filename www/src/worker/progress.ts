@@ -139,6 +139,13 @@ export class Progress {
     this.#send("ready", "convert", "", { progress: 100, loaded, total: loaded });
   }
 
+  /** So much of what is ready is kept for the next visit. */
+  keeping(file: string, loaded: number, total: number): void {
+    const isEnd = loaded === 0 || loaded === total;
+    if (!isEnd && !this.#due(`keep ${file}`)) return;
+    this.#send("progress", "keep", file, { loaded, total, progress: percent(loaded, total) });
+  }
+
   #total(phase: ProgressPhase): void {
     const { loaded, total, known } = this.#sums();
     // A total that turns out larger than was known must not make the bar run backwards.

@@ -4,7 +4,7 @@ import { abortError, toWire } from "../api/errors.js";
 import type { FromWorker, Request, RequestName, ToWorker } from "../api/messages.js";
 import { ProxyFetch } from "../files/proxy-fetch.js";
 import type { Fetch } from "../files/request.js";
-import { answer, type Context, currentDevice, recover, returnGpu } from "./answers.js";
+import { answer, type Context, currentDevice, keptNow, recover, returnGpu } from "./answers.js";
 import { panicMessage } from "./wasm.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
@@ -54,7 +54,7 @@ scope.addEventListener("message", ({ data }) => {
       break;
     }
     case "dispose":
-      dispose();
+      void dispose();
       break;
     case "fetch-head":
     case "fetch-chunk":
@@ -67,10 +67,14 @@ scope.addEventListener("message", ({ data }) => {
   }
 });
 
-/** Ends what is under way, so that it does not go on elsewhere when its device is gone, and returns the device. */
-function dispose(): void {
+/**
+ * Ends what is under way, so that it does not go on elsewhere when its device is gone, waits until the weights are
+ * kept, and returns the device.
+ */
+async function dispose(): Promise<void> {
   for (const { controller } of running.values()) controller.abort();
   try {
+    await keptNow();
     returnGpu();
   } finally {
     post({ kind: "disposed" });
@@ -91,6 +95,7 @@ function enqueue(request: Request<RequestName>): void {
     },
     tell: {
       progress: (event) => post({ kind: "progress", id, event }),
+      kept: (kept) => post({ kind: "kept", id, ...kept }),
       prompt: (event) => post({ kind: "prompt", id, event }),
       chunk: (chunk) => post({ kind: "chunk", id, chunk }, chunk.attentions?.map((a) => a.buffer as ArrayBuffer) ?? []),
     },

@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use gpt2_kernels::adapter::Adapter as PackedAdapter;
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::scratch::Scratch;
 use gpt2_kernels::{Dtype, Forward, PackedModel};
 
 use super::engine::CpuEngine;
 use super::kernels::{Kernels, Text};
+use crate::adapter::Adapter;
 use crate::checkpoint::Config;
 use crate::checkpoint::packing::{layout, out_of_memory};
 use crate::checkpoint::{CheckpointReader, PackingSink, TensorSink};
@@ -19,6 +22,8 @@ use crate::error::{Error, Result};
 pub struct Linked {
     model: PackedModel,
     scratch: RefCell<Scratch>,
+    /// The adapters by their number; `None` where one was given up.
+    adapters: RefCell<Vec<Option<Arc<PackedAdapter>>>>,
     /// The caches by their number; `None` where one was freed.
     caches: RefCell<Vec<Option<Cache>>>,
     /// The outputs of the pass that `begin` ran. There is no page that must stay responsive, so it runs as a whole.
@@ -46,7 +51,13 @@ impl CpuEngine<Linked> {
         read(&mut stream)?;
         let (_, warnings) = stream.finish()?;
         let scratch = RefCell::new(model.scratch(1));
-        let linked = Linked { model, scratch, caches: RefCell::default(), outputs: RefCell::default() };
+        let linked = Linked {
+            model,
+            scratch,
+            adapters: RefCell::default(),
+            caches: RefCell::default(),
+            outputs: RefCell::default(),
+        };
         Ok((Self::new(config, Rc::new(linked)), warnings))
     }
 }
@@ -73,8 +84,27 @@ impl Linked {
 }
 
 impl Kernels for Linked {
-    fn new_cache(&self) -> usize {
-        self.keep(self.model.new_cache())
+    fn add_adapter(&self, adapters: &[(&Adapter, f32)]) -> Option<usize> {
+        let mut sum = PackedAdapter::new(self.model.dims());
+        for (adapter, weight) in adapters {
+            for part in &adapter.parts {
+                sum.add(part.layer, part.op, &part.a, &part.b, part.scale * weight);
+            }
+        }
+        let mut adapters = self.adapters.borrow_mut();
+        adapters.push(Some(Arc::new(sum)));
+        Some(adapters.len() - 1)
+    }
+
+    fn free_adapter(&self, adapter: usize) {
+        if let Some(place) = self.adapters.borrow_mut().get_mut(adapter) {
+            *place = None;
+        }
+    }
+
+    fn new_cache(&self, adapter: Option<usize>) -> usize {
+        let adapter = adapter.and_then(|number| self.adapters.borrow().get(number).cloned().flatten());
+        self.keep(self.model.new_cache_with(adapter))
     }
 
     fn clone_cache(&self, cache: usize) -> Option<usize> {

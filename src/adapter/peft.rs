@@ -22,6 +22,8 @@ pub struct LowRank {
     pub layer: usize,
     /// The matrix in it.
     pub op: Op,
+    /// r
+    pub rank: usize,
     /// A: [r, K], row-major
     pub a: Vec<f32>,
     /// B: [R, r], row-major
@@ -149,5 +151,5 @@ fn part(
         }
     };
     let (a, b) = (numbers(a, [rank, n_cols])?, numbers(b, [n_rows, rank])?);
-    Ok(LowRank { layer, op, a, b, scale: config.scale_of(name) })
+    Ok(LowRank { layer, op, rank, a, b, scale: config.scale_of(name) })
 }

@@ -28,9 +28,10 @@ extern "C" {
     /// Begins an adapter. → its handle
     #[wasm_bindgen(method, js_name = adapterNew)]
     fn adapter_new(this: &KernelModule) -> usize;
-    /// Adds s B A to a matrix of a block. → whether there is enough memory
+    /// Adds s B A to a matrix; `place` is its block, the part of that, and the rank, `numbers` A and then B.
+    /// → whether there is enough memory
     #[wasm_bindgen(method, js_name = adapterAdd)]
-    fn adapter_add(this: &KernelModule, adapter: usize, place: &[u32], a: &[f32], b: &[f32], scale: f32) -> bool;
+    fn adapter_add(this: &KernelModule, adapter: usize, place: &[u32], numbers: &[f32], scale: f32) -> bool;
     #[wasm_bindgen(method, js_name = adapterFree)]
     fn adapter_free(this: &KernelModule, adapter: usize);
     /// A cache for texts of an adapter, or of none (-1).
@@ -113,8 +114,9 @@ impl Kernels for Module {
         let number = self.js.adapter_new();
         for (adapter, weight) in adapters {
             for part in &adapter.parts {
-                let place = [part.layer as u32, part.op as u32];
-                if !self.js.adapter_add(number, &place, &part.a, &part.b, part.scale * weight) {
+                let place = [part.layer as u32, part.op as u32, part.rank as u32];
+                let numbers = [&part.a[..], &part.b[..]].concat();
+                if !self.js.adapter_add(number, &place, &numbers, part.scale * weight) {
                     self.js.adapter_free(number);
                     return None;
                 }

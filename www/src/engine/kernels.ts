@@ -16,7 +16,11 @@ interface Exports {
   create(...numbers: number[]): number;
   image(): number;
   plan(n: number): number;
-  cache_new(): number;
+  adapter_new(): number;
+  adapter_numbers(n: number): number;
+  adapter_add(adapter: number, layer: number, op: number, rank: number, scale: number): void;
+  adapter_free(adapter: number): void;
+  cache_new(adapter: number): number;
   cache_clone(cache: number): number;
   cache_truncate(cache: number, nTokens: number): void;
   cache_free(cache: number): void;
@@ -127,8 +131,32 @@ export class Kernels {
     return part;
   }
 
-  cacheNew(): number {
-    return this.#exports.cache_new();
+  /** Begins an adapter. Returns its handle. */
+  adapterNew(): number {
+    return this.#exports.adapter_new();
+  }
+
+  /**
+   * Adds `scale` · B A to a matrix. `place` is the block, the part of it (see {@link OPS}) and the rank; `numbers` are
+   * A [rank, inputs] and then B [outputs, rank]. Returns whether there is enough memory.
+   */
+  adapterAdd(adapter: number, place: Uint32Array, numbers: Float32Array, scale: number): boolean {
+    const at = this.#exports.adapter_numbers(numbers.length) >>> 0;
+    if (at === 0) return false;
+    new Float32Array(this.memory.buffer, at, numbers.length).set(numbers);
+    const [layer = 0, op = 0, rank = 1] = place;
+    this.#exports.adapter_add(adapter, layer, op, rank, scale);
+    return true;
+  }
+
+  /** Gives an adapter up; caches that were made with it keep it. */
+  adapterFree(adapter: number): void {
+    this.#exports.adapter_free(adapter);
+  }
+
+  /** A cache for a text that is computed with an adapter, or with none (-1). */
+  cacheNew(adapter = -1): number {
+    return this.#exports.cache_new(adapter);
   }
 
   cacheClone(cache: number): number {

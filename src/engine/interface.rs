@@ -14,6 +14,8 @@ pub trait Cache: Clone {
     fn n_tokens(&self) -> usize;
     /// Forgets all but the first `n_tokens`.
     fn truncate(&mut self, n_tokens: usize);
+    /// Bytes of memory that it takes.
+    fn n_bytes(&self) -> usize;
     /// How many of these tokens are known to be computed. On a device that works on while the host goes on they may be
     /// fewer.
     fn n_computed(&self) -> usize {
@@ -91,6 +93,17 @@ pub trait Engine {
         rows: Rows,
         with_attentions: bool,
     ) -> Result<Output>;
+
+    /// Whether a token's logits have the same bits however its text is cut into passes, so that a prompt may be cut
+    /// anywhere, and guesses may run beside the newest token, without a trace in the text.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Engine::forward_batch`] takes clearly less time than one text after the other.
+    fn batch_pays(&self) -> bool {
+        false
+    }
 
     /// Runs the new tokens of several texts in one pass. → an [`Output`] (without attentions) for each, in their order.
     /// Each text's bits are those of [`Engine::forward`] alone.

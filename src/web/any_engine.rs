@@ -60,6 +60,13 @@ impl<K: Kernels> Cache for AnyEngineCache<K> {
         }
     }
 
+    fn n_bytes(&self) -> usize {
+        match self {
+            Self::Cpu(cache) => cache.n_bytes(),
+            Self::Gpu(cache) => cache.n_bytes(),
+        }
+    }
+
     fn n_computed(&self) -> usize {
         match self {
             Self::Cpu(cache) => cache.n_computed(),
@@ -117,7 +124,21 @@ impl<K: Kernels> Engine for AnyEngine<K> {
         match (self, cache) {
             (Self::Cpu(engine), AnyEngineCache::Cpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
             (Self::Gpu(engine), AnyEngineCache::Gpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
-            _ => Err(Error::InvalidState("this cache belongs to another engine".into())),
+            _ => Err(foreign_cache()),
+        }
+    }
+
+    fn is_exact(&self) -> bool {
+        match self {
+            Self::Cpu(engine) => engine.is_exact(),
+            Self::Gpu(engine) => engine.is_exact(),
+        }
+    }
+
+    fn batch_pays(&self) -> bool {
+        match self {
+            Self::Cpu(engine) => engine.batch_pays(),
+            Self::Gpu(engine) => engine.batch_pays(),
         }
     }
 
@@ -155,10 +176,13 @@ fn with_caches<'a, C, D: 'a>(
     texts: &'a mut [BatchRow<'_, C>],
     of_engine: impl Fn(&'a mut C) -> Option<&'a mut D>,
 ) -> Result<Vec<BatchRow<'a, D>>> {
-    let foreign = || Error::InvalidState("this cache belongs to another engine".into());
     let text = |text: &'a mut BatchRow<'_, C>| {
-        let cache = of_engine(&mut *text.cache).ok_or_else(foreign)?;
+        let cache = of_engine(&mut *text.cache).ok_or_else(foreign_cache)?;
         Ok(BatchRow { cache, ids: text.ids, rows: text.rows })
     };
     texts.iter_mut().map(text).collect()
+}
+
+fn foreign_cache() -> Error {
+    Error::InvalidState("this cache belongs to another engine".into())
 }

@@ -71,6 +71,10 @@ impl<K: Kernels> Cache for CpuCache<K> {
         self.n_tokens = self.n_tokens.min(n_tokens);
         self.kernels.truncate_cache(self.number, n_tokens);
     }
+
+    fn n_bytes(&self) -> usize {
+        self.kernels.cache_bytes(self.number)
+    }
 }
 
 impl<K: Kernels> CpuEngine<K> {
@@ -99,6 +103,14 @@ impl<K: Kernels> Engine for CpuEngine<K> {
 
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn batch_pays(&self) -> bool {
+        true
     }
 
     fn new_cache(&self) -> CpuCache<K> {

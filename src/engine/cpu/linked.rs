@@ -63,6 +63,11 @@ impl CpuEngine<Linked> {
 }
 
 impl Linked {
+    /// Bytes of all caches; what several share counts once.
+    pub fn all_bytes(&self) -> usize {
+        Cache::n_bytes_of(self.caches.borrow().iter().flatten())
+    }
+
     fn keep(&self, cache: Cache) -> usize {
         let mut caches = self.caches.borrow_mut();
         let free = caches.iter().position(Option::is_none).unwrap_or(caches.len());

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::*;
 use gpt2_kernels::Dtype;
@@ -27,6 +28,14 @@ fn prompt(learn: &Path) -> Vec<u32> {
     numbers.as_chunks::<8>().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect()
 }
 
+/// Gives an adapter to the engine. → its number
+fn add<E: Engine>(engine: &E, adapters: &[(&Adapter, f32)]) -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Relaxed);
+    engine.add_adapter(number, adapters).expect("room");
+    number
+}
+
 fn logits<E: Engine>(engine: &E, adapter: Option<usize>, ids: &[u32]) -> Vec<f32> {
     block_on(engine.forward(&mut engine.new_cache_with(adapter), ids, Rows::All, false)).expect("forward").logits
 }
@@ -47,10 +56,9 @@ fn logits_are_those_of_peft_and_without_an_adapter_those_of_before() {
     let mut numbers = Vec::new();
     for name in ["adapter", "init", "rslora", "bf16", "pattern"] {
         let adapter = adapter(&model, &lora.join(name)).expect(name);
-        let number = engine.add_adapter(&[(&adapter, 1.0)]).expect("room");
-        numbers.push((name, number));
+        numbers.push((name, add(&engine, &[(&adapter, 1.0)])));
     }
-    let half = engine.add_adapter(&[(&adapter(&model, &lora.join("adapter")).expect("adapter"), 0.5)]).expect("room");
+    let half = add(&engine, &[(&adapter(&model, &lora.join("adapter")).expect("adapter"), 0.5)]);
     numbers.push(("adapter_scale_0.5", half));
     // in any order, with others between them
     for (name, number) in numbers.iter().chain(numbers.iter().rev()) {
@@ -71,7 +79,7 @@ fn two_adapters_add_up() {
     let [a, b] = ["adapter", "pattern"].map(|name| adapter(&model, &learn.join("lora").join(name)).expect(name));
     let ids = prompt(&learn);
     let engine = cpu(&model, Dtype::Fp32);
-    let of = |parts: &[(&Adapter, f32)]| logits(&engine, Some(engine.add_adapter(parts).expect("room")), &ids);
+    let of = |parts: &[(&Adapter, f32)]| logits(&engine, Some(add(&engine, parts)), &ids);
     // weights that cancel out leave the base model
     assert_close("a - a", &of(&[(&a, 0.7), (&a, -0.7)]), &logits(&engine, None, &ids), 1e-5);
     assert_close("a in two", &of(&[(&a, 0.25), (&a, 0.75)]), &of(&[(&a, 1.0)]), 1e-4);
@@ -88,9 +96,8 @@ fn texts_of_different_adapters_in_one_pass_have_the_bits_of_texts_alone() {
     let ids = prompt(&learn);
     for dtype in Dtype::ALL {
         let engine = cpu(&model, dtype);
-        let number = |adapter: &gpt2_web::Result<Adapter>| {
-            engine.add_adapter(&[(adapter.as_ref().expect("an adapter"), 1.0)]).expect("room")
-        };
+        let number =
+            |adapter: &gpt2_web::Result<Adapter>| add(&engine, &[(adapter.as_ref().expect("an adapter"), 1.0)]);
         let [a, b, c] = adapters.each_ref().map(number);
         let texts = [(Some(a), 1), (None, 7), (Some(b), 16), (Some(c), 3), (Some(a), 9)];
         let mut caches = texts.map(|(adapter, _)| engine.new_cache_with(adapter));
@@ -122,7 +129,7 @@ fn formats_are_as_near_with_an_adapter_as_without_one() {
     let expected = expected(&learn.join("lora/logits.safetensors"));
     for (dtype, bound) in [(Dtype::Fp16, 2e-3), (Dtype::Q8, 0.02), (Dtype::Q4, 0.15)] {
         let engine = cpu(&model, dtype);
-        let number = engine.add_adapter(&[(&adapter, 1.0)]).expect("room");
+        let number = add(&engine, &[(&adapter, 1.0)]);
         let error = relative_error(&logits(&engine, Some(number), &prompt(&learn)), &expected["adapter"].1);
         println!("{}: {error:.1e}", dtype.name());
         assert!(error < bound, "{}: {error:.1e} is above {bound:.1e}", dtype.name());

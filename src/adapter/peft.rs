@@ -86,6 +86,11 @@ impl Adapter {
         Ok(Self { parts })
     }
 
+    /// The largest rank of its parts.
+    pub fn max_rank(&self) -> usize {
+        self.parts.iter().map(|part| part.rank).max().unwrap_or(0)
+    }
+
     /// The number of its parameters.
     pub fn n_params(&self) -> usize {
         self.parts.iter().map(|part| part.a.len() + part.b.len()).sum()

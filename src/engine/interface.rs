@@ -60,11 +60,11 @@ pub trait Engine {
     /// An empty cache.
     fn new_cache(&self) -> Self::Cache;
 
-    /// Takes the sum of adapters, each with its weight. → its number
+    /// Takes the sum of adapters, each with its weight, under a number that none of this engine's has had.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::InvalidOption`] if the engine computes no adapters.
-    fn add_adapter(&self, _adapters: &[(&Adapter, f32)]) -> Result<usize> {
+    fn add_adapter(&self, _number: usize, _adapters: &[(&Adapter, f32)]) -> Result<()> {
         Err(Error::invalid_option("adapter", "none on this device", "one"))
     }
 

@@ -93,10 +93,10 @@ impl<K: Kernels> Engine for AnyEngine<K> {
         }
     }
 
-    fn add_adapter(&self, adapters: &[(&Adapter, f32)]) -> Result<usize> {
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
         match self {
-            Self::Cpu(engine) => engine.add_adapter(adapters),
-            Self::Gpu(engine) => engine.add_adapter(adapters),
+            Self::Cpu(engine) => engine.add_adapter(number, adapters),
+            Self::Gpu(engine) => engine.add_adapter(number, adapters),
         }
     }
 

@@ -25,9 +25,9 @@ extern "C" {
     /// A copy of a part of the image.
     #[wasm_bindgen(method)]
     pub fn read(this: &KernelModule, offset: usize, n_bytes: usize) -> Uint8Array;
-    /// Begins an adapter. → its handle
+    /// Begins an adapter under a number that none has had.
     #[wasm_bindgen(method, js_name = adapterNew)]
-    fn adapter_new(this: &KernelModule) -> usize;
+    fn adapter_new(this: &KernelModule, number: usize);
     /// Adds s B A to a matrix; `place` is its block, the part of that, and the rank, `numbers` A and then B.
     /// → whether there is enough memory
     #[wasm_bindgen(method, js_name = adapterAdd)]
@@ -110,19 +110,19 @@ impl Module {
 }
 
 impl Kernels for Module {
-    fn add_adapter(&self, adapters: &[(&Adapter, f32)]) -> Option<usize> {
-        let number = self.js.adapter_new();
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool {
+        self.js.adapter_new(number);
         for (adapter, weight) in adapters {
             for part in &adapter.parts {
                 let place = [part.layer as u32, part.op as u32, part.rank as u32];
                 let numbers = [&part.a[..], &part.b[..]].concat();
                 if !self.js.adapter_add(number, &place, &numbers, part.scale * weight) {
                     self.js.adapter_free(number);
-                    return None;
+                    return false;
                 }
             }
         }
-        Some(number)
+        true
     }
 
     fn free_adapter(&self, adapter: usize) {

@@ -91,13 +91,12 @@ extern "C" fn plan(n: usize) -> *mut u32 {
     plan.as_mut_ptr()
 }
 
-/// Begins an adapter, to which [`adapter_add`] adds. → its handle
+/// Begins an adapter, to which [`adapter_add`] adds, under a number that none has had.
 #[unsafe(no_mangle)]
-extern "C" fn adapter_new() -> usize {
+extern "C" fn adapter_new(number: usize) {
     let State { model, adapters, .. } = state();
-    let adapter = model.as_ref().map(|model| Arc::new(Adapter::new(model.dims())));
-    adapters.push(adapter); // a handle is never given twice: what has been given up must not turn into another
-    adapters.len() - 1
+    adapters.resize(adapters.len().max(number + 1), None);
+    adapters[number] = model.as_ref().map(|model| Arc::new(Adapter::new(model.dims())));
 }
 
 /// Where the caller writes `n` numbers: A [r, K] and then B [R, r] of an adapter's part. → null if there is not enough

@@ -117,10 +117,12 @@ impl<K: Kernels> Engine for CpuEngine<K> {
         self.new_cache_with(None)
     }
 
-    fn add_adapter(&self, adapters: &[(&Adapter, f32)]) -> Result<usize> {
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
+        if self.kernels.add_adapter(number, adapters) {
+            return Ok(());
+        }
         let n_bytes = adapters.iter().map(|(adapter, _)| 4 * adapter.n_params() as u64).sum();
-        let too_large = || Error::OutOfMemory { what: "the adapter".into(), n_bytes };
-        self.kernels.add_adapter(adapters).ok_or_else(too_large)
+        Err(Error::OutOfMemory { what: "the adapter".into(), n_bytes })
     }
 
     fn free_adapter(&self, adapter: usize) {

@@ -19,8 +19,8 @@ pub struct Text<'a> {
 /// The kernels with the weights of one model. They own the caches, which the engine knows by number.
 #[allow(async_fn_in_trait)] // as for `Engine`
 pub trait Kernels {
-    /// Keeps the sum of adapters, each with its weight. → its number; `None` if there is no memory for it
-    fn add_adapter(&self, adapters: &[(&Adapter, f32)]) -> Option<usize>;
+    /// Keeps the sum of adapters, each with its weight, under a number that none has had. → whether there is memory for it
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool;
     /// Gives it up; caches that were made with it keep it.
     fn free_adapter(&self, adapter: usize);
     /// An empty cache of a text that is computed with this adapter.

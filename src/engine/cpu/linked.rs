@@ -1,6 +1,7 @@
 //! The kernels as a part of this program, with one thread: for tests, benches and tools.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ use crate::error::{Error, Result};
 pub struct Linked {
     model: PackedModel,
     scratch: RefCell<Scratch>,
-    /// The adapters by their number; `None` where one was given up.
-    adapters: RefCell<Vec<Option<Arc<PackedAdapter>>>>,
+    /// The adapters by their number.
+    adapters: RefCell<BTreeMap<usize, Arc<PackedAdapter>>>,
     /// The caches by their number; `None` where one was freed.
     caches: RefCell<Vec<Option<Cache>>>,
     /// The outputs of the pass that `begin` ran. There is no page that must stay responsive, so it runs as a whole.
@@ -89,26 +90,23 @@ impl Linked {
 }
 
 impl Kernels for Linked {
-    fn add_adapter(&self, adapters: &[(&Adapter, f32)]) -> Option<usize> {
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool {
         let mut sum = PackedAdapter::new(self.model.dims());
         for (adapter, weight) in adapters {
             for part in &adapter.parts {
                 sum.add(part.layer, part.op, &part.a, &part.b, part.scale * weight);
             }
         }
-        let mut adapters = self.adapters.borrow_mut();
-        adapters.push(Some(Arc::new(sum)));
-        Some(adapters.len() - 1)
+        self.adapters.borrow_mut().insert(number, Arc::new(sum));
+        true
     }
 
     fn free_adapter(&self, adapter: usize) {
-        if let Some(place) = self.adapters.borrow_mut().get_mut(adapter) {
-            *place = None;
-        }
+        self.adapters.borrow_mut().remove(&adapter);
     }
 
     fn new_cache(&self, adapter: Option<usize>) -> usize {
-        let adapter = adapter.and_then(|number| self.adapters.borrow().get(number).cloned().flatten());
+        let adapter = adapter.and_then(|number| self.adapters.borrow().get(&number).cloned());
         self.keep(self.model.new_cache_with(adapter))
     }
 

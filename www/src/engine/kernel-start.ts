@@ -11,7 +11,7 @@ export interface Exports {
   create(...numbers: number[]): number;
   image(): number;
   plan(n: number): number;
-  adapter_new(): number;
+  adapter_new(number: number): void;
   adapter_numbers(n: number): number;
   adapter_add(adapter: number, layer: number, op: number, rank: number, scale: number): void;
   adapter_free(adapter: number): void;

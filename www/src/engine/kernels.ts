@@ -83,9 +83,9 @@ export class Kernels {
     return part;
   }
 
-  /** Begins an adapter. Returns its handle. */
-  adapterNew(): number {
-    return this.#exports.adapter_new();
+  /** Begins an adapter under a number that none has had. */
+  adapterNew(number: number): void {
+    this.#exports.adapter_new(number);
   }
 
   /**

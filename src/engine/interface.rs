@@ -3,6 +3,7 @@
 pub use gpt2_kernels::Rows;
 
 use super::propose::{Choose, Chosen};
+use crate::adapter::Adapter;
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};
 use crate::token::TokenId;
@@ -13,6 +14,8 @@ pub trait Cache: Clone {
     fn n_tokens(&self) -> usize;
     /// Forgets all but the first `n_tokens`.
     fn truncate(&mut self, n_tokens: usize);
+    /// Bytes of memory that it takes.
+    fn n_bytes(&self) -> usize;
     /// How many of these tokens are known to be computed. On a device that works on while the host goes on they may be
     /// fewer.
     fn n_computed(&self) -> usize {
@@ -27,6 +30,17 @@ pub struct Output {
     pub logits: Vec<f32>,
     /// Attention weights, if asked for: one row-major [H, T, S] per block.
     pub attentions: Option<Vec<Vec<f32>>>,
+}
+
+/// One text's share of a pass over several.
+#[derive(Debug)]
+pub struct BatchRow<'a, C> {
+    /// Its keys and values so far.
+    pub cache: &'a mut C,
+    /// Its new tokens, T ≥ 1.
+    pub ids: &'a [TokenId],
+    /// Which of their logits are wanted.
+    pub rows: Rows,
 }
 
 /// An engine: a model in a device's memory, and the way to run it.
@@ -46,6 +60,24 @@ pub trait Engine {
     /// An empty cache.
     fn new_cache(&self) -> Self::Cache;
 
+    /// Takes the sum of adapters, each with its weight, under a number that none of this engine's has had.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::InvalidOption`] if the engine computes no adapters.
+    fn add_adapter(&self, _number: usize, _adapters: &[(&Adapter, f32)]) -> Result<()> {
+        Err(Error::invalid_option("adapter", "none on this device", "one"))
+    }
+
+    /// Gives an adapter up; caches that were made with it keep it.
+    fn free_adapter(&self, _adapter: usize) {}
+
+    /// An empty cache of a text that is computed with an adapter of this engine: what it holds must not be mixed with
+    /// what another adapter computes.
+    fn new_cache_with(&self, adapter: Option<usize>) -> Self::Cache {
+        debug_assert_eq!(adapter, None, "an engine that takes no adapter is asked for none");
+        self.new_cache()
+    }
+
     /// Runs `ids` (T ≥ 1) after what `cache` holds and appends their keys and values to it.
     ///
     /// With [`Rows::None`] it may return while the last piece of work is still under way ([`Cache::n_computed`] tells
@@ -61,6 +93,40 @@ pub trait Engine {
         rows: Rows,
         with_attentions: bool,
     ) -> Result<Output>;
+
+    /// Whether a token's logits have the same bits however its text is cut into passes, so that a prompt may be cut
+    /// anywhere, and guesses may run beside the newest token, without a trace in the text.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Engine::forward_batch`] takes clearly less time than one text after the other.
+    fn batch_pays(&self) -> bool {
+        false
+    }
+
+    /// Runs the new tokens of several texts in one pass. → an [`Output`] (without attentions) for each, in their order.
+    /// Each text's bits are those of [`Engine::forward`] alone.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`], for any of the texts; every cache is as before then.
+    async fn forward_batch(&self, texts: &mut [BatchRow<'_, Self::Cache>]) -> Result<Vec<Output>> {
+        let n_before: Vec<usize> = texts.iter().map(|text| text.cache.n_tokens()).collect();
+        let mut outputs = Vec::with_capacity(texts.len());
+        for i in 0..texts.len() {
+            let text = &mut texts[i];
+            match self.forward(text.cache, text.ids, text.rows, false).await {
+                Ok(output) => outputs.push(output),
+                Err(error) => {
+                    for (text, n_tokens) in texts[..i].iter_mut().zip(n_before) {
+                        text.cache.truncate(n_tokens);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(outputs)
+    }
 
     /// Runs `ids` as [`Engine::forward`] does, but chooses the next token on the device and does not wait for it.
     /// `None` if the engine cannot choose in this way, or has to make room first; it has done nothing then.

@@ -6,10 +6,10 @@ use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use super::any_engine::AnyEngine;
-use crate::engine::cpu::Kernels;
-use crate::engine::{Output, Rows};
+use crate::adapter::Adapter;
+use crate::engine::Output;
+use crate::engine::cpu::{Kernels, Text};
 use crate::error::{Error, Result};
-use crate::token::TokenId;
 
 #[wasm_bindgen]
 extern "C" {
@@ -25,29 +25,45 @@ extern "C" {
     /// A copy of a part of the image.
     #[wasm_bindgen(method)]
     pub fn read(this: &KernelModule, offset: usize, n_bytes: usize) -> Uint8Array;
+    /// Begins an adapter under a number that none has had.
+    #[wasm_bindgen(method, js_name = adapterNew)]
+    fn adapter_new(this: &KernelModule, number: usize);
+    /// Adds s B A to a matrix; `place` is its block, the part of that, and the rank, `numbers` A and then B.
+    /// → whether there is enough memory
+    #[wasm_bindgen(method, js_name = adapterAdd)]
+    fn adapter_add(this: &KernelModule, adapter: usize, place: &[u32], numbers: &[f32], scale: f32) -> bool;
+    #[wasm_bindgen(method, js_name = adapterFree)]
+    fn adapter_free(this: &KernelModule, adapter: usize);
+    /// A cache for texts of an adapter, or of none (-1).
     #[wasm_bindgen(method, js_name = cacheNew)]
-    fn cache_new(this: &KernelModule) -> usize;
+    fn cache_new(this: &KernelModule, adapter: isize) -> usize;
     #[wasm_bindgen(method, js_name = cacheClone)]
     fn cache_clone(this: &KernelModule, cache: usize) -> isize;
     #[wasm_bindgen(method, js_name = cacheTruncate)]
     fn cache_truncate(this: &KernelModule, cache: usize, n_tokens: usize);
     #[wasm_bindgen(method, js_name = cacheFree)]
     fn cache_free(this: &KernelModule, cache: usize);
-    /// Begins a pass. → whether there is enough memory
-    #[wasm_bindgen(method)]
-    fn forward(this: &KernelModule, cache: usize, ids: &[u32], rows: u32, with_attentions: bool) -> bool;
+    #[wasm_bindgen(method, js_name = cacheBytes)]
+    fn cache_bytes(this: &KernelModule, cache: usize) -> usize;
+    /// Begins a pass of several texts: of each its cache, how many ids it has and its `rows`, then the ids of all.
+    /// → whether there is enough memory
+    #[wasm_bindgen(method, js_name = forwardBatch)]
+    fn forward_batch(this: &KernelModule, plan: &[u32], n_texts: usize, with_attentions: bool) -> bool;
     /// Goes on with it for a while. → whether it is done
     #[wasm_bindgen(method)]
     fn advance(this: &KernelModule) -> bool;
     /// Lets the worker handle messages. → whether the pass is still wanted
     #[wasm_bindgen(method)]
     async fn pause(this: &KernelModule) -> JsValue;
-    /// → logits; a view that is valid until the next call
+    /// → logits of a text; a view that is valid until the next call
     #[wasm_bindgen(method)]
-    fn logits(this: &KernelModule) -> Float32Array;
+    fn logits(this: &KernelModule, text: usize) -> Float32Array;
     /// → attention weights of a block; a view that is valid until the next call
     #[wasm_bindgen(method)]
     fn attentions(this: &KernelModule, layer: usize) -> Float32Array;
+    /// Whether it multiplies integer weights as bytes.
+    #[wasm_bindgen(method, getter, js_name = byteProducts)]
+    pub fn byte_products(this: &KernelModule) -> bool;
     /// How many threads run it.
     #[wasm_bindgen(method, getter)]
     pub fn threads(this: &KernelModule) -> u32;
@@ -61,8 +77,8 @@ pub struct Module {
     /// The object that runs it.
     pub js: KernelModule,
     n_layer: usize,
-    /// Whether the pass under way computes attention weights.
-    with_attentions: Cell<bool>,
+    /// How many texts the pass under way has, and whether it computes attention weights.
+    under_way: Cell<(usize, bool)>,
 }
 
 impl Module {
@@ -88,14 +104,33 @@ impl Module {
         ];
         match js.create(&numbers, dtype as u32) as usize {
             0 => Err(crate::checkpoint::packing::out_of_memory(config, dtype)),
-            _ => Ok(Self { js, n_layer: dims.n_layer, with_attentions: Cell::default() }),
+            _ => Ok(Self { js, n_layer: dims.n_layer, under_way: Cell::default() }),
         }
     }
 }
 
 impl Kernels for Module {
-    fn new_cache(&self) -> usize {
-        self.js.cache_new()
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool {
+        self.js.adapter_new(number);
+        for (adapter, weight) in adapters {
+            for part in &adapter.parts {
+                let place = [part.layer as u32, part.op as u32, part.rank as u32];
+                let numbers = [&part.a[..], &part.b[..]].concat();
+                if !self.js.adapter_add(number, &place, &numbers, part.scale * weight) {
+                    self.js.adapter_free(number);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn free_adapter(&self, adapter: usize) {
+        self.js.adapter_free(adapter);
+    }
+
+    fn new_cache(&self, adapter: Option<usize>) -> usize {
+        self.js.cache_new(adapter.map_or(-1, |number| number as isize))
     }
 
     fn clone_cache(&self, cache: usize) -> Option<usize> {
@@ -110,21 +145,32 @@ impl Kernels for Module {
         self.js.cache_free(cache);
     }
 
-    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()> {
-        self.with_attentions.set(with_attentions);
-        match self.js.forward(cache, ids, rows as u32, with_attentions) {
+    fn cache_bytes(&self, cache: usize) -> usize {
+        self.js.cache_bytes(cache)
+    }
+
+    fn begin(&self, texts: &[Text], with_attentions: bool) -> Result<()> {
+        self.under_way.set((texts.len(), with_attentions));
+        let shares = texts.iter().flat_map(|t| [t.cache as u32, t.ids.len() as u32, t.rows as u32]);
+        let plan: Vec<u32> = shares.chain(texts.iter().flat_map(|t| t.ids).copied()).collect();
+        match self.js.forward_batch(&plan, texts.len(), with_attentions) {
             true => Ok(()),
-            false => Err(Error::OutOfMemory { what: format!("a pass of {} tokens", ids.len()), n_bytes: 0 }),
+            false => {
+                let n_ids: usize = texts.iter().map(|t| t.ids.len()).sum();
+                Err(Error::OutOfMemory { what: format!("a pass of {n_ids} tokens"), n_bytes: 0 })
+            }
         }
     }
 
-    fn advance(&self) -> Result<Option<Output>> {
+    fn advance(&self) -> Result<Option<Vec<Output>>> {
         if !self.js.advance() {
             return Ok(None);
         }
+        let (n_texts, with_attentions) = self.under_way.get();
         let attentions = || (0..self.n_layer).map(|layer| self.js.attentions(layer).to_vec()).collect();
-        let attentions = self.with_attentions.get().then(attentions);
-        Ok(Some(Output { logits: self.js.logits().to_vec(), attentions }))
+        let output =
+            |text| Output { logits: self.js.logits(text).to_vec(), attentions: with_attentions.then(attentions) };
+        Ok(Some((0..n_texts).map(output).collect()))
     }
 
     async fn pause(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! JavaScript pulls; Rust calls into JavaScript only to say that it has panicked.
 
+mod adapters;
 #[cfg_attr(not(feature = "full"), allow(unreachable_code))] // no GPU engine, no way through its branches
 mod any_engine;
 pub mod device;
@@ -22,6 +23,7 @@ mod session;
 #[cfg(target_arch = "wasm32")]
 mod start;
 
+pub use adapters::Adapters;
 pub use any_engine::{AnyEngine, AnyEngineCache};
 #[cfg(target_arch = "wasm32")]
 pub use kernels::{KernelModule, Module};

@@ -58,6 +58,12 @@ impl Session {
 
 #[wasm_bindgen]
 impl Session {
+    /// What the text is computed with from now on, the whole of it: an adapter that the engine has, or none.
+    #[wasm_bindgen(js_name = setAdapter)]
+    pub fn set_adapter(&self, adapter: Option<usize>) -> JsResult<()> {
+        self.with(|s| s.set_adapter(adapter))
+    }
+
     /// Makes the text `ids`, keeping what the cache holds of the same beginning if `reuse_prefix`.
     pub fn replace(&self, ids: Vec<u32>, reuse_prefix: bool) -> JsResult<()> {
         self.with(|s| s.replace(ids, reuse_prefix))

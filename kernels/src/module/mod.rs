@@ -13,7 +13,7 @@ mod state;
 #[cfg(feature = "threads")]
 mod threads;
 
-use alloc::vec;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 #[cfg(not(feature = "threads"))]
@@ -22,12 +22,14 @@ use alone as team;
 use threads as team;
 
 use crate::activation::Activation;
+use crate::adapter::Adapter;
 use crate::cache::Cache;
 use crate::dims::Dims;
 use crate::format::Dtype;
 use crate::forward::{Forward, Output, Rows};
 use crate::model::PackedModel;
 use crate::noise;
+use crate::op::Op;
 use crate::simd;
 use state::{State, state};
 
@@ -69,8 +71,7 @@ extern "C" fn create(
     *state() = State::default();
     let Some(model) = PackedModel::new(dims, Dtype::ALL[dtype as usize]) else { return 0 };
     let n_bytes = model.layout().n_bytes;
-    *state() =
-        State { scratch: Some(model.scratch(1)), model: Some(model), ids: vec![0; n_positions], ..State::default() };
+    *state() = State { scratch: Some(model.scratch(1)), model: Some(model), ..State::default() };
     n_bytes
 }
 
@@ -80,37 +81,93 @@ extern "C" fn image() -> *mut u8 {
     state().model.as_mut().map_or(core::ptr::null_mut(), |m| m.image_mut().as_mut_ptr())
 }
 
-/// Where the caller writes the ids of a forward pass: u32 [n_positions].
+/// Where the caller writes what the next forward pass is of, `n` numbers: for each text the handle of its cache, how
+/// many ids it has, and which of their logits are wanted (0 = none, 1 = of the last, 2 = of all); then the ids of all
+/// texts.
 #[unsafe(no_mangle)]
-extern "C" fn ids() -> *mut u32 {
-    state().ids.as_mut_ptr()
+extern "C" fn plan(n: usize) -> *mut u32 {
+    let plan = &mut state().plan;
+    plan.resize(n, 0);
+    plan.as_mut_ptr()
 }
 
-/// A new cache. → its handle
+/// Begins an adapter, to which [`adapter_add`] adds, under a number that none has had.
 #[unsafe(no_mangle)]
-extern "C" fn cache_new() -> usize {
-    let cache = state().model.as_ref().map(PackedModel::new_cache);
-    keep(cache)
+extern "C" fn adapter_new(number: usize) {
+    let State { model, adapters, .. } = state();
+    adapters.resize(adapters.len().max(number + 1), None);
+    adapters[number] = model.as_ref().map(|model| Arc::new(Adapter::new(model.dims())));
 }
 
-/// A copy of a cache. → its handle, or -1 if there is not enough memory
+/// Where the caller writes `n` numbers: A [r, K] and then B [R, r] of an adapter's part. → null if there is not enough
+/// memory for the part of this rank, which has as many once more
+#[unsafe(no_mangle)]
+extern "C" fn adapter_numbers(n: usize) -> *mut f32 {
+    let numbers = &mut state().numbers;
+    numbers.clear();
+    if !can_allocate(3 * 4 * n + (1 << 20)) {
+        return core::ptr::null_mut();
+    }
+    numbers.resize(n, 0.0);
+    numbers.as_mut_ptr()
+}
+
+/// Adds what [`adapter_numbers`] holds, a part of rank `rank`, to the matrix of part `op` of a block. No cache may have
+/// been made with the adapter yet.
+#[unsafe(no_mangle)]
+extern "C" fn adapter_add(handle: usize, layer: usize, op: usize, rank: usize, scale: f32) {
+    let State { model, adapters, numbers, .. } = state();
+    if let (Some(model), Some(adapter)) = (model, adapters[handle].as_mut().and_then(Arc::get_mut)) {
+        let (n_cols, _) = Adapter::shape(model.dims(), Op::ALL[op]);
+        let (a, b) = numbers.split_at(rank * n_cols);
+        adapter.add(layer, Op::ALL[op], a, b, scale);
+    }
+    *numbers = Vec::new();
+}
+
+/// Gives an adapter up; caches that were made with it keep it.
+#[unsafe(no_mangle)]
+extern "C" fn adapter_free(handle: usize) {
+    state().adapters[handle] = None;
+}
+
+/// A new cache, of a text that is computed with an adapter, or with none (-1). → its handle
+#[unsafe(no_mangle)]
+extern "C" fn cache_new(adapter: isize) -> usize {
+    let State { model, adapters, caches, .. } = state();
+    let adapter = usize::try_from(adapter).ok().and_then(|handle| adapters.get(handle).cloned().flatten());
+    place_for(caches, model.as_ref().map(|model| model.new_cache_with(adapter)))
+}
+
+/// A copy of a cache, which shares its pages until one of the two writes to them. → its handle, or -1 if there is no
+/// such cache
 #[unsafe(no_mangle)]
 extern "C" fn cache_clone(handle: usize) -> isize {
-    let Some(cache) = state().caches[handle].as_ref() else { return -1 };
-    if !can_allocate(cache.n_bytes()) {
-        return -1;
+    match state().caches[handle].clone() {
+        Some(cache) => place_for(&mut state().caches, Some(cache)) as isize,
+        None => -1,
     }
-    keep(Some(cache.clone())) as isize
 }
 
-/// Stores a cache, in the place of a freed one if there is any. → its handle
-fn keep(cache: Option<Cache>) -> usize {
-    let caches = &mut state().caches;
-    let free = caches.iter().position(Option::is_none).unwrap_or_else(|| {
-        caches.push(None);
-        caches.len() - 1
+/// Bytes of a cache's pages, of which it may share some with others.
+#[unsafe(no_mangle)]
+extern "C" fn cache_bytes(handle: usize) -> usize {
+    state().caches[handle].as_ref().map_or(0, Cache::n_bytes)
+}
+
+/// Bytes of the pages of all caches.
+#[unsafe(no_mangle)]
+extern "C" fn caches_bytes() -> usize {
+    Cache::n_bytes_of(state().caches.iter().flatten())
+}
+
+/// Stores something in the place of what has been freed, if there is any. → its handle
+fn place_for<T>(all: &mut Vec<Option<T>>, it: Option<T>) -> usize {
+    let free = all.iter().position(Option::is_none).unwrap_or_else(|| {
+        all.push(None);
+        all.len() - 1
     });
-    caches[free] = cache;
+    all[free] = it;
     free
 }
 
@@ -134,18 +191,29 @@ fn can_allocate(n_bytes: usize) -> bool {
     Vec::<u8>::new().try_reserve_exact(n_bytes).is_ok()
 }
 
-/// Prepares a forward pass of the first `n_ids` of [`ids`] behind what the cache holds; [`advance`] runs it. rows: 0 =
-/// none, 1 = last, 2 = all. → 0, or 1 if there is not enough memory
+/// Prepares a forward pass of the first `n_texts` texts of [`plan`], each behind what its cache holds; [`advance`] runs
+/// it. Attention weights are there for a single text. → 0, or 1 if there is not enough memory
 #[unsafe(no_mangle)]
-extern "C" fn forward(handle: usize, n_ids: usize, rows: u32, with_attentions: u32) -> u32 {
-    let State { model, caches, ids, forward, .. } = state();
-    let (Some(model), Some(cache)) = (model, &caches[handle]) else { return 1 };
+extern "C" fn forward(n_texts: usize, with_attentions: u32) -> u32 {
+    let State { model, caches, plan, forward, .. } = state();
+    let Some(model) = model else { return 1 };
     *forward = None;
-    let rows = [Rows::None, Rows::Last, Rows::All][rows as usize];
-    if !can_allocate(model.pass_bytes(cache, n_ids, rows, with_attentions != 0)) {
+    let (texts, mut ids) = plan.split_at(3 * n_texts);
+    let (mut handles, mut shares, mut n_bytes) = (Vec::new(), Vec::new(), 0);
+    for &[handle, n_ids, rows] in texts.as_chunks().0 {
+        let (handle, n_ids) = (handle as usize, n_ids as usize);
+        let rows = [Rows::None, Rows::Last, Rows::All][rows as usize];
+        let Some(cache) = &caches[handle] else { return 1 };
+        n_bytes += model.pass_bytes(cache, n_ids, rows, with_attentions != 0);
+        let (of_text, rest) = ids.split_at(n_ids);
+        handles.push(handle);
+        shares.push((of_text.to_vec(), rows));
+        ids = rest;
+    }
+    if !can_allocate(n_bytes) {
         return 1;
     }
-    *forward = Some((handle, Forward::new(ids[..n_ids].to_vec(), rows, with_attentions != 0)));
+    *forward = Some((handles, Forward::batch(shares).with_attentions(with_attentions != 0)));
     0
 }
 
@@ -153,38 +221,44 @@ extern "C" fn forward(handle: usize, n_ids: usize, rows: u32, with_attentions: u
 #[unsafe(no_mangle)]
 extern "C" fn advance(budget_ms: f64) -> u32 {
     let State { model, scratch, caches, forward, .. } = state();
-    let (Some(model), Some(scratch), Some((handle, forward))) = (model, scratch, forward) else { return 1 };
-    let Some(cache) = &mut caches[*handle] else { return 1 };
+    let (Some(model), Some(scratch), Some((handles, forward))) = (model, scratch, forward) else { return 1 };
+    // out of their places while the pass has them; one that has been freed meanwhile is empty, and nobody asks for it
+    let mut taken: Vec<Cache> =
+        handles.iter().map(|&handle| caches[handle].take().unwrap_or_else(|| model.new_cache())).collect();
     clock::set_deadline(budget_ms);
-    model.forward(forward, scratch, cache, team::run).into()
+    let is_done = model.forward(forward, scratch, &mut taken, team::run);
+    for (&handle, cache) in handles.iter().zip(taken) {
+        caches[handle] = Some(cache);
+    }
+    is_done.into()
 }
 
-fn output() -> Option<&'static Output> {
-    state().forward.as_ref().map(|(_, forward)| &forward.output)
+fn output(text: usize) -> Option<&'static Output> {
+    state().forward.as_ref().and_then(|(_, forward)| forward.outputs.get(text))
 }
 
-/// Where the logits of the last forward pass lie: f32 [rows, V].
+/// Where the logits of a text in the last forward pass lie: f32 [rows, V].
 #[unsafe(no_mangle)]
-extern "C" fn logits() -> *const f32 {
-    output().map_or(core::ptr::null(), |o| o.logits.as_ptr())
+extern "C" fn logits(text: usize) -> *const f32 {
+    output(text).map_or(core::ptr::null(), |o| o.logits.as_ptr())
 }
 
-/// How many logits the last forward pass gave: rows · V.
+/// How many logits the last forward pass gave for a text: rows · V.
 #[unsafe(no_mangle)]
-extern "C" fn n_logits() -> usize {
-    output().map_or(0, |o| o.logits.len())
+extern "C" fn n_logits(text: usize) -> usize {
+    output(text).map_or(0, |o| o.logits.len())
 }
 
 /// Where the attention weights of a block lie: f32 [H, T, S].
 #[unsafe(no_mangle)]
 extern "C" fn attentions(layer: usize) -> *const f32 {
-    output().and_then(|o| o.attentions.get(layer)).map_or(core::ptr::null(), Vec::as_ptr)
+    output(0).and_then(|o| o.attentions.get(layer)).map_or(core::ptr::null(), Vec::as_ptr)
 }
 
 /// How many attention weights a block of the last forward pass has: H · T · S, or 0 if they were not asked for.
 #[unsafe(no_mangle)]
 extern "C" fn n_attentions(layer: usize) -> usize {
-    output().and_then(|o| o.attentions.get(layer)).map_or(0, Vec::len)
+    output(0).and_then(|o| o.attentions.get(layer)).map_or(0, Vec::len)
 }
 
 /// Reads the whole image once and does nothing else: no token can take less time. → all of it combined by xor, since
@@ -200,4 +274,14 @@ extern "C" fn fill(seed: u32) {
     if let Some(model) = &mut state().model {
         noise::fill(model, seed.into());
     }
+}
+
+/// Multiplies bytes, where the weights are integers, or 16-bit numbers; both give the same bits. To be called when the
+/// image is whole. → whether it does so; not if there is not enough memory
+#[unsafe(no_mangle)]
+extern "C" fn use_byte_dots(is_wanted: u32) -> u32 {
+    let Some(model) = &mut state().model else { return 0 };
+    let is_used = is_wanted != 0 && can_allocate(model.offsets_bytes());
+    model.use_byte_dots(is_used);
+    is_used.into()
 }

@@ -1,9 +1,11 @@
 //! What the module holds from one call to the next.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 
 use super::leader_only::LeaderOnly;
+use crate::adapter::Adapter;
 use crate::cache::Cache;
 use crate::forward::Forward;
 use crate::model::PackedModel;
@@ -15,18 +17,24 @@ pub struct State {
     pub model: Option<PackedModel>,
     pub scratch: Option<Scratch>,
     /// By handle; `None` where one has been freed.
+    pub adapters: Vec<Option<Arc<Adapter>>>,
+    /// Where the caller writes the numbers of an adapter's part.
+    pub numbers: Vec<f32>,
+    /// By handle; `None` where one has been freed.
     pub caches: Vec<Option<Cache>>,
-    /// The ids of the next forward pass: [n_positions]
-    pub ids: Vec<u32>,
-    /// The current forward pass, or the last one if none is under way, and the handle of its cache.
-    pub forward: Option<(usize, Forward)>,
+    /// What the next forward pass is of.
+    pub plan: Vec<u32>,
+    /// The current forward pass, or the last one if none is under way, and the handles of its caches.
+    pub forward: Option<(Vec<usize>, Forward)>,
 }
 
 static STATE: LeaderOnly<State> = LeaderOnly(UnsafeCell::new(State {
     model: None,
     scratch: None,
+    adapters: Vec::new(),
+    numbers: Vec::new(),
     caches: Vec::new(),
-    ids: Vec::new(),
+    plan: Vec::new(),
     forward: None,
 }));
 

@@ -1,30 +1,49 @@
 //! The trait of the kernels, wherever they run.
 
+use crate::adapter::Adapter;
 use crate::engine::{Output, Rows};
 use crate::error::Result;
 use crate::token::TokenId;
 
+/// A text in a pass.
+#[derive(Debug)]
+pub struct Text<'a> {
+    /// The number of its cache.
+    pub cache: usize,
+    /// Its new tokens.
+    pub ids: &'a [TokenId],
+    /// Which of their logits are wanted.
+    pub rows: Rows,
+}
+
 /// The kernels with the weights of one model. They own the caches, which the engine knows by number.
 #[allow(async_fn_in_trait)] // as for `Engine`
 pub trait Kernels {
-    /// An empty cache.
-    fn new_cache(&self) -> usize;
+    /// Keeps the sum of adapters, each with its weight, under a number that none has had. → whether there is memory for it
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool;
+    /// Gives it up; caches that were made with it keep it.
+    fn free_adapter(&self, adapter: usize);
+    /// An empty cache of a text that is computed with this adapter.
+    fn new_cache(&self, adapter: Option<usize>) -> usize;
     /// A copy; `None` if there is no memory for it.
     fn clone_cache(&self, cache: usize) -> Option<usize>;
     /// Forgets all but the first `n_tokens`.
     fn truncate_cache(&self, cache: usize, n_tokens: usize);
     /// Frees it.
     fn free_cache(&self, cache: usize);
+    /// Bytes of a cache's keys and values, of which it may share some with its copies.
+    fn cache_bytes(&self, cache: usize) -> usize;
     /// Starts a pass over ids that are in the vocabulary and fit the context window. A pass under way is abandoned.
+    /// Attention weights can be had for a single text.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`]
-    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()>;
-    /// Continues the pass for a few milliseconds. → its output; `None` if it is not done yet
+    /// [`crate::Error::OutOfMemory`], [`crate::Error::InvalidState`] if a cache has been freed.
+    fn begin(&self, texts: &[Text], with_attentions: bool) -> Result<()>;
+    /// Continues the pass for a few milliseconds. → an output for each text; `None` if it is not done yet
     ///
     /// # Errors
-    /// [`crate::Error::InvalidState`] if the cache has been freed.
-    fn advance(&self) -> Result<Option<Output>>;
+    /// As [`Self::begin`].
+    fn advance(&self) -> Result<Option<Vec<Output>>>;
     /// Lets the page handle its events.
     ///
     /// # Errors

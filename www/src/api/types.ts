@@ -272,6 +272,11 @@ export interface GeneratorInfo {
   context_window: number;
   /** CPU threads in use; 1 on WebGPU. */
   threads: number;
+  /**
+   * Whether the CPU multiplies bytes where the weights are integers, because its processor was measured to be faster so.
+   * The text is the same.
+   */
+  byte_products: boolean;
   /** Outcome of the test at load, which compares the engine with known answers. */
   self_test: string;
   /** Why the CPU is used, if the GPU was wanted. */

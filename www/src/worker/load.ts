@@ -305,6 +305,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   try {
     checkAbort();
     await hub.complete();
+    if (!isUploaded) kernels.chooseProducts();
     const refused = await kernels.useThreads(options.threads);
     if (refused !== null) warnings.add(refused);
   } catch (error) {

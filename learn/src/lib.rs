@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod fused;
 pub mod layout;
+pub mod lora;
 pub mod optim;
 pub mod train;
 

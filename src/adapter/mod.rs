@@ -4,4 +4,4 @@ mod config;
 mod peft;
 
 pub use config::LoraConfig;
-pub use peft::{Adapter, CONFIG_FILE, LowRank, WEIGHTS_FILE};
+pub use peft::{Adapter, CONFIG_FILE, LowRank, MODULES, WEIGHTS_FILE};

@@ -12,7 +12,7 @@ pub use super::config::CONFIG_FILE;
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 /// The modules of a block that an adapter may have parts for, and the matrices that they are.
-const MODULES: [(&str, Op); 4] =
+pub const MODULES: [(&str, Op); 4] =
     [("attn.c_attn", Op::Qkv), ("attn.c_proj", Op::Proj), ("mlp.c_fc", Op::Fc), ("mlp.c_proj", Op::Proj2)];
 
 /// What is added to one matrix of R outputs and K inputs: y + s B (A x).

@@ -4,9 +4,13 @@ use gpt2_web::checkpoint::{Activation, Config};
 
 use super::attention::{AttentionScratch, Heads};
 use super::dropout::{RowDropout, Site};
+use super::lora::{Lora, LoraPart, N_MODULES};
 use super::math::{add, dot, vectorised};
-use super::pointwise::{RowStats, activate, activate_backward, linear, linear_backward, norm, norm_backward};
-use crate::layout::BlockLayout;
+use super::pointwise::{
+    RowStats, activate, activate_backward, linear, linear_backward, linear_backward_frozen, norm, norm_backward,
+    norm_backward_frozen,
+};
+use crate::layout::{Affine, BlockLayout};
 
 /// What the backward pass of one block needs to know of its forward pass. N tokens in rows of T.
 #[derive(Debug, Default)]
@@ -29,6 +33,8 @@ pub struct BlockActs {
     inner: Vec<f32>,
     /// After it.
     activated: Vec<f32>,
+    /// x Aᵀ of each module's adapter.
+    low: [Vec<f32>; N_MODULES],
 }
 
 /// Gradients on their way, reused by every block.
@@ -40,6 +46,16 @@ pub struct BlockScratch {
     d_attended: Vec<f32>,
     d_normed: Vec<f32>,
     d_branch: Vec<f32>,
+    d_low: Vec<f32>,
+}
+
+/// The modules of a block, as the parts of an adapter are numbered.
+#[derive(Clone, Copy)]
+enum Module {
+    Attn,
+    Proj,
+    Fc,
+    MlpProj,
 }
 
 /// Σ over tokens of value · gradient, which is the derivative by a factor on that value.
@@ -72,6 +88,8 @@ pub struct BlockPass<'a> {
     pub n_tokens: usize,
     /// The masks of each row, or none.
     pub dropout: Option<&'a [RowDropout]>,
+    /// The adapter that learns; the block's own parameters do not then.
+    pub lora: Option<Lora<'a>>,
 }
 
 fn sized(values: &mut Vec<f32>, n: usize) -> &mut [f32] {
@@ -88,6 +106,7 @@ impl<'a> BlockPass<'a> {
         layer: usize,
         n_tokens: usize,
         dropout: Option<&'a [RowDropout]>,
+        lora: Option<Lora<'a>>,
     ) -> Self {
         Self {
             at,
@@ -99,6 +118,7 @@ impl<'a> BlockPass<'a> {
             activation: config.activation_function,
             n_tokens,
             dropout,
+            lora,
         }
     }
 
@@ -126,6 +146,57 @@ impl<'a> BlockPass<'a> {
         }
     }
 
+    fn affine(&self, module: Module) -> &'a Affine {
+        match module {
+            Module::Attn => &self.at.c_attn,
+            Module::Proj => &self.at.c_proj,
+            Module::Fc => &self.at.c_fc,
+            Module::MlpProj => &self.at.mlp_c_proj,
+        }
+    }
+
+    /// The adapter of a module, and all parameters of adapters.
+    fn part(&self, module: Module) -> Option<(&'a LoraPart, &'a [f32])> {
+        let lora = self.lora?;
+        Some((lora.layout.blocks[self.layer][module as usize].as_ref()?, lora.params))
+    }
+
+    fn linear(&self, out: &mut [f32], x: &[f32], module: Module, low: &mut [Vec<f32>; N_MODULES]) {
+        linear(out, x, self.params, self.affine(module));
+        if let Some((part, params)) = self.part(module) {
+            part.forward(out, x, params, &mut low[module as usize]);
+        }
+    }
+
+    /// The gradient of [`Self::linear`], by the module's parameters, or by its adapter's where one learns.
+    #[allow(clippy::too_many_arguments)] // no two of them belong together
+    fn linear_backward(
+        &self,
+        dx: &mut [f32],
+        grads: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+        module: Module,
+        low: &[Vec<f32>; N_MODULES],
+        d_low: &mut Vec<f32>,
+    ) {
+        let at = self.affine(module);
+        if self.lora.is_none() {
+            return linear_backward(dx, grads, dy, x, self.params, at);
+        }
+        linear_backward_frozen(dx, dy, self.params, at);
+        if let Some((part, params)) = self.part(module) {
+            part.backward(dx, grads, dy, x, params, &low[module as usize], d_low);
+        }
+    }
+
+    fn norm_backward(&self, dx: &mut [f32], grads: &mut [f32], dy: &[f32], x: &[f32], at: &Affine, stats: &RowStats) {
+        match self.lora {
+            None => norm_backward(dx, grads, dy, x, self.params, at, stats),
+            Some(_) => norm_backward_frozen(dx, dy, x, self.params, at, stats),
+        }
+    }
+
     /// x: [N, C] → out: [N, C]
     pub fn forward(&self, out: &mut [f32], x: &[f32], acts: &mut BlockActs, scratch: &mut BlockScratch) {
         let (at, params, c) = (self.at, self.params, self.c());
@@ -133,7 +204,7 @@ impl<'a> BlockPass<'a> {
         let inner = at.c_fc.bias.len();
 
         norm(sized(&mut acts.normed_1, n * c), x, params, &at.ln_1, self.epsilon, &mut acts.stats_1);
-        linear(sized(&mut acts.qkv, n * 3 * c), &acts.normed_1, params, &at.c_attn);
+        self.linear(sized(&mut acts.qkv, n * 3 * c), &acts.normed_1, Module::Attn, &mut acts.low);
         sized(&mut acts.attended, n * c);
         sized(&mut acts.lse, n * self.n_head);
         for row in 0..n / t {
@@ -143,7 +214,7 @@ impl<'a> BlockPass<'a> {
             self.heads(row).forward(attended, lse, qkv, &mut scratch.attention);
         }
         let middle = sized(&mut acts.middle, n * c);
-        linear(middle, &acts.attended, params, &at.c_proj);
+        self.linear(middle, &acts.attended, Module::Proj, &mut acts.low);
         self.drop(middle, Site::AttentionResidual(self.layer));
         vectorised(
             #[inline(always)]
@@ -151,9 +222,9 @@ impl<'a> BlockPass<'a> {
         );
 
         norm(sized(&mut acts.normed_2, n * c), &acts.middle, params, &at.ln_2, self.epsilon, &mut acts.stats_2);
-        linear(sized(&mut acts.inner, n * inner), &acts.normed_2, params, &at.c_fc);
+        self.linear(sized(&mut acts.inner, n * inner), &acts.normed_2, Module::Fc, &mut acts.low);
         activate(self.activation, sized(&mut acts.activated, n * inner), &acts.inner);
-        linear(out, &acts.activated, params, &at.mlp_c_proj);
+        self.linear(out, &acts.activated, Module::MlpProj, &mut acts.low);
         self.drop(out, Site::MlpResidual(self.layer));
         vectorised(
             #[inline(always)]
@@ -162,7 +233,7 @@ impl<'a> BlockPass<'a> {
     }
 
     /// The gradient of [`Self::forward`]. `d` holds the gradient of its result, and after it that of `x`; the parameters'
-    /// gradients are added to.
+    /// gradients, or the adapter's, are added to.
     pub fn backward(
         &self,
         d: &mut [f32],
@@ -172,15 +243,15 @@ impl<'a> BlockPass<'a> {
         scratch: &mut BlockScratch,
         factors: Option<&mut FactorGradients>,
     ) {
-        let (at, params, c) = (self.at, self.params, self.c());
+        let (at, c) = (self.at, self.c());
         let (n, t) = (x.len() / c, self.n_tokens);
         let inner = at.c_fc.bias.len();
-        let BlockScratch { attention, d_inner, d_qkv, d_attended, d_normed, d_branch } = scratch;
+        let BlockScratch { attention, d_inner, d_qkv, d_attended, d_normed, d_branch, d_low } = scratch;
         let (d_inner, d_normed) = (sized(d_inner, n * inner), sized(d_normed, n * c));
         let (d_qkv, d_attended) = (sized(d_qkv, n * 3 * c), sized(d_attended, n * c));
 
         let branch = self.dropped(d, d_branch, Site::MlpResidual(self.layer));
-        linear_backward(d_inner, grads, branch, &acts.activated, params, &at.mlp_c_proj);
+        self.linear_backward(d_inner, grads, branch, &acts.activated, Module::MlpProj, &acts.low, d_low);
         let mut factors = factors;
         if let Some(factors) = &mut factors {
             for (activated, d) in acts.activated.chunks_exact(inner).zip(d_inner.chunks_exact(inner)) {
@@ -190,11 +261,11 @@ impl<'a> BlockPass<'a> {
             }
         }
         activate_backward(self.activation, d_inner, &acts.inner);
-        linear_backward(d_normed, grads, d_inner, &acts.normed_2, params, &at.c_fc);
-        norm_backward(d, grads, d_normed, &acts.middle, params, &at.ln_2, &acts.stats_2);
+        self.linear_backward(d_normed, grads, d_inner, &acts.normed_2, Module::Fc, &acts.low, d_low);
+        self.norm_backward(d, grads, d_normed, &acts.middle, &at.ln_2, &acts.stats_2);
 
         let branch = self.dropped(d, d_branch, Site::AttentionResidual(self.layer));
-        linear_backward(d_attended, grads, branch, &acts.attended, params, &at.c_proj);
+        self.linear_backward(d_attended, grads, branch, &acts.attended, Module::Proj, &acts.low, d_low);
         if let Some(factors) = &mut factors {
             let width = c / self.n_head;
             for (i, (a, d)) in acts.attended.chunks_exact(width).zip(d_attended.chunks_exact(width)).enumerate() {
@@ -214,8 +285,8 @@ impl<'a> BlockPass<'a> {
                 attention,
             );
         }
-        linear_backward(d_normed, grads, d_qkv, &acts.normed_1, params, &at.c_attn);
-        norm_backward(d, grads, d_normed, x, params, &at.ln_1, &acts.stats_1);
+        self.linear_backward(d_normed, grads, d_qkv, &acts.normed_1, Module::Attn, &acts.low, d_low);
+        self.norm_backward(d, grads, d_normed, x, &at.ln_1, &acts.stats_1);
     }
 
     /// The gradient of what went through a mask: `d` itself where there is none.

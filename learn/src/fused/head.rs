@@ -65,8 +65,8 @@ pub struct HeadScratch {
 pub struct HeadGradients<'a> {
     /// Of the hidden states, [N, C]; replaced.
     pub hidden: &'a mut [f32],
-    /// Of the head, [V, C]; added to.
-    pub head: &'a mut [f32],
+    /// Of the head, [V, C]; added to. None where it does not learn.
+    pub head: Option<&'a mut [f32]>,
     /// One over the number of labels in the whole batch.
     pub share: f32,
 }
@@ -123,7 +123,9 @@ pub fn loss(
             let d_logits = View::new(&scratch.logits, n, v);
             let d_hidden = ViewMut::new(&mut gradients.hidden[rows], n, c);
             product(d_hidden, Write::Replace, 1.0, d_logits, View::new(head, v, c));
-            product(ViewMut::new(gradients.head, v, c), Write::Add, 1.0, d_logits.t(), x);
+            if let Some(d_head) = &mut gradients.head {
+                product(ViewMut::new(d_head, v, c), Write::Add, 1.0, d_logits.t(), x);
+            }
         }
     }
     sums

@@ -4,6 +4,7 @@
 use super::block::FactorGradients;
 use super::dropout::RowDropout;
 use super::head::{NO_LABEL, Softened, Sums, TeacherRows};
+use super::lora::Lora;
 use super::math::{add, vectorised};
 use super::pass::{Model, PassOptions, Phases, Rows, Workspace};
 
@@ -39,6 +40,8 @@ pub struct Task<'a> {
     pub dropout_seed: Option<u64>,
     /// The teacher, where one is learnt from.
     pub teacher: Option<Teacher<'a>>,
+    /// The adapter, where it is that which learns.
+    pub lora: Option<Lora<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -71,14 +74,14 @@ impl Lanes {
     pub fn add_gradients(&mut self, model: &Model, params: &[f32], task: Task, n_labels: usize) -> Sums {
         let rates = (model.rates != Default::default()).then_some(model.rates).zip(task.dropout_seed);
         self.each(task.rows, |lane, rows, first_row, recompute| {
-            lane.grads.resize(model.layout.n_params, 0.0);
+            lane.grads.resize(task.lora.map_or(model.layout.n_params, |lora| lora.layout.n_params), 0.0);
             let masks = rates.map(|(rates, seed)| {
                 let numbers = first_row..first_row + rows.ids.len() / rows.n_tokens;
                 lane.masks = numbers.map(|row| RowDropout::new(rates, seed, row)).collect();
                 lane.masks.as_slice()
             });
             let teacher = task.teacher.map(|teacher| teacher.rows(rows, &mut lane.teacher_space));
-            let options = PassOptions { recompute, dropout: masks, teacher };
+            let options = PassOptions { recompute, dropout: masks, teacher, lora: task.lora };
             model.gradients(params, &mut lane.grads, rows, n_labels, &options, None, &mut lane.space)
         })
     }
@@ -87,7 +90,7 @@ impl Lanes {
     pub fn loss(&mut self, model: &Model, params: &[f32], task: Task) -> Sums {
         self.each(task.rows, |lane, rows, _, _| {
             let teacher = task.teacher.map(|teacher| teacher.rows(rows, &mut lane.teacher_space));
-            model.loss(params, rows, teacher, &mut lane.space)
+            model.loss(params, rows, teacher, task.lora, &mut lane.space)
         })
     }
 

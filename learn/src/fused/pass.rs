@@ -7,8 +7,9 @@ use gpt2_web::checkpoint::Config;
 use super::block::{BlockActs, BlockPass, BlockScratch, FactorGradients};
 use super::dropout::{Rates, RowDropout, Site};
 use super::head::{HeadGradients, HeadScratch, Sums, TeacherRows, loss};
+use super::lora::Lora;
 use super::math::{View, ViewMut, Write, add, product, vectorised};
-use super::pointwise::{RowStats, norm, norm_backward};
+use super::pointwise::{RowStats, norm, norm_backward, norm_backward_frozen};
 use crate::layout::Layout;
 
 /// A model's shape, without its parameters.
@@ -70,6 +71,8 @@ pub struct PassOptions<'a> {
     pub dropout: Option<&'a [RowDropout]>,
     /// What the same rows look like to a teacher.
     pub teacher: Option<TeacherRows<'a>>,
+    /// An adapter, which learns in the place of the model's own parameters.
+    pub lora: Option<Lora<'a>>,
 }
 
 impl Model {
@@ -85,12 +88,24 @@ impl Model {
         n_tokens: usize,
         options: &PassOptions<'a>,
     ) -> BlockPass<'a> {
-        BlockPass::new(&self.config, &self.layout.blocks[layer], params, layer, n_tokens, options.dropout)
+        BlockPass::new(&self.config, &self.layout.blocks[layer], params, layer, n_tokens, options.dropout, options.lora)
     }
 
     /// The last hidden states after the last norm: [N, C].
     pub fn hidden<'w>(&self, params: &[f32], ids: &[u32], n_tokens: usize, space: &'w mut Workspace) -> &'w [f32] {
-        let options = PassOptions { recompute: true, ..PassOptions::default() };
+        self.hidden_with(params, None, ids, n_tokens, space)
+    }
+
+    /// The same, with an adapter.
+    pub fn hidden_with<'w>(
+        &self,
+        params: &[f32],
+        lora: Option<Lora>,
+        ids: &[u32],
+        n_tokens: usize,
+        space: &'w mut Workspace,
+    ) -> &'w [f32] {
+        let options = PassOptions { recompute: true, lora, ..PassOptions::default() };
         self.forward(params, ids, n_tokens, &options, space);
         &space.hidden
     }
@@ -106,13 +121,21 @@ impl Model {
     }
 
     /// The loss of some rows, without gradients.
-    pub fn loss(&self, params: &[f32], rows: Rows, teacher: Option<TeacherRows>, space: &mut Workspace) -> Sums {
-        self.hidden(params, rows.ids, rows.n_tokens, space);
+    pub fn loss(
+        &self,
+        params: &[f32],
+        rows: Rows,
+        teacher: Option<TeacherRows>,
+        lora: Option<Lora>,
+        space: &mut Workspace,
+    ) -> Sums {
+        self.hidden_with(params, lora, rows.ids, rows.n_tokens, space);
         let head = &params[self.layout.head.clone()];
         loss(&space.hidden, head, rows.labels, teacher, None, &mut space.head)
     }
 
-    /// The loss of some rows; adds its gradients, divided by `n_labels`, to `grads`, and those by factors on heads and
+    /// The loss of some rows; adds its gradients by the model's parameters, or by the adapter's if there is one, divided
+    /// by `n_labels`, to `grads`, and those by factors on heads and
     /// neurons to `factors`.
     pub fn gradients(
         &self,
@@ -133,7 +156,7 @@ impl Model {
         space.d_hidden.resize(rows.ids.len() * c, 0.0);
         let into = HeadGradients {
             hidden: &mut space.d_hidden,
-            head: &mut grads[self.layout.head.clone()],
+            head: options.lora.is_none().then(|| &mut grads[self.layout.head.clone()]),
             share: 1.0 / n_labels as f32,
         };
         let head = &params[self.layout.head.clone()];
@@ -145,7 +168,10 @@ impl Model {
         d.clear();
         d.resize(rows.ids.len() * c, 0.0);
         let n_layer = self.config.n_layer;
-        norm_backward(d, grads, d_hidden, &stream[n_layer], params, &self.layout.ln_f, stats);
+        match options.lora {
+            None => norm_backward(d, grads, d_hidden, &stream[n_layer], params, &self.layout.ln_f, stats),
+            Some(_) => norm_backward_frozen(d, d_hidden, &stream[n_layer], params, &self.layout.ln_f, stats),
+        }
         let mut again = Duration::ZERO;
         for layer in (0..n_layer).rev() {
             let block = self.block(params, layer, rows.n_tokens, options);
@@ -158,7 +184,9 @@ impl Model {
             }
             block.backward(d, grads, &stream[layer], &acts[kept], scratch, factors.as_deref_mut());
         }
-        self.embed_backward(d, grads, rows, options);
+        if options.lora.is_none() {
+            self.embed_backward(d, grads, rows, options);
+        }
         space.phases.forward += again;
         space.phases.backward += began.elapsed() - again;
         sums

@@ -100,26 +100,47 @@ pub fn norm_backward(
     at: &Affine,
     stats: &RowStats,
 ) {
-    let gain = &params[at.weight.clone()];
-    let c = gain.len();
     let (d_gain, d_shift) = two(grads, &at.weight, &at.bias);
     vectorised(
         #[inline(always)]
         || {
-            for (n, ((dx, dy), x)) in dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c)).enumerate()
-            {
-                let (mean, scale) = (stats.mean[n], stats.scale[n]);
-                let mean_g = sum_of(c, |i| dy[i] * gain[i]) / c as f32;
-                let mean_gx = sum_of(c, |i| dy[i] * gain[i] * ((x[i] - mean) * scale)) / c as f32;
-                for i in 0..c {
-                    let x_hat = (x[i] - mean) * scale;
-                    dx[i] += scale * (dy[i] * gain[i] - mean_g - x_hat * mean_gx);
-                    d_gain[i] += dy[i] * x_hat;
-                    d_shift[i] += dy[i];
-                }
-            }
+            norm_backward_rows(dx, dy, x, &params[at.weight.clone()], stats, |i, dy, x_hat| {
+                d_gain[i] += dy * x_hat;
+                d_shift[i] += dy;
+            });
         },
     );
+}
+
+/// The gradient of [`norm`] by its input alone: adds to `dx`. x, dx, dy: [N, C]
+pub fn norm_backward_frozen(dx: &mut [f32], dy: &[f32], x: &[f32], params: &[f32], at: &Affine, stats: &RowStats) {
+    vectorised(
+        #[inline(always)]
+        || norm_backward_rows(dx, dy, x, &params[at.weight.clone()], stats, |_, _, _| ()),
+    );
+}
+
+/// Adds to `dx` and tells `seen` the column, dy and x̂ of every element.
+#[inline(always)]
+fn norm_backward_rows(
+    dx: &mut [f32],
+    dy: &[f32],
+    x: &[f32],
+    gain: &[f32],
+    stats: &RowStats,
+    mut seen: impl FnMut(usize, f32, f32),
+) {
+    let c = gain.len();
+    for (n, ((dx, dy), x)) in dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c)).enumerate() {
+        let (mean, scale) = (stats.mean[n], stats.scale[n]);
+        let mean_g = sum_of(c, |i| dy[i] * gain[i]) / c as f32;
+        let mean_gx = sum_of(c, |i| dy[i] * gain[i] * ((x[i] - mean) * scale)) / c as f32;
+        for i in 0..c {
+            let x_hat = (x[i] - mean) * scale;
+            dx[i] += scale * (dy[i] * gain[i] - mean_g - x_hat * mean_gx);
+            seen(i, dy[i], x_hat);
+        }
+    }
 }
 
 /// Two places in one buffer, the first before the second.
@@ -151,5 +172,14 @@ pub fn linear_backward(dx: &mut [f32], grads: &mut [f32], dy: &[f32], x: &[f32],
         #[inline(always)]
         || dy.chunks_exact(n_out).for_each(|row| add(d_bias, row)),
     );
-    product(ViewMut::new(dx, n, n_in), Write::Replace, 1.0, dy_view, View::new(weight, n_in, n_out).t());
+    linear_backward_frozen(dx, dy, params, at);
+}
+
+/// The gradient of [`linear`] by its input alone: replaces `dx`.
+pub fn linear_backward_frozen(dx: &mut [f32], dy: &[f32], params: &[f32], at: &Affine) {
+    let weight = &params[at.weight.clone()];
+    let (n_out, n_in) = (at.bias.len(), weight.len() / at.bias.len());
+    let n = dy.len() / n_out;
+    let weight = View::new(weight, n_in, n_out).t();
+    product(ViewMut::new(dx, n, n_in), Write::Replace, 1.0, View::new(dy, n, n_out), weight);
 }

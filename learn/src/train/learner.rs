@@ -116,7 +116,7 @@ impl Learner {
         self.lanes.clear();
         let mut sums = Sums::default();
         for Batch { rows, dropout_seed } in batches.iter().copied() {
-            let task = Task { rows, dropout_seed, teacher };
+            let task = Task { rows, dropout_seed, teacher, lora: None };
             sums = sums.and(self.lanes.add_gradients(&self.model, &self.state.params, task, n_labels));
         }
         let began = Instant::now();
@@ -147,7 +147,7 @@ impl Learner {
     /// The gradients of a batch, as a step would see them before clipping, in the model's layout.
     pub fn gradients(&mut self, batch: Batch, teacher: Option<Teacher>) -> (Sums, &[f32]) {
         self.lanes.clear();
-        let task = Task { rows: batch.rows, dropout_seed: batch.dropout_seed, teacher };
+        let task = Task { rows: batch.rows, dropout_seed: batch.dropout_seed, teacher, lora: None };
         let n_labels = count(batch.rows.labels).max(1);
         let sums = self.lanes.add_gradients(&self.model, &self.state.params, task, n_labels);
         (sums, self.lanes.gradients())
@@ -155,7 +155,7 @@ impl Learner {
 
     /// The loss of some rows with what has been learnt so far.
     pub fn loss(&mut self, rows: Rows) -> Sums {
-        let task = Task { rows, dropout_seed: None, teacher: None };
+        let task = Task { rows, dropout_seed: None, teacher: None, lora: None };
         self.lanes.loss(&self.model, &self.state.params, task)
     }
 }

@@ -9,7 +9,7 @@ use common::*;
 use gpt2_web::adapter::{Adapter, CONFIG_FILE, WEIGHTS_FILE};
 use learn::checkpoint::Checkpoint;
 use learn::fused::{LaneOptions, Lora, LoraLayout, Rows, Workspace};
-use learn::lora::{LoraLearner, LoraRecipe, LoraSettings, LoraState, parameters, peft_files};
+use learn::lora::{Base, LoraLearner, LoraRecipe, LoraSettings, LoraState, parameters, peft_files};
 use learn::optim::AdamW;
 
 fn read(base: &Checkpoint, folder: &Path) -> (LoraLayout, Vec<f32>) {
@@ -17,6 +17,10 @@ fn read(base: &Checkpoint, folder: &Path) -> (LoraLayout, Vec<f32>) {
     let weights = fs::read(folder.join(WEIGHTS_FILE)).unwrap();
     let adapter = Adapter::from_peft(&base.model.config, &config, &weights).unwrap();
     parameters(&adapter, base.model.config.n_layer)
+}
+
+fn of(checkpoint: &Checkpoint) -> Base<'_> {
+    Base { model: &checkpoint.model, params: &checkpoint.params }
 }
 
 fn recipe(lanes: LaneOptions) -> LoraRecipe {
@@ -62,8 +66,8 @@ fn gradients_of_a_and_b() {
         let (layout, params) = read(&base, &folder.join("lora").join(name));
         for lanes in LANES {
             let state = LoraState::from_params(params.clone());
-            let mut learner = LoraLearner::new(&base.model, &base.params, layout.clone(), recipe(lanes), state);
-            let (sums, found) = learner.gradients(&[batches.rows(30)]);
+            let mut learner = LoraLearner::new(layout.clone(), recipe(lanes), state);
+            let (sums, found) = learner.gradients(of(&base), &[batches.rows(30)]);
             let told = &json["grads"][name];
             assert_near("loss", sums.cross_entropy(), told["loss"].as_f64().unwrap(), 1e-5);
             assert_near("norm", learn::optim::norm(found), told["grad_norm"].as_f64().unwrap(), 1e-5);
@@ -95,10 +99,10 @@ fn thirty_steps_are_those_of_peft() {
     let (_, after_20) = read(&base, &folder.join("lora/adapter"));
     let batches = LoraBatches::read(&folder);
     let state = LoraState::from_params(params);
-    let mut learner = LoraLearner::new(&base.model, &base.params, layout, recipe(LANES[0]), state);
+    let mut learner = LoraLearner::new(layout, recipe(LANES[0]), state);
     assert_eq!(losses.len(), 30);
     for step in 0..30 {
-        let report = learner.step(&[batches.rows(step)]).unwrap();
+        let report = learner.step(of(&base), &[batches.rows(step)]).unwrap();
         assert_near(&format!("loss {step}"), report.sums.cross_entropy(), losses[step], 1e-4);
         assert_near(&format!("norm {step}"), report.grad_norm, norms[step], 3e-4);
         if step + 1 == 20 {
@@ -136,4 +140,37 @@ fn what_is_saved_is_read_and_gives_the_same_logits() {
     let (again, params) = parameters(&adapter, base.model.config.n_layer);
     assert_eq!((&again, &params), (&layout, &state.params));
     assert_ne!(logits(&again, &params), plain);
+}
+
+#[test]
+fn packed_weights_are_the_parameters_that_they_stand_for() {
+    use gpt2_kernels::{Dtype, PackedModel};
+    use gpt2_web::checkpoint::{CheckpointReader, PackingSink, packing};
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../www/demo");
+    let read = checkpoint(&folder);
+    for (dtype, tolerance) in [(Dtype::Fp32, 0.0), (Dtype::Fp16, 1e-3), (Dtype::Q8, 0.01), (Dtype::Q4, 0.12)] {
+        let config = &read.model.config;
+        let mut model = PackedModel::new(config.dims(), dtype).unwrap();
+        let image = model.image_mut();
+        let sink = PackingSink::new(packing::layout(config, dtype).unwrap(), |offset, bytes| {
+            image[offset..offset + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        });
+        let mut reader = CheckpointReader::new(config.clone(), sink);
+        let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+        reader.begin_file("model.safetensors", Some(bytes.len() as u64)).unwrap();
+        reader.write(&bytes).unwrap();
+        reader.finish().unwrap();
+        let n_bytes = packing::layout(config, dtype).unwrap().n_bytes;
+        let found = learn::checkpoint::unpack(config, &read.model.layout, dtype, &model.image()[..n_bytes]).unwrap();
+        for slot in &read.model.layout.slots {
+            let (found, expected) = (&found[slot.range.clone()], &read.params[slot.range.clone()]);
+            let squares = |f: &dyn Fn(usize) -> f32| (0..found.len()).map(|i| f64::from(f(i)).powi(2)).sum::<f64>();
+            let error = (squares(&|i| found[i] - expected[i]) / squares(&|i| expected[i])).sqrt();
+            assert!(error <= tolerance, "{} in {}: {error:.1e}", slot.name, dtype.name());
+        }
+        let short = learn::checkpoint::unpack(config, &read.model.layout, dtype, &model.image()[..n_bytes - 1]);
+        assert!(short.unwrap_err().to_string().contains("weights"));
+    }
 }

@@ -1,6 +1,6 @@
 //! The whole model, forwards and backwards, over some rows of tokens on one thread.
 
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 use gpt2_web::checkpoint::Config;
 

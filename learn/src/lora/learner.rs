@@ -45,13 +45,18 @@ impl LoraState {
     }
 }
 
-/// An adapter that learns beside a model that does not.
-#[derive(Debug)]
-pub struct LoraLearner<'a> {
-    /// The model's shape.
+/// The model beside which an adapter learns.
+#[derive(Clone, Copy, Debug)]
+pub struct Base<'a> {
+    /// Its shape.
     pub model: &'a Model,
-    /// Its parameters.
-    pub base: &'a [f32],
+    /// Its parameters, which stay as they are.
+    pub params: &'a [f32],
+}
+
+/// An adapter that learns. Each call has to be given the same base.
+#[derive(Debug)]
+pub struct LoraLearner {
     /// Where the adapter's are.
     pub layout: LoraLayout,
     /// How it is updated.
@@ -61,18 +66,18 @@ pub struct LoraLearner<'a> {
     lanes: Lanes,
 }
 
-impl<'a> LoraLearner<'a> {
+impl LoraLearner {
     /// A learner that goes on from `state`.
-    pub fn new(model: &'a Model, base: &'a [f32], layout: LoraLayout, recipe: LoraRecipe, state: LoraState) -> Self {
-        Self { model, base, layout, recipe, state, lanes: Lanes::new(recipe.lanes) }
+    pub fn new(layout: LoraLayout, recipe: LoraRecipe, state: LoraState) -> Self {
+        Self { layout, recipe, state, lanes: Lanes::new(recipe.lanes) }
     }
 
     /// One step on the rows of all `batches` together (gradient accumulation).
     ///
     /// # Errors
     /// [`Error::Diverged`] if the loss or the gradients are no numbers; the adapter is as it was before.
-    pub fn step(&mut self, batches: &[Rows]) -> Result<StepReport> {
-        let sums = self.add_gradients(batches);
+    pub fn step(&mut self, base: Base, batches: &[Rows]) -> Result<StepReport> {
+        let sums = self.add_gradients(base, batches);
         let grads = self.lanes.gradients();
         let grad_norm = norm(grads);
         if !sums.nll.is_finite() || !grad_norm.is_finite() {
@@ -89,25 +94,25 @@ impl<'a> LoraLearner<'a> {
     }
 
     /// The gradients of some rows, as a step would see them before clipping, in the adapter's layout.
-    pub fn gradients(&mut self, batches: &[Rows]) -> (Sums, &[f32]) {
-        let sums = self.add_gradients(batches);
+    pub fn gradients(&mut self, base: Base, batches: &[Rows]) -> (Sums, &[f32]) {
+        let sums = self.add_gradients(base, batches);
         (sums, self.lanes.gradients())
     }
 
     /// The loss of some rows with what has been learnt so far.
-    pub fn loss(&mut self, rows: Rows) -> Sums {
+    pub fn loss(&mut self, base: Base, rows: Rows) -> Sums {
         let lora = Some(Lora { layout: &self.layout, params: &self.state.params });
-        self.lanes.loss(self.model, self.base, Task { rows, dropout_seed: None, teacher: None, lora })
+        self.lanes.loss(base.model, base.params, Task { rows, dropout_seed: None, teacher: None, lora })
     }
 
-    fn add_gradients(&mut self, batches: &[Rows]) -> Sums {
+    fn add_gradients(&mut self, base: Base, batches: &[Rows]) -> Sums {
         let n_labels = batches.iter().map(|rows| count(rows.labels)).sum::<usize>().max(1);
         let lora = Some(Lora { layout: &self.layout, params: &self.state.params });
         self.lanes.clear();
         let mut sums = Sums::default();
         for &rows in batches {
             let task = Task { rows, dropout_seed: None, teacher: None, lora };
-            sums = sums.and(self.lanes.add_gradients(self.model, self.base, task, n_labels));
+            sums = sums.and(self.lanes.add_gradients(base.model, base.params, task, n_labels));
         }
         sums
     }

@@ -5,5 +5,5 @@ mod learner;
 mod peft;
 
 pub use config::LoraSettings;
-pub use learner::{LoraLearner, LoraRecipe, LoraState};
+pub use learner::{Base, LoraLearner, LoraRecipe, LoraState};
 pub use peft::{parameters, peft_files};

@@ -1,7 +1,7 @@
 //! A model that learns: parameters, the optimizer's moments, and one step after the other.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 use crate::fused::{LaneOptions, Lanes, Model, Phases, Rows, Sums, Task, Teacher, count};
 use crate::optim::{AdamW, Buffers, Muon, Schedule, Update, clip_factor, norm};

@@ -174,3 +174,43 @@ fn packed_weights_are_the_parameters_that_they_stand_for() {
         assert!(short.unwrap_err().to_string().contains("weights"));
     }
 }
+
+#[test]
+fn a_text_is_learnt_until_what_is_kept_back_gets_worse() {
+    use learn::lora::{Finetune, FinetuneSettings};
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../www/demo");
+    let demo = checkpoint(&folder);
+    // a text with a habit: every fourth token is the same
+    let text: Vec<u32> = (0..1600u32).map(|i| if i % 4 == 0 { 77 } else { (i * i * 31 + 7 * i) % 90 + 300 }).collect();
+    let settings = FinetuneSettings { max_length: 64, epochs: 4.0, learning_rate: 5e-3, ..FinetuneSettings::default() };
+    let mut run = Finetune::new(demo.model.clone(), demo.params.clone(), &[text.clone()], settings.clone()).unwrap();
+    let before = run.eval_loss().unwrap();
+    let mut reports = Vec::new();
+    loop {
+        reports.push(run.step().unwrap());
+        if reports.last().unwrap().is_last {
+            break;
+        }
+    }
+    assert_eq!(reports.last().unwrap().step, reports.len() as u64);
+    let best = reports.iter().filter_map(|r| r.eval_loss).fold(f64::INFINITY, f64::min);
+    assert!(best < before - 1.0, "{before} before, {best} at best");
+    assert!(reports.iter().any(|r| r.is_best));
+    // the same seed gives the same bits
+    let mut again = Finetune::new(demo.model.clone(), demo.params.clone(), &[text], settings).unwrap();
+    for report in &reports[..3] {
+        assert_eq!(again.step().unwrap(), *report);
+    }
+    for (wrong, name) in [
+        (FinetuneSettings { r: 0, ..FinetuneSettings::default() }, "`r`"),
+        (FinetuneSettings { batch_size: 0, ..FinetuneSettings::default() }, "batch_size"),
+        (FinetuneSettings { learning_rate: f64::NAN, ..FinetuneSettings::default() }, "learning_rate"),
+        (FinetuneSettings { steps: Some(0), ..FinetuneSettings::default() }, "steps"),
+    ] {
+        let begun = Finetune::new(demo.model.clone(), demo.params.clone(), &[vec![1, 2, 3]], wrong);
+        assert!(begun.err().unwrap().to_string().contains(name));
+    }
+    let foreign = Finetune::new(demo.model, demo.params, &[vec![1, 999_999]], FinetuneSettings::default());
+    assert!(foreign.err().unwrap().to_string().contains("token ids below"));
+}

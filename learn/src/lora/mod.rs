@@ -1,9 +1,13 @@
 //! Fine-tuning by low-rank adapters: the model stays as it is, and a small file learns.
 
 mod config;
+mod finetune;
 mod learner;
 mod peft;
+mod windows;
 
 pub use config::LoraSettings;
+pub use finetune::{Finetune, FinetuneReport, FinetuneSettings, estimate_bytes};
 pub use learner::{Base, LoraLearner, LoraRecipe, LoraState};
 pub use peft::{parameters, peft_files};
+pub use windows::{RowBuffer, Windows};

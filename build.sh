@@ -174,7 +174,7 @@ build_wasm() { # the module of the models, small for visitors whose model runs o
   need_wasm_bindgen
   own_sources
   say "compiling to WebAssembly (the first time takes a minute or two)"
-  build_page_module gpt2_web page-small --no-default-features
+  build_page_module gpt2_web page-small --no-default-features --features page
   build_page_module gpt2_web_full page
 }
 
@@ -269,7 +269,7 @@ run_check() {
   say "cargo clippy"
   cargo clippy --locked --workspace --all-targets --features burn -- -D warnings
   cargo clippy --locked --lib --target "$wasm_target" -- -D warnings
-  cargo clippy --locked --lib --target "$wasm_target" --no-default-features -- -D warnings
+  cargo clippy --locked --lib --target "$wasm_target" --no-default-features --features page -- -D warnings
   cargo clippy --locked --test web --features burn --target "$wasm_target" -- -D warnings
   say "cargo doc"
   RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace --features burn

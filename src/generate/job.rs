@@ -2,6 +2,9 @@
 
 use std::rc::Rc;
 
+use serde::Serialize;
+
+use super::options::exact_as_json;
 use super::run::sequence_seed;
 use super::score::Scorer;
 use super::session::Session;
@@ -11,11 +14,12 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
 /// One text that is to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sequence {
     /// Its number in the scheduler.
     pub id: u32,
     /// The seed that it is written with.
+    #[serde(serialize_with = "exact_as_json")]
     pub seed: u64,
 }
 

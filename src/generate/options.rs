@@ -92,12 +92,18 @@ pub struct TotalLength {
     pub min: Option<usize>,
 }
 
-/// JSON numbers are exact up to 2⁵³ in JavaScript; a larger seed is written as text.
 fn seed_as_json<S: Serializer>(seed: &Option<u64>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     match seed {
         None => serializer.serialize_none(),
-        Some(seed) if *seed <= (1 << 53) => serializer.serialize_u64(*seed),
-        Some(seed) => serializer.serialize_str(&seed.to_string()),
+        Some(seed) => exact_as_json(seed, serializer),
+    }
+}
+
+/// JSON numbers are exact up to 2⁵³ in JavaScript; a larger one is written as text.
+pub(super) fn exact_as_json<S: Serializer>(n: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match n {
+        0..=0x20_0000_0000_0000 => serializer.serialize_u64(*n),
+        _ => serializer.serialize_str(&n.to_string()),
     }
 }
 

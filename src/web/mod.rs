@@ -19,6 +19,8 @@ mod packer;
 #[cfg(all(target_arch = "wasm32", feature = "page", feature = "full"))]
 mod pipelines;
 #[cfg(all(target_arch = "wasm32", feature = "page"))]
+mod scheduler;
+#[cfg(all(target_arch = "wasm32", feature = "page"))]
 mod session;
 #[cfg(all(target_arch = "wasm32", feature = "page"))]
 mod start;
@@ -33,6 +35,8 @@ pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names, token
 pub use model::Model;
 #[cfg(all(target_arch = "wasm32", feature = "page"))]
 pub use packer::{PackedFile, Packer, layout_version};
+#[cfg(all(target_arch = "wasm32", feature = "page"))]
+pub use scheduler::Scheduler;
 #[cfg(all(target_arch = "wasm32", feature = "page"))]
 pub use session::{Scorer, Session};
 #[cfg(all(target_arch = "wasm32", feature = "page"))]

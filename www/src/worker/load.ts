@@ -35,6 +35,8 @@ export interface Loaded {
   keeping: Keeping;
   /** Bytes of WebAssembly memory. */
   bytesHeld(): number;
+  /** Bytes of the keys and values of all texts, on the CPU: what several share counts once. */
+  cacheBytes(): number | null;
 }
 
 /** What is to be loaded, and who is told. */
@@ -252,7 +254,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   checkAbort();
 
   const loader = await makeLoader(options, await configs, await tokenizer);
-  let packed: { name: string; bytes: number; files: string[] };
+  let packed: { name: string; bytes: number; files: string[]; warnings: string[] };
   let gpu: Preparation | undefined;
   try {
     checkAbort();
@@ -291,7 +293,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     }
     checkAbort();
     for (const warning of [...told, ...loader.warnings()]) warnings.add(warning);
-    packed = { name, bytes: loader.packedBytes(), files };
+    packed = { name, bytes: loader.packedBytes(), files, warnings: told };
   } catch (error) {
     gpu?.stop();
     loader.free();
@@ -321,6 +323,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     info: { ...info, warnings: [...told] },
     keeping: new Keeping({ ...packed, hub, model, progress, takeWarnings }),
     bytesHeld: () => wasmMemory().buffer.byteLength + kernels.memory.buffer.byteLength,
+    cacheBytes: () => (isUploaded ? null : kernels.cachesBytes()),
   };
 }
 

@@ -5,6 +5,7 @@
  */
 
 import type { WireError } from "./errors.js";
+import type { LoraAdapterInfo } from "./lora-types.js";
 import type {
   Chunk,
   Estimate,
@@ -50,6 +51,9 @@ export interface WireLoadOptions {
   custom_fetch: boolean;
 }
 
+/** LoRA adapters that a text is to have, by name; with a weight of `null`, the one that the adapter was loaded with. */
+export type WireChoice = [name: string, weight: number | null][];
+
 /** What is known of a loaded model in the worker; the page's thread knows its name and revision. */
 export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
 
@@ -85,8 +89,12 @@ export interface WireResult extends Omit<GenerationResult, "recipe" | "sequences
 interface Requests {
   load: { body: { model: WireModel; options: WireLoadOptions }; answer: WireInfo };
   estimate: { body: { model: WireModel; options: WireLoadOptions }; answer: Estimate };
-  generate: { body: { session: number | null; prompt: string | number[]; options: string }; answer: WireResult };
-  score: { body: { text: string }; answer: Score };
+  /** Without an `adapter`, it is the one that was set. */
+  generate: {
+    body: { session: number | null; prompt: string | number[]; options: string; adapter: WireChoice | undefined };
+    answer: WireResult;
+  };
+  score: { body: { text: string; adapter: WireChoice | undefined }; answer: Score };
   encode: { body: { text: string }; answer: number[] };
   decode: { body: { ids: number[] }; answer: string };
   stats: { body: object; answer: GeneratorStats };
@@ -96,6 +104,21 @@ interface Requests {
   "session-rewind": { body: { session: number; n_tokens: number }; answer: TextUsage };
   /** Answered with whether there was such a session. */
   "session-close": { body: { session: number }; answer: boolean };
+  /** `custom_fetch`, `cache` and `verify` are as in {@link WireLoadOptions}. */
+  "adapter-load": {
+    body: {
+      source: WireModel;
+      name: string | null;
+      weight: number;
+      options: Pick<WireLoadOptions, "cache" | "verify" | "custom_fetch">;
+    };
+    answer: LoraAdapterInfo;
+  };
+  /** What texts have that choose no adapter themselves. */
+  "adapter-set": { body: { adapter: WireChoice }; answer: null };
+  /** Answered with whether there was such an adapter. */
+  "adapter-unload": { body: { name: string }; answer: boolean };
+  "adapter-list": { body: object; answer: LoraAdapterInfo[] };
 }
 
 export type RequestName = keyof Requests;

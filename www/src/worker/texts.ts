@@ -29,12 +29,16 @@ export class Texts {
     this.#model = model;
   }
 
-  /** A text with these tokens and what is known of their beginning, if `mayReuse`. It has to be kept afterwards. */
-  take(ids: Uint32Array, mayReuse: boolean): Session {
-    const session = this.#best(ids) ?? this.#model.session();
+  /**
+   * A text with these tokens, and what is known of their beginning with this adapter, if `mayReuse`. It has to be kept
+   * afterwards.
+   */
+  take(ids: Uint32Array, mayReuse: boolean, adapter: number | undefined): Session {
+    const session = this.#best(ids, adapter) ?? this.#model.session();
     this.#kept.delete(session);
     this.#idle.delete(session);
     this.#taken.add(session);
+    session.setAdapter(adapter);
     session.replace(ids, mayReuse);
     return session;
   }
@@ -51,10 +55,10 @@ export class Texts {
   }
 
   /** The text to begin from: another's copy, if that is to stay, or itself. */
-  #best(ids: Uint32Array): Session | undefined {
+  #best(ids: Uint32Array, adapter: number | undefined): Session | undefined {
     let [best, nBest] = [undefined as Session | undefined, 0];
     for (const session of this.#kept) {
-      const nCommon = session.nCommon(ids);
+      const nCommon = session.nCommon(ids, adapter);
       if (nCommon > nBest) [best, nBest] = [session, nCommon];
     }
     // The same prompt again, or more of the same text: what lies behind it is not looked for again.

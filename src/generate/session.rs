@@ -114,6 +114,11 @@ impl<E: Engine> Session<E> {
         }
     }
 
+    /// What the text is computed with.
+    pub fn adapter(&self) -> Option<usize> {
+        self.adapter
+    }
+
     /// How many of the first tokens of `ids` the cache holds already.
     pub fn n_common(&self, ids: &[TokenId]) -> usize {
         match self.window_start {

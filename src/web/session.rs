@@ -92,10 +92,10 @@ impl Session {
         Ok(js)
     }
 
-    /// How many of the first of these tokens it has computed already.
+    /// How many of the first of these tokens it has computed already with this adapter, or with none.
     #[wasm_bindgen(js_name = nCommon)]
-    pub fn n_common(&self, ids: &[u32]) -> JsResult<usize> {
-        self.with(|s| s.n_common(ids))
+    pub fn n_common(&self, ids: &[u32], adapter: Option<usize>) -> JsResult<usize> {
+        self.with(|s| if s.adapter() == adapter { s.n_common(ids) } else { 0 })
     }
 
     /// Bytes of its cache, of which it may share some with its copies; 0 while it is written.

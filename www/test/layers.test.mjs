@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const SRC = fileURLToPath(new URL("../src/", import.meta.url));
 
 /** What both threads know of each other. The rest of `api` runs in the page's thread alone. */
-const BASE = ["api/types", "api/errors", "api/messages", "api/version", "api/trusted"];
+const BASE = ["api/types", "api/lora-types", "api/errors", "api/messages", "api/version", "api/trusted"];
 
 /** From the bottom up: each room, and the rooms below that it may import from. */
 const ROOMS = {

@@ -143,6 +143,23 @@ fn what_is_saved_is_read_and_gives_the_same_logits() {
 }
 
 #[test]
+fn merged_weights_are_those_of_peft() {
+    let Some(folder) = shared("learn") else { return };
+    let mut base = checkpoint(&folder.join("trained"));
+    let (layout, params) = read(&base, &folder.join("lora/adapter"));
+    let expected = checkpoint(&folder.join("lora/merged"));
+    learn::lora::merge(&mut base.params, &base.model.layout, (&layout, &params), 1.0);
+    for (found, expected) in base.params.iter().zip(&expected.params) {
+        assert_near("weight", f64::from(*found), f64::from(*expected), 1e-6);
+    }
+    learn::lora::merge(&mut base.params, &base.model.layout, (&layout, &params), -1.0);
+    let plain = checkpoint(&folder.join("trained"));
+    for (found, expected) in base.params.iter().zip(&plain.params) {
+        assert_near("weight, without it again", f64::from(*found), f64::from(*expected), 1e-6);
+    }
+}
+
+#[test]
 fn packed_weights_are_the_parameters_that_they_stand_for() {
     use gpt2_kernels::{Dtype, PackedModel};
     use gpt2_web::checkpoint::{CheckpointReader, PackingSink, packing};
@@ -187,7 +204,11 @@ fn a_text_is_learnt_until_what_is_kept_back_gets_worse() {
     let mut run = Finetune::new(demo.model.clone(), demo.params.clone(), &[text.clone()], settings.clone()).unwrap();
     let before = run.eval_loss().unwrap();
     let mut reports = Vec::new();
+    let mut middle = None;
     loop {
+        if reports.len() == 9 {
+            middle = Some((run.progress(), run.numbers()));
+        }
         reports.push(run.step().unwrap());
         if reports.last().unwrap().is_last {
             break;
@@ -202,6 +223,18 @@ fn a_text_is_learnt_until_what_is_kept_back_gets_worse() {
     for report in &reports[..3] {
         assert_eq!(again.step().unwrap(), *report);
     }
+    // and so does going on where another visit stood
+    let (progress, numbers) = middle.unwrap();
+    assert_eq!((progress.step, progress.best_loss.is_some()), (9, true));
+    again.restore(progress, &numbers).unwrap();
+    assert_eq!((again.progress(), again.numbers()), (progress, numbers.clone()));
+    for report in &reports[9..] {
+        assert_eq!(again.step().unwrap(), *report);
+    }
+    assert_eq!(again.params(), run.params());
+    assert!(again.restore(progress, &numbers[1..]).unwrap_err().to_string().contains("resume"));
+    let late = learn::lora::Progress { step: again.n_steps(), ..progress };
+    assert!(again.restore(late, &numbers).unwrap_err().to_string().contains("steps"));
     for (wrong, name) in [
         (FinetuneSettings { r: 0, ..FinetuneSettings::default() }, "`r`"),
         (FinetuneSettings { batch_size: 0, ..FinetuneSettings::default() }, "batch_size"),

@@ -72,6 +72,14 @@ pub fn safetensors(layout: &Layout, params: &[f32], stored: Stored) -> Result<Ve
     serialize(views, Some(format)).map_err(|e| Error::option("dtype", "tensors that safetensors can hold", e))
 }
 
+/// The `config.json` that goes with such weights. json: that of the model that they come from
+pub fn config_of(json: &Value, stored: Stored) -> Value {
+    let mut config = json.clone();
+    config["architectures"] = json!(["GPT2LMHeadModel"]);
+    config["dtype"] = json!(if stored == Stored::F32 { "float32" } else { "float16" });
+    config
+}
+
 /// Writes configuration and weights; the weights come last, so that a folder with weights is complete.
 ///
 /// # Errors
@@ -85,10 +93,8 @@ pub fn write_folder(
     files: &[(String, Vec<u8>)],
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let mut config = config_json.clone();
-    config["architectures"] = json!(["GPT2LMHeadModel"]);
-    config["dtype"] = json!(if stored == Stored::F32 { "float32" } else { "float16" });
-    write_whole(&folder.join("config.json"), pretty(&config).as_bytes())?;
+    let config = pretty(&config_of(config_json, stored));
+    write_whole(&folder.join("config.json"), config.as_bytes())?;
     for (name, bytes) in files {
         write_whole(&folder.join(name), bytes)?;
     }

@@ -130,16 +130,16 @@ pub struct FinetuneReport {
 pub struct Finetune {
     model: Model,
     base: Vec<f32>,
-    settings: FinetuneSettings,
-    windows: Windows,
-    learner: LoraLearner,
+    pub(super) settings: FinetuneSettings,
+    pub(super) windows: Windows,
+    pub(super) learner: LoraLearner,
     n_steps: u64,
     /// The rows of this epoch, of which the first `n_used` are done.
-    rows: Vec<Range<usize>>,
-    n_used: usize,
-    epoch: u64,
-    best_loss: f64,
-    n_worse: u32,
+    pub(super) rows: Vec<Range<usize>>,
+    pub(super) n_used: usize,
+    pub(super) epoch: u64,
+    pub(super) best_loss: f64,
+    pub(super) n_worse: u32,
 }
 
 impl Finetune {
@@ -148,15 +148,7 @@ impl Finetune {
     /// # Errors
     /// [`Error::Option`] names what cannot be used.
     pub fn new(model: Model, base: Vec<f32>, texts: &[Vec<u32>], settings: FinetuneSettings) -> Result<Self> {
-        settings.check()?;
-        if let Some(id) = texts.iter().flatten().find(|&&id| id as usize >= model.config.vocab_size) {
-            return Err(Error::option("text", format!("token ids below {}", model.config.vocab_size), id));
-        }
-        let max_length = settings.max_length.min(model.config.n_positions);
-        let windows = Windows::new(texts, max_length, settings.eval_fraction)?;
-        let n_rows = settings.batch_size * settings.gradient_accumulation_steps;
-        let per_epoch = windows.n_rows().div_ceil(n_rows) as f64;
-        let n_steps = settings.steps.unwrap_or((per_epoch * settings.epochs).ceil() as u64).max(1);
+        let (windows, n_steps) = plan(&model, texts, &settings)?;
         let schedule = Schedule {
             rate: settings.learning_rate,
             warmup_steps: settings.warmup_steps.unwrap_or(n_steps / 20),
@@ -187,6 +179,11 @@ impl Finetune {
     /// What was asked for.
     pub fn settings(&self) -> &FinetuneSettings {
         &self.settings
+    }
+
+    /// How many steps it makes at most.
+    pub fn n_steps(&self) -> u64 {
+        self.n_steps
     }
 
     /// The loss on what is kept back, nats per token; `None` where nothing is.
@@ -257,6 +254,23 @@ impl Finetune {
         }
         taken
     }
+}
+
+/// What a fine-tuning would learn from, and in how many steps.
+///
+/// # Errors
+/// [`Error::Option`] names what cannot be used.
+pub fn plan(model: &Model, texts: &[Vec<u32>], settings: &FinetuneSettings) -> Result<(Windows, u64)> {
+    settings.check()?;
+    if let Some(id) = texts.iter().flatten().find(|&&id| id as usize >= model.config.vocab_size) {
+        return Err(Error::option("text", format!("token ids below {}", model.config.vocab_size), id));
+    }
+    let max_length = settings.max_length.min(model.config.n_positions);
+    let windows = Windows::new(texts, max_length, settings.eval_fraction)?;
+    let n_rows = settings.batch_size.saturating_mul(settings.gradient_accumulation_steps);
+    let per_epoch = windows.n_rows().div_ceil(n_rows) as f64;
+    let n_steps = settings.steps.unwrap_or((per_epoch * settings.epochs).ceil() as u64).max(1);
+    Ok((windows, n_steps))
 }
 
 /// Bytes that fine-tuning takes at its peak, without the program: parameters, activations of a row, logits, and the

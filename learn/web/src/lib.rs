@@ -3,8 +3,9 @@
 #![cfg(target_arch = "wasm32")]
 
 use gpt2_kernels::Dtype;
-use learn::checkpoint::{read_model, unpack};
-use learn::lora::{self, FinetuneSettings, peft_files};
+use gpt2_web::adapter::Adapter;
+use learn::checkpoint::{Stored, config_of, pretty, read_model, safetensors, unpack};
+use learn::lora::{self, FinetuneSettings, parameters, peft_files};
 use learn::{Error, fused::Model};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -40,7 +41,13 @@ fn to_error(error: Error) -> JsValue {
                 ("found", found),
             ]);
         }
-        Error::Model(error) => properties.push(("code", error.code().to_string())),
+        Error::Model(error) => {
+            properties.push(("code", error.code().to_string()));
+            if let gpt2_web::Error::Checkpoint { file, tensor, expected, found } = error {
+                properties.extend([("file", file), ("expected", expected), ("found", found)]);
+                properties.extend(tensor.map(|tensor| ("tensor", tensor)));
+            }
+        }
         Error::Diverged { .. } => properties.push(("code", "diverged".to_string())),
         _ => properties.push(("code", "invalid_state".to_string())),
     }
@@ -66,11 +73,53 @@ fn model(config_json: &str, is_untied: bool) -> JsResult<Model> {
     Ok(if is_untied { Model::new(model.config.untied(), model.rates) } else { model })
 }
 
-/// Bytes that fine-tuning takes at its peak; see `estimate_bytes`.
-#[wasm_bindgen(js_name = estimateBytes)]
-pub fn estimate_bytes(config_json: &str, settings_json: &str) -> JsResult<f64> {
-    let n_bytes = lora::estimate_bytes(&model(config_json, false)?, &settings(settings_json)?).map_err(to_error)?;
-    Ok(n_bytes as f64)
+/// What a fine-tuning would take.
+#[derive(Serialize)]
+struct Plan {
+    /// At its peak.
+    memory_bytes: f64,
+    /// At most.
+    steps: u64,
+    has_held_out: bool,
+}
+
+/// What fine-tuning takes beside packed weights of `image_bytes`, which are there until they are read; a text or a setting
+/// that cannot be used is an error. `ids` are the tokens of all texts, and `lengths` how many each text has. → `Plan`
+#[wasm_bindgen]
+pub fn plan(
+    config_json: &str,
+    ids: &[u32],
+    lengths: &[usize],
+    settings_json: &str,
+    image_bytes: f64,
+) -> JsResult<JsValue> {
+    let (model, settings) = (model(config_json, false)?, settings(settings_json)?);
+    let (windows, steps) = lora::plan(&model, &texts(ids, lengths), &settings).map_err(to_error)?;
+    let learning = lora::estimate_bytes(&model, &settings).map_err(to_error)? as f64;
+    let reading = 4.0 * model.layout.n_params as f64 + image_bytes;
+    to_js(&Plan { memory_bytes: reading.max(learning), steps, has_held_out: windows.has_held_out() })
+}
+
+/// Tokens by text.
+fn texts(ids: &[u32], lengths: &[usize]) -> Vec<Vec<u32>> {
+    let mut rest = ids;
+    let text = |&n: &usize| {
+        let (text, after) = rest.split_at(n.min(rest.len()));
+        rest = after;
+        text.to_vec()
+    };
+    lengths.iter().map(text).collect()
+}
+
+/// Sees to it that so many bytes can be had.
+#[wasm_bindgen(js_name = makeRoom)]
+pub fn make_room(n_bytes: f64) -> JsResult<()> {
+    let mut room = Vec::<u8>::new();
+    // a WebAssembly memory never shrinks, so what was had once can be had again
+    if n_bytes > usize::MAX as f64 || room.try_reserve_exact(n_bytes as usize).is_err() {
+        return Err(to_error(gpt2_web::Error::OutOfMemory { what: "learning".into(), n_bytes: n_bytes as u64 }.into()));
+    }
+    Ok(())
 }
 
 /// A model's packed weights on their way here.
@@ -90,8 +139,8 @@ impl Weights {
         let found = Dtype::ALL.into_iter().find(|known| known.name() == dtype);
         let dtype = found.ok_or_else(|| to_error(Error::option("dtype", "one of the engine's", dtype)))?;
         let mut image = Vec::new();
-        let full = |_| to_error(Error::option("memory", format!("room for {n_bytes} bytes of weights"), "less"));
-        image.try_reserve_exact(n_bytes).map_err(full)?;
+        let full = || gpt2_web::Error::OutOfMemory { what: "the model's weights".into(), n_bytes: n_bytes as u64 };
+        image.try_reserve_exact(n_bytes).map_err(|_| to_error(full().into()))?;
         Ok(Self { model, dtype, image })
     }
 
@@ -99,6 +148,34 @@ impl Weights {
     pub fn push(&mut self, bytes: &[u8]) {
         self.image.extend_from_slice(bytes);
     }
+
+    /// A checkpoint of the model with an adapter added to it, given as PEFT's files. → `[name, bytes][]`
+    pub fn merged(
+        self,
+        config_json: &str,
+        adapter_config: &str,
+        adapter_weights: &[u8],
+        weight: f32,
+    ) -> JsResult<js_sys::Array> {
+        let Self { model, dtype, image } = self;
+        let adapter = Adapter::from_peft(&model.config, adapter_config, adapter_weights);
+        let (layout, numbers) = parameters(&adapter.map_err(|e| to_error(e.into()))?, model.config.n_layer);
+        let mut params = unpack(&model.config, &model.layout, dtype, &image).map_err(to_error)?;
+        drop(image);
+        lora::merge(&mut params, &model.layout, (&layout, &numbers), weight);
+        let weights = safetensors(&model.layout, &params, Stored::F32).map_err(to_error)?;
+        let (_, json, _) = read_model(config_json).map_err(to_error)?;
+        let mut config = config_of(&json, Stored::F32);
+        config["tie_word_embeddings"] = model.config.tie_word_embeddings.into(); // which the file may be wrong about
+        Ok(pairs([("config.json", pretty(&config).into_bytes()), ("model.safetensors", weights)]))
+    }
+}
+
+/// Files for JavaScript.
+fn pairs<const N: usize>(files: [(&str, Vec<u8>); N]) -> js_sys::Array {
+    let pair =
+        |(name, bytes): (&str, Vec<u8>)| js_sys::Array::of2(&name.into(), &js_sys::Uint8Array::from(bytes.as_slice()));
+    files.into_iter().map(pair).collect()
 }
 
 /// An adapter that learns a text.
@@ -116,14 +193,7 @@ impl Finetune {
         let Weights { model, dtype, image } = weights;
         let base = unpack(&model.config, &model.layout, dtype, &image).map_err(to_error)?;
         drop(image);
-        let mut rest = ids;
-        let mut texts = Vec::with_capacity(lengths.len());
-        for &n in lengths {
-            let (text, after) = rest.split_at(n.min(rest.len()));
-            texts.push(text.to_vec());
-            rest = after;
-        }
-        let inner = lora::Finetune::new(model, base, &texts, settings).map_err(to_error)?;
+        let inner = lora::Finetune::new(model, base, &texts(ids, lengths), settings).map_err(to_error)?;
         Ok(Self { inner })
     }
 
@@ -138,17 +208,32 @@ impl Finetune {
         to_js(&self.inner.step().map_err(to_error)?)
     }
 
-    /// The adapter's parameters now.
-    pub fn params(&self) -> Vec<f32> {
-        self.inner.params().to_vec()
+    /// How many steps it makes at most.
+    #[wasm_bindgen(getter, js_name = nSteps)]
+    pub fn n_steps(&self) -> f64 {
+        self.inner.n_steps() as f64
     }
 
-    /// PEFT's files of an adapter with these parameters. → `[name, bytes][]`
-    pub fn files(&self, params: &[f32], base: &str) -> JsResult<js_sys::Array> {
-        let files = peft_files(&self.inner.settings().lora(), self.inner.layout(), params, base).map_err(to_error)?;
-        let pairs = files.into_iter().map(|(name, bytes)| {
-            js_sys::Array::of2(&name.into(), &js_sys::Uint8Array::from(bytes.as_slice()))
-        });
-        Ok(pairs.collect())
+    /// PEFT's files of the adapter as it is now. → `[name, bytes][]`
+    pub fn files(&self, base: &str) -> JsResult<js_sys::Array> {
+        let run = &self.inner;
+        let files = peft_files(&run.settings().lora(), run.layout(), run.params(), base).map_err(to_error)?;
+        Ok(pairs(files))
+    }
+
+    /// Where it stands, for `restore`. → `Progress`
+    pub fn progress(&self) -> JsResult<JsValue> {
+        to_js(&self.inner.progress())
+    }
+
+    /// The adapter's parameters and their moments, for `restore`.
+    pub fn numbers(&self) -> Vec<f32> {
+        self.inner.numbers()
+    }
+
+    /// Goes on where an earlier visit stood, which had the same model, text and settings.
+    pub fn restore(&mut self, progress: JsValue, numbers: &[f32]) -> JsResult<()> {
+        let progress = serde_wasm_bindgen::from_value(progress)?;
+        self.inner.restore(progress, numbers).map_err(to_error)
     }
 }

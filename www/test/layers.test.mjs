@@ -20,6 +20,7 @@ const ROOMS = {
   worker: ["base", "wasm", "engine", "files"],
   cli: ["base", "wasm", "files", "worker"],
   api: ["base", "files"],
+  learn: ["base", "wasm", "engine", "files", "api"],
   adapters: ["base", "api"],
   elements: ["base", "api"],
   page: ["base", "isolation", "engine", "api", "elements"],

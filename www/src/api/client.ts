@@ -59,6 +59,9 @@ export class Client {
     "adapter-set": new Map(),
     "adapter-unload": new Map(),
     "adapter-list": new Map(),
+    weights: new Map(),
+    "weights-read": new Map(),
+    "small-files": new Map(),
   };
   /** Who is told of loads that may be answered, but whose weights are not kept yet, by their numbers. */
   #unkept = new Map<number, Listeners>();

@@ -36,6 +36,9 @@ export type WorkerFile =
   | "kernel-thread.js"
   | "hash-thread.js";
 
+/** The names of the files that learning needs besides. */
+export type LearnFile = "gpt2_learn_bg.wasm" | "learn-worker.js";
+
 /** Loading options that can be posted. */
 export interface WireLoadOptions {
   device: string;
@@ -61,6 +64,17 @@ export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
 export interface Kept {
   kept: boolean;
   warnings: string[];
+}
+
+/** What a loaded model's packed weights are. */
+export interface WireWeights {
+  /** The model's `config.json`. */
+  config: string;
+  /** Whether its head is not its embedding, whatever the configuration says. */
+  is_untied: boolean;
+  dtype: string;
+  /** How many bytes they have. */
+  bytes: number;
 }
 
 /** What a session takes. */
@@ -119,6 +133,11 @@ interface Requests {
   /** Answered with whether there was such an adapter. */
   "adapter-unload": { body: { name: string }; answer: boolean };
   "adapter-list": { body: object; answer: LoraAdapterInfo[] };
+  weights: { body: object; answer: WireWeights };
+  /** Answered with a part of the packed weights; offset and length are multiples of 4. */
+  "weights-read": { body: { offset: number; n_bytes: number }; answer: Uint8Array<ArrayBuffer> };
+  /** Answered with the model's files besides its weights, by name. */
+  "small-files": { body: object; answer: Map<string, Uint8Array<ArrayBuffer>> };
 }
 
 export type RequestName = keyof Requests;

@@ -6,11 +6,12 @@ import type { Answer, Body, Kept, Request, RequestName, WireLoadOptions, WireRes
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
 import type { Fetch } from "../files/request.js";
 import { estimate } from "./estimate.js";
-import { type Loaded, load, reload } from "./load.js";
+import { type Loaded, type LoadRequest, load, reload } from "./load.js";
 import { Loop } from "./loop.js";
 import { LoraAdapters, type Weights } from "./lora.js";
 import { readAdapter } from "./lora-files.js";
 import { type Counters, type Figures, Metrics } from "./metrics.js";
+import { readSmallFiles } from "./small-files.js";
 import type { Pace } from "./task.js";
 import { Texts } from "./texts.js";
 import { wasm } from "./wasm.js";
@@ -37,6 +38,8 @@ type Answers = { [N in RequestName]: (body: Body<N>, context: Context) => Answer
 /** A loaded model, and what works with it. */
 interface Office extends Desk {
   loaded: Loaded;
+  /** What was asked to be loaded. */
+  asked: Pick<LoadRequest, "source" | "options" | "fetch">;
   texts: Texts;
   lora: LoraAdapters;
   /** Whether `loaded.info` is not what the page was told at loading. */
@@ -61,7 +64,7 @@ const answers: Answers = {
     const recover = (lost: Error) => move(lost, (gone) => reload(gone, lost, { ...asked, signal: ending }));
     const loop = new Loop(scheduler, { device: currentDevice, recover }, metrics);
     const [texts, lora] = [new Texts(model), new LoraAdapters(model)];
-    office = { loaded, scheduler, loop, metrics, texts, lora, hasMoved: false };
+    office = { loaded, asked, scheduler, loop, metrics, texts, lora, hasMoved: false };
     void keeping.done.then(tell.kept);
     return info;
   },
@@ -163,6 +166,13 @@ const answers: Answers = {
   "adapter-unload": ({ name }) => ready("adapter-unload").lora.unload(name),
 
   "adapter-list": () => ready("adapter-list").lora.list(),
+
+  weights: () => ready("weights").loaded.weights,
+
+  "weights-read": ({ offset, n_bytes }) =>
+    ready("weights-read").loaded.model.readPacked(offset, n_bytes) as Promise<Uint8Array<ArrayBuffer>>,
+
+  "small-files": (_, { pace }) => readSmallFiles(ready("small-files").asked, pace.signal),
 };
 
 /** Answers a request. */

@@ -1,6 +1,9 @@
 // Learning through the package: the demo model learns a text in a browser.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import { test } from "node:test";
+import { WWW } from "./site.mjs";
 import { openStageWithFreshTab } from "./stage.mjs";
 import { runInTab } from "./tab.mjs";
 import { until } from "./until.mjs";
@@ -141,6 +144,26 @@ test("a text is learnt: the loss falls, held-out text too, and the adapter write
   assert.deepEqual([r.kept, r.warnings], [[], []]);
   // the weights came from the generator
   assert.equal(served.requests.filter((url) => url.includes("model.safetensors")).length, 0);
+});
+
+test("its losses are those of the same run outside of browsers, which is held against PEFT's", {
+  timeout: 300_000,
+}, async () => {
+  const recorded = JSON.parse(readFileSync(path.join(WWW, "../tests/golden/lora/run.json"), "utf8"));
+  const r = await run(async ({ text, settings }) => {
+    const exact = await gpt2.createGenerator("demo", { device: "wasm", dtype: "fp32", threads: 1 });
+    const run = learn.finetune(exact, text, settings);
+    const events = [];
+    for await (const event of run) events.push(event);
+    await exact.dispose();
+    return { ids: await generator.tokenizer.encode(text), events };
+  }, recorded);
+  assert.deepEqual(r.ids, recorded.ids);
+  assert.equal(r.events.length, recorded.losses.length);
+  for (const [i, { loss }] of r.events.entries()) {
+    assert.ok(Math.abs(loss - recorded.losses[i]) < 1e-4, `step ${i + 1}: ${loss}, recorded ${recorded.losses[i]}`);
+  }
+  assert.ok(Math.abs(r.events.at(-1).eval_loss - recorded.eval_loss) < 1e-4);
 });
 
 test("whoever does not learn fetches nothing of it, and whoever does, two files", async () => {

@@ -177,3 +177,30 @@ fn files_that_are_cut_or_changed_are_errors() {
     renamed[at..at + 6].copy_from_slice(b"lora_E");
     assert!(read(&renamed).expect_err("no such tensor").to_string().contains("lora_E"));
 }
+
+#[test]
+fn what_the_trainer_saved_computes_what_peft_computes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lora");
+    let told = json(&folder.join("expected.json"));
+    let expected = expected(&folder.join("expected.safetensors"));
+    let engine = cpu(&demo(), Dtype::Fp32);
+    let adapter = adapter(&demo(), &folder).expect("an adapter");
+    assert_eq!(adapter.n_params() as u64, told["n_params"].as_u64().expect("a number"));
+    let (ids, v) = (ids(&told["ids"]), engine.config().vocab_size);
+    let nll = |logits: &[f32]| {
+        let rows = logits.chunks_exact(v).zip(&ids[1..]);
+        let of = |(row, id): (&[f32], &u32)| {
+            let sum: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            sum.ln() - f64::from(row[*id as usize])
+        };
+        rows.map(of).sum::<f64>() / (ids.len() - 1) as f64
+    };
+    let number = add(&engine, &[(&adapter, 1.0)]);
+    for (name, number) in [("nll", Some(number)), ("nll_base", None)] {
+        let logits = logits(&engine, number, &ids);
+        let (found, expected) = (nll(&logits), told[name].as_f64().expect("a number"));
+        assert!((found - expected).abs() < 1e-4, "{name}: {found}, PEFT has {expected}");
+    }
+    let all = logits(&engine, Some(number), &ids);
+    assert_close("the last token", &all[all.len() - v..], &expected["logits_last"].1, 2e-4);
+}

@@ -36,6 +36,7 @@ const SETTINGS: Readonly<Record<string, Rule>> = {
 const OTHERS: Readonly<Record<string, Rule>> = {
   name: [(v) => typeof v === "string" && v !== "", "a name"],
   device: [(v) => v === "auto" || v === "wasm", '"auto" or "wasm", since learning runs on the CPU'],
+  method: [(v) => v === "lora", '"lora", which leaves the model\'s own weights as they are'],
   save_state: flag,
 };
 

@@ -4,6 +4,8 @@
 export interface FinetuneOptions {
   /** What the adapter is called in the generator. Default `"learned"`, with a number behind it if that is taken. */
   name?: string;
+  /** What learns: `"lora"`, the default and the only one, is an adapter beside the model's weights. */
+  method?: "lora";
   /** Rank of the adapter's matrices, 1 to 256: how much it can learn, and how large it is. Default 8. */
   r?: number;
   /** The adapter's factor counts as this over the rank. Default 16. */

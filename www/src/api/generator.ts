@@ -163,8 +163,8 @@ export class Generator {
 
   /**
    * Chooses the LoRA adapters of all texts that are asked for from now on and choose none themselves: one by its name,
-   * several, or `null` for none, which gives the model's own text to the bit. Takes no time; a session's text is computed
-   * anew with it when it goes on.
+   * several, or `null` for none, which gives the model's own text to the bit. Takes no time; a session's text is
+   * computed anew with it when it goes on.
    *
    * @throws {@link InvalidOptionError} for a name that is not loaded.
    */
@@ -172,7 +172,7 @@ export class Generator {
     await this.#client.ask("adapter-set", { adapter: choiceOf(adapter) }).answer;
   }
 
-  /** Gives a LoRA adapter up; texts that are being written with it go on. Returns whether there was one of that name. */
+  /** Gives a LoRA adapter up; texts that are being written with it go on. Returns whether there was such a one. */
   async unloadAdapter(name: string): Promise<boolean> {
     return this.#client.ask("adapter-unload", { name: string("name", name) }).answer;
   }

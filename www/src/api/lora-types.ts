@@ -1,8 +1,8 @@
 /** The types of LoRA adapters: small files that change how a model writes, beside its own weights. */
 
 /**
- * Where a LoRA adapter is, in PEFT's layout (`adapter_config.json` and `adapter_model.safetensors`): a Hugging Face id or
- * the address of its page, the URL of a folder, or the files themselves.
+ * Where a LoRA adapter is, in PEFT's layout (`adapter_config.json` and `adapter_model.safetensors`): a Hugging Face id
+ * or the address of its page, the URL of a folder, or the files themselves.
  */
 export type AdapterSource = string | URL | { files: Iterable<File> | Record<string, Blob> };
 
@@ -14,7 +14,7 @@ export type AdapterChoice = string | readonly string[] | Readonly<Record<string,
 
 /** Options of {@link Generator.loadAdapter}. */
 export interface LoadAdapterOptions {
-  /** What to call it. By default the last part of its address, or `"adapter"`, with a number behind it if that is taken. */
+  /** What to call it. By default the last part of its address, or `"adapter"`, with a number if that is taken. */
   name?: string;
   /** How much of it is added to the model; 0.5 is half. Default 1. */
   weight?: number;

@@ -65,7 +65,7 @@ export interface CreateGeneratorOptions {
    */
   max_batch_size?: number;
   /**
-   * A LoRA adapter that texts have from the start, as {@link Generator.loadAdapter} and {@link Generator.setAdapter}
+   * A LoRA adapter that texts have from the start, as `generator.loadAdapter` and `generator.setAdapter`
    * give them one. With a device of `"auto"` the model then runs on the CPU, since the GPU engine computes no adapters
    * yet.
    */
@@ -178,7 +178,7 @@ export interface GenerateOptions {
    * save time; 0 or `null` is off.
    */
   prompt_lookup_num_tokens?: "auto" | number | null;
-  /** The loaded LoRA adapters that the text is computed with. Default: those that {@link Generator.setAdapter} chose. */
+  /** The loaded LoRA adapters that the text is computed with. Default: those that `generator.setAdapter` chose. */
   adapter?: AdapterChoice;
   /** Whether to use what an earlier call computed for the same beginning. Default `true`. */
   prefix_reuse?: boolean;

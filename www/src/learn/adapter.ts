@@ -11,7 +11,7 @@ export const MAX_MEMORY_BYTES = 2 ** 32;
 /** PEFT's names of its two files. */
 const [CONFIG_FILE, WEIGHTS_FILE] = ["adapter_config.json", "adapter_model.safetensors"];
 
-/** Files that can be saved, or given to {@link Generator.loadAdapter}. */
+/** Files that can be saved, or given to `generator.loadAdapter`. */
 export function blobsOf(files: AdapterParts): Record<string, Blob> {
   return Object.fromEntries([...files].map(([name, bytes]) => [name, new Blob([bytes])]));
 }
@@ -47,7 +47,7 @@ export class LearnedAdapter {
 
   /**
    * Its files, as PEFT saves and loads them (`PeftModel.from_pretrained`): `adapter_config.json` and
-   * `adapter_model.safetensors`. {@link Generator.loadAdapter} takes them as `{ files }`.
+   * `adapter_model.safetensors`. `generator.loadAdapter` takes them as `{ files }`.
    */
   async save(): Promise<Record<string, Blob>> {
     return blobsOf(this.#files);
@@ -57,7 +57,7 @@ export class LearnedAdapter {
    * A checkpoint of the generator's model with the adapter added to its weights, which are those of the generator's
    * format, written as F32: `config.json`, `model.safetensors` and the tokenizer's files.
    *
-   * @throws {@link Gpt2Error} with the code `out_of_memory` if the model is too large for that.
+   * @throws `Gpt2Error` with the code `out_of_memory` if the model is too large for that.
    */
   async merge(): Promise<Record<string, Blob>> {
     const { client } = this.#generator.contact;

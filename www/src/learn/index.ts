@@ -26,11 +26,11 @@ export { FinetuneRun } from "./run.js";
 export type * from "./types.js";
 
 /**
- * Learns from a text, or from several, in a worker of its own; the generator writes on meanwhile. Errors come out of the
- * run and its `adapter`.
+ * Learns from a text, or from several, in a worker of its own; the generator writes on meanwhile. Errors come out of
+ * the run and its `adapter`.
  *
- * @throws {@link InvalidOptionError} for an option that is unknown or out of range, or a generator on the GPU, whose
- * engine computes no adapters yet.
+ * @throws `InvalidOptionError` for an option that is unknown or out of range, or a generator on the GPU, whose engine
+ * computes no adapters yet.
  */
 export function finetune(
   generator: Generator,
@@ -48,7 +48,7 @@ export function finetune(
 /**
  * What {@link finetune} would take with the same arguments.
  *
- * @throws {@link InvalidOptionError} for what it would not take.
+ * @throws `InvalidOptionError` for what it would not take.
  */
 export async function estimateFinetune(
   generator: Generator,
@@ -89,7 +89,7 @@ export async function listFinetunes(): Promise<SavedFinetune[]> {
 /**
  * Goes on with a fine-tuning that was cut off; every step is what it would have been.
  *
- * @throws {@link InvalidOptionError} if there is none of this id, or if the generator has another model.
+ * @throws `InvalidOptionError` if there is none of this id, or if the generator has another model.
  */
 export async function resumeFinetune(
   generator: Generator,

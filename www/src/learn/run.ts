@@ -72,14 +72,14 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
     );
   }
 
-  /** Ends the learning within a second and keeps what it has: the best adapter so far, or the newest before that is known. */
+  /** Ends the learning at once and keeps what it has: the best adapter so far, or else the newest. */
   stop(): void {
     this.#isStopped = true;
     this.#learner?.stop();
   }
 
   /**
-   * Writes with the adapter as it is now, while it learns on; as {@link Generator.complete}, but for the option
+   * Writes with the adapter as it is now, while it learns on; as `generator.complete`, but for the option
    * `adapter`.
    */
   async sample(

@@ -94,8 +94,8 @@ export class LoraAdapters {
   }
 
   /**
-   * Does something with a text that has what is chosen, or what was set. It gets the engine's number for that, `undefined`
-   * for none, and the weights by name, which are there until it is done.
+   * Does something with a text that has what is chosen, or what was set. It gets the engine's number for that,
+   * `undefined` for none, and the weights by name, which are there until it is done.
    */
   async using<T>(
     choice: WireChoice | undefined,

@@ -42,7 +42,7 @@ impl LowRank {
 
     /// Takes the other's ranks as well: the sum of both.
     fn add(&mut self, other: Self) {
-        let groups = |of: &Self| if of.rank == 0 { 0 } else { of.up.len() / of.rank };
+        let groups = |of: &Self| of.up.len().checked_div(of.rank).unwrap_or(0);
         let n = groups(self).max(groups(&other));
         let mut up = Vec::with_capacity(self.up.len() + other.up.len());
         for group in 0..n {

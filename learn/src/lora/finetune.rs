@@ -51,7 +51,9 @@ pub struct FinetuneSettings {
 
 impl Default for FinetuneSettings {
     fn default() -> Self {
-        let LoraSettings { r, lora_alpha, use_rslora, target_modules } = LoraSettings::default();
+        let LoraSettings { r, lora_alpha, use_rslora, .. } = LoraSettings::default();
+        // a few pages have few rows: every matrix learns from each of them
+        let target_modules = ["c_attn", "c_proj", "c_fc"].map(String::from).to_vec();
         Self {
             r,
             lora_alpha,
@@ -60,7 +62,7 @@ impl Default for FinetuneSettings {
             learning_rate: 1e-3,
             steps: None,
             epochs: 3.0,
-            batch_size: 4,
+            batch_size: 1,
             gradient_accumulation_steps: 1,
             max_length: 256,
             warmup_steps: None,

@@ -1,7 +1,10 @@
-/** Keeps a run's state as it changes: always the newest, and never two at once. */
+/** Keeps a run's state as it changes: always the newest, never two at once, and not so often that it takes the time. */
 
 import { messageOf } from "../api/errors.js";
 import { deleteRun, keepRun, keepState, type RunEntry, type StateEntry } from "./store.js";
+
+/** Between two writes lies so many times what the first one took. */
+const REST = 9;
 
 export class StateWriter {
   #run: RunEntry;
@@ -10,37 +13,59 @@ export class StateWriter {
   #next: StateEntry | undefined;
   /** Ends when nothing is left to write. */
   #writing: Promise<void> | undefined;
-  /** Whether anything failed, after which nothing more is written. */
-  #hasFailed = false;
+  /** Whether anything failed, or the run is over: nothing more is written. */
+  #isClosed = false;
+  /** Ends the rest between two writes. */
+  #hurry: () => void = () => {};
 
   constructor(run: RunEntry, warn: (message: string) => void) {
     [this.#run, this.#warn] = [run, warn];
-    this.#writing = this.#try(() => keepRun(run));
+    this.#writing = this.#write(() => keepRun(run));
   }
 
   /** Keeps a state, in the place of one that has not been written yet. */
   keep(state: StateEntry): void {
     this.#next = state;
-    this.#writing = (this.#writing ?? Promise.resolve()).then(async () => {
-      const newest = this.#next;
-      this.#next = undefined;
-      if (newest) await this.#try(() => keepState(newest));
-    });
+    this.#writing ??= this.#write();
   }
 
   /** Forgets the run. */
   async forget(): Promise<void> {
-    this.#next = undefined;
+    const mayDelete = !this.#isClosed;
+    this.#isClosed = true;
+    this.#hurry();
     await this.#writing;
-    await this.#try(() => deleteRun(this.#run.id));
+    if (mayDelete) await this.#try(() => deleteRun(this.#run.id));
+  }
+
+  async #write(first?: () => Promise<void>): Promise<void> {
+    if (first) await this.#try(first);
+    for (let state = this.#next; state && !this.#isClosed; state = this.#next) {
+      this.#next = undefined;
+      const newest = state;
+      const startMs = performance.now();
+      await this.#try(() => keepState(newest));
+      await this.#rest(REST * (performance.now() - startMs));
+    }
+    this.#writing = undefined;
+  }
+
+  #rest(ms: number): Promise<void> {
+    if (this.#isClosed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const late = setTimeout(resolve, ms);
+      this.#hurry = () => {
+        clearTimeout(late);
+        resolve();
+      };
+    });
   }
 
   async #try(write: () => Promise<unknown>): Promise<void> {
-    if (this.#hasFailed) return;
     try {
       await write();
     } catch (error) {
-      this.#hasFailed = true;
+      this.#isClosed = true;
       this.#warn(`after a reload, learning cannot go on: its state is not kept (${messageOf(error)})`);
     }
   }

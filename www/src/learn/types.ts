@@ -12,7 +12,7 @@ export interface FinetuneOptions {
   lora_alpha?: number;
   /** Whether the factor counts as `lora_alpha` over the root of the rank. Default `false`. */
   use_rslora?: boolean;
-  /** Ends of the names of the modules that get an adapter: `c_attn`, `c_proj`, `c_fc`. Default `["c_attn"]`. */
+  /** Ends of the names of the modules that get an adapter: `c_attn`, `c_proj`, `c_fc`. Default: all three. */
   target_modules?: readonly string[];
   /** The highest learning rate. It rises for `warmup_steps`, and falls along a cosine to a tenth. Default 0.001. */
   learning_rate?: number;
@@ -20,7 +20,7 @@ export interface FinetuneOptions {
   steps?: number;
   /** How often each token is learnt from. Default 3. */
   epochs?: number;
-  /** Rows of text that are learnt from at once. Default 4. */
+  /** Rows of text that are learnt from at once. Default 1, which makes most of a few pages. */
   batch_size?: number;
   /** So many times as many rows make a step, without taking more memory. Default 1. */
   gradient_accumulation_steps?: number;

@@ -104,7 +104,7 @@ LIST
 own_sources() {
   local mark="$CARGO_TARGET_DIR/checkout"
   [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return
-  find src tests kernels benches fuzz -name '*.rs' -exec touch {} +
+  find src tests kernels benches fuzz learn -name '*.rs' -exec touch {} +
   mkdir -p "$CARGO_TARGET_DIR"
   printf '%s\n' "$PWD" >"$mark"
 }
@@ -175,16 +175,17 @@ build_wasm() { # the module of the models, small for visitors whose model runs o
   need_wasm_bindgen
   own_sources
   say "compiling to WebAssembly (the first time takes a minute or two)"
-  build_page_module gpt2_web page-small --no-default-features
-  build_page_module gpt2_web_full page
+  build_page_module gpt2_web gpt2-web page-small --no-default-features --features page
+  build_page_module gpt2_web_full gpt2-web page
+  build_page_module gpt2_learn gpt2-learn-web learn # what learns, fetched by those who do
 }
 
 # Each build has a target folder of its own: a cdylib has one name, and the tests build it with the reference in it.
-build_page_module() { # NAME FOLDER [FLAG...]
-  local name="$1" target_dir="$CARGO_TARGET_DIR/$2"
-  shift 2
-  cargo build --locked --release --lib --target "$wasm_target" --target-dir "$target_dir" "$@"
-  local wasm="$target_dir/$wasm_target/release/gpt2_web.wasm"
+build_page_module() { # NAME CRATE FOLDER [FLAG...]
+  local name="$1" crate="$2" target_dir="$CARGO_TARGET_DIR/$3"
+  shift 3
+  cargo build --locked --release --package "$crate" --lib --target "$wasm_target" --target-dir "$target_dir" "$@"
+  local wasm="$target_dir/$wasm_target/release/${crate//-/_}.wasm"
   if [ "www/wasm/${name}_bg.wasm" -nt "$wasm" ]; then return; fi
   # wasm-ld wraps every export in a run of all constructors unless they are called by hand: see src/web/mod.rs
   if grep -q command_export "$wasm"; then
@@ -270,7 +271,7 @@ run_check() {
   say "cargo clippy"
   cargo clippy --locked --workspace --all-targets --features burn -- -D warnings
   cargo clippy --locked --lib --target "$wasm_target" -- -D warnings
-  cargo clippy --locked --lib --target "$wasm_target" --no-default-features -- -D warnings
+  cargo clippy --locked --lib --target "$wasm_target" --no-default-features --features page -- -D warnings
   cargo clippy --locked --test web --features burn --target "$wasm_target" -- -D warnings
   say "cargo doc"
   RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --workspace --features burn

@@ -10,16 +10,18 @@
 //!
 //! 1. [`error`] and [`token`]: the two things that every room knows
 //! 2. [`checkpoint`]: what a model's files say
-//! 3. [`tokenizer`]: text to ids and back
-//! 4. `gpt2` (feature `burn`): the model, like the paper; a page is built without it
-//! 5. [`sampler`]: logits to one id
-//! 6. [`engine`]: what runs the model: the reference, the CPU's kernels (`kernels/`), the GPU's WGSL
-//! 7. [`generate`]: the loop
-//! 8. [`web`]: all of it for JavaScript
+//! 3. [`adapter`]: what is added to a model's matrices, if anything
+//! 4. [`tokenizer`]: text to ids and back
+//! 5. `gpt2` (feature `burn`): the model, like the paper; a page is built without it
+//! 6. [`sampler`]: logits to one id
+//! 7. [`engine`]: what runs the model: the reference, the CPU's kernels (`kernels/`), the GPU's WGSL
+//! 8. [`generate`]: the loop
+//! 9. [`web`]: all of it for JavaScript
 //!
 //! `docs/architecture.md` has the picture, the rooms one by one, the invariants and a glossary; `tests/layers.rs` keeps
 //! the order.
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod engine;
 pub mod error;

@@ -9,7 +9,8 @@ use std::path::Path;
 use sources::{circle, read, rooms, uses};
 
 /// The rooms from the ground up: each uses only those before it.
-const ORDER: [&str; 9] = ["token", "error", "checkpoint", "tokenizer", "gpt2", "sampler", "engine", "generate", "web"];
+const ORDER: [&str; 10] =
+    ["token", "error", "checkpoint", "adapter", "tokenizer", "gpt2", "sampler", "engine", "generate", "web"];
 
 /// Crates that only some files may name: the files whose path begins with one of these.
 const CRATES: [(&str, &[&str]); 7] = [
@@ -20,7 +21,7 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("wgpu", &["engine/gpu/", "web/pipelines.rs", "web/device.rs"]),
     // a page has neither of the two, and nothing else sees a tensor
     ("burn", &["gpt2/", "engine/reference.rs"]),
-    ("gpt2_kernels", &["checkpoint/", "engine/", "web/"]),
+    ("gpt2_kernels", &["checkpoint/", "adapter/", "engine/", "web/"]),
     ("tokenizers", &["tokenizer/"]),
 ];
 

@@ -18,7 +18,7 @@ mkdirSync("dist/demo", { recursive: true });
 const withoutOwnPlace = {
   name: "without-own-place",
   setup: ({ onLoad }) =>
-    onLoad({ filter: /gpt2_web(_full)?\.js$/ }, ({ path: file }) => {
+    onLoad({ filter: /gpt2_(web|web_full|learn)\.js$/ }, ({ path: file }) => {
       const source = readFileSync(file, "utf8");
       const wasm = path.basename(file).replace(".js", "_bg.wasm");
       const place = `module_or_path = new URL('${wasm}', import.meta.url);`;
@@ -55,12 +55,14 @@ await build({
     transformers: "src/adapters/transformers.ts",
     "prompt-api": "src/adapters/prompt-api.ts",
     openai: "src/adapters/openai.ts",
+    learn: "src/learn/index.ts",
   },
   outdir: "dist",
   splitting: true,
   chunkNames: "chunk-[hash]",
 });
 await build({ ...common, entryPoints: { worker: "src/worker/worker.ts" }, outdir: "dist" });
+await build({ ...common, entryPoints: { "learn-worker": "src/learn/worker.ts" }, outdir: "dist" });
 // What the worker imports where it needs the full build: wasm-bindgen's script for it.
 await build({ ...common, entryPoints: ["wasm/gpt2_web_full.js"], outdir: "dist" });
 // The program `gpt2-web`, which runs in Node.
@@ -110,5 +112,6 @@ const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => !["custom-elements.json", "cli.js"].includes(entry.name)) // for editors, and for Node
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
 const beside = ["index.html", "bench.html", "page.css", "manifest.webmanifest", "icon.svg", ...(await drawIcons())];
-const forSome = listed.filter((file) => path.basename(file).startsWith("gpt2_web_full")); // the GPU, other tokenizers
+// for the GPU and other tokenizers, and for learning
+const forSome = listed.filter((file) => /^(gpt2_web_full|gpt2_learn|learn)/.test(path.basename(file)));
 await writeServiceWorker(".", [...beside, ...listed], forSome);

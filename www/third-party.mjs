@@ -18,6 +18,7 @@ function crates() {
   const parts = [
     ["--package", "gpt2-web"],
     ["--package", "gpt2-kernels", "--features", "threads"],
+    ["--package", "gpt2-learn-web"],
   ];
   const used = new Set(parts.flatMap((part) => run(...tree, ...part, "--format", "{p}").split("\n")).map(idOf));
   const { packages } = JSON.parse(run("metadata", "--locked", "--format-version", "1", "--filter-platform", target));

@@ -143,6 +143,11 @@ impl Inputs {
         }
     }
 
+    /// The vector that was set last, as it was written: [K'/8]
+    pub fn vector(&self) -> &[[f32; 8]] {
+        &self.vector
+    }
+
     /// Sets vector `t`. `write` is given a slice of K' numbers and writes the first K.
     pub fn set(&mut self, t: usize, form: Form, write: impl FnOnce(&mut [f32])) {
         write(self.vector.as_flattened_mut());

@@ -10,7 +10,8 @@
 //! - what a model is: [`activation`], `dims`;
 //! - its weights: [`format`](mod@format) (what the bytes mean), [`layout`] (where each tensor lies), [`pack`] (how they
 //!   get there);
-//! - the kernels: [`inputs`] and [`product`] (y = W x), [`norm`], [`softmax`], [`cache`] (keys and values);
+//! - the kernels: [`inputs`] and [`product`] (y = W x), [`norm`], [`softmax`], [`adapter`] (what is added to a product),
+//!   [`cache`] (keys and values);
 //! - a pass: [`scratch`] (its memory), [`model`] (the weights in memory), `op` (its parts), [`team`] (several threads),
 //!   [`forward`] (ids in, logits out);
 //! - around it: [`noise`] (random weights for benches) and `module` (all of it as a WebAssembly module).
@@ -20,6 +21,7 @@
 extern crate alloc;
 
 pub mod activation;
+pub mod adapter;
 pub mod cache;
 mod dims;
 pub mod format;

@@ -1,11 +1,13 @@
 //! A model's packed weights in memory. What runs them is in [`crate::forward`].
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytemuck::allocation::try_zeroed_slice_box;
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 
+use crate::adapter::Adapter;
 use crate::cache::Cache;
 use crate::dims::Dims;
 use crate::format::Dtype;
@@ -84,7 +86,12 @@ impl PackedModel {
 
     /// An empty cache: i8 where the weights are integers, f32 otherwise.
     pub fn new_cache(&self) -> Cache {
-        Cache::new(&self.dims, matches!(self.layout.dtype, Dtype::Q8 | Dtype::Q4))
+        self.new_cache_with(None)
+    }
+
+    /// An empty cache of a text that is computed with an adapter.
+    pub fn new_cache_with(&self, adapter: Option<Arc<Adapter>>) -> Cache {
+        Cache::new(&self.dims, matches!(self.layout.dtype, Dtype::Q8 | Dtype::Q4), adapter)
     }
 
     /// A scratch for a team of `n_members`.

@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::adapter::Lowered;
 use crate::cache::{Query, padded_dim};
 use crate::dims::Dims;
 use crate::inputs::Inputs;
@@ -30,6 +31,8 @@ pub(crate) struct MemberScratch {
     pub inputs: Inputs,
     /// Inputs of `mlp.c_proj`: [T, n_inner]
     pub inner_inputs: Inputs,
+    /// What adapters make of the inputs of the current product.
+    pub lowered: Lowered,
     /// One group of rows of a matrix.
     pub widened: Widened,
     /// The query of one token and head.
@@ -46,6 +49,7 @@ impl Scratch {
         let member = || MemberScratch {
             inputs: Inputs::new(MAX_TOKENS, c),
             inner_inputs: Inputs::new(MAX_TOKENS, n_inner),
+            lowered: Lowered::default(),
             widened: Widened::default(),
             query: Query::new(c / n_head),
             scores: Vec::new(),

@@ -3,6 +3,7 @@
 pub use gpt2_kernels::Rows;
 
 use super::propose::{Choose, Chosen};
+use crate::adapter::Adapter;
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};
 use crate::token::TokenId;
@@ -58,6 +59,24 @@ pub trait Engine {
 
     /// An empty cache.
     fn new_cache(&self) -> Self::Cache;
+
+    /// Takes the sum of adapters, each with its weight, under a number that none of this engine's has had.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::InvalidOption`] if the engine computes no adapters.
+    fn add_adapter(&self, _number: usize, _adapters: &[(&Adapter, f32)]) -> Result<()> {
+        Err(Error::invalid_option("adapter", "none on this device", "one"))
+    }
+
+    /// Gives an adapter up; caches that were made with it keep it.
+    fn free_adapter(&self, _adapter: usize) {}
+
+    /// An empty cache of a text that is computed with an adapter of this engine: what it holds must not be mixed with
+    /// what another adapter computes.
+    fn new_cache_with(&self, adapter: Option<usize>) -> Self::Cache {
+        debug_assert_eq!(adapter, None, "an engine that takes no adapter is asked for none");
+        self.new_cache()
+    }
 
     /// Runs `ids` (T ≥ 1) after what `cache` holds and appends their keys and values to it.
     ///

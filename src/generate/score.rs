@@ -45,6 +45,8 @@ pub struct Scorer<E: Engine> {
     engine: Rc<E>,
     tokenizer: Rc<Tokenizer>,
     ids: Vec<TokenId>,
+    /// What it is computed with: the number of an adapter of the engine.
+    adapter: Option<usize>,
     /// Holds the tokens from `window_start` on.
     cache: E::Cache,
     window_start: usize,
@@ -68,7 +70,14 @@ impl<E: Engine> Scorer<E> {
         let text = tokenizer.piece_text(first);
         let tokens = vec![ScoredToken { id: first, text, logprob: None, rank: None, top_logprobs: Vec::new() }];
         let cache = engine.new_cache();
-        Ok(Self { engine, tokenizer, ids, cache, window_start: 0, next: 0, n_pass: 0, tokens })
+        Ok(Self { engine, tokenizer, ids, adapter: None, cache, window_start: 0, next: 0, n_pass: 0, tokens })
+    }
+
+    /// The same text, none of which is scored yet, computed with an adapter of the engine.
+    pub fn with_adapter(mut self, adapter: Option<usize>) -> Self {
+        self.cache = self.engine.new_cache_with(adapter);
+        self.adapter = adapter;
+        self
     }
 
     /// Scores the next tokens, at most `max_tokens` (logits of [32, 50257] take 6.4 MB). A text longer than the context
@@ -106,7 +115,7 @@ impl<E: Engine> Scorer<E> {
 
     /// Takes what is left of the text to another engine with the same model.
     pub fn move_to(&mut self, engine: Rc<E>, tokenizer: Rc<Tokenizer>) {
-        self.cache = engine.new_cache();
+        self.cache = engine.new_cache_with(self.adapter);
         (self.engine, self.tokenizer) = (engine, tokenizer);
     }
 

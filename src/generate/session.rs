@@ -40,6 +40,8 @@ pub struct Session<E: Engine> {
     window_start: usize,
     /// Holds the first tokens of `ids[window_start..]`. Beyond the text it may hold guesses of the generation under way.
     cache: E::Cache,
+    /// What it is computed with: the number of an adapter of the engine.
+    adapter: Option<usize>,
     run: Option<Run<E>>,
     guesses: Guesses,
 }
@@ -55,6 +57,7 @@ impl<E: Engine> Clone for Session<E> {
             ids: self.ids.clone(),
             window_start: self.window_start,
             cache,
+            adapter: self.adapter,
             run: None,
             guesses: Guesses::default(),
         }
@@ -78,7 +81,7 @@ impl<E: Engine> Session<E> {
     pub fn new(engine: Rc<E>, tokenizer: Rc<Tokenizer>) -> Self {
         let cache = engine.new_cache();
         let (ids, guesses) = (Vec::new(), Guesses::default());
-        Self { engine, tokenizer, ids, window_start: 0, cache, run: None, guesses }
+        Self { engine, tokenizer, ids, window_start: 0, cache, adapter: None, run: None, guesses }
     }
 
     /// The text so far.
@@ -100,7 +103,20 @@ impl<E: Engine> Session<E> {
     /// Frees the cache, which is filled again when it is needed. Ends a generation under way.
     pub fn drop_cache(&mut self) {
         self.end();
-        self.cache = self.engine.new_cache();
+        self.cache = self.engine.new_cache_with(self.adapter);
+    }
+
+    /// What the text is computed with from now on, the whole of it: an adapter of the engine, or none.
+    pub fn set_adapter(&mut self, adapter: Option<usize>) {
+        if self.adapter != adapter {
+            self.adapter = adapter;
+            self.drop_cache();
+        }
+    }
+
+    /// What the text is computed with.
+    pub fn adapter(&self) -> Option<usize> {
+        self.adapter
     }
 
     /// How many of the first tokens of `ids` the cache holds already.
@@ -219,9 +235,9 @@ impl<E: Engine> Session<E> {
         self.keep(run, step)
     }
 
-    /// Takes text and generation to another engine with the same model, whose cache is filled again when it is needed.
+    /// Takes text and generation to another engine with the same model and adapters, whose cache is filled again when it is needed.
     pub fn move_to(&mut self, engine: Rc<E>, tokenizer: Rc<Tokenizer>) {
-        self.cache = engine.new_cache();
+        self.cache = engine.new_cache_with(self.adapter);
         (self.engine, self.tokenizer) = (engine, tokenizer);
         if let Some(run) = &mut self.run {
             (run.ahead, run.known) = (None, None);

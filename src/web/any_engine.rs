@@ -1,5 +1,6 @@
 //! Whichever engine the device asks for, behind one type: a page chooses at run time.
 
+use crate::adapter::Adapter;
 use crate::checkpoint::Config;
 use crate::engine::cpu::{CpuCache, CpuEngine, Kernels};
 use crate::engine::gpu::{GpuCache, GpuEngine, Pending};
@@ -89,6 +90,27 @@ impl<K: Kernels> Engine for AnyEngine<K> {
         match self {
             Self::Cpu(engine) => AnyEngineCache::Cpu(engine.new_cache()),
             Self::Gpu(engine) => AnyEngineCache::Gpu(engine.new_cache()),
+        }
+    }
+
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
+        match self {
+            Self::Cpu(engine) => engine.add_adapter(number, adapters),
+            Self::Gpu(engine) => engine.add_adapter(number, adapters),
+        }
+    }
+
+    fn free_adapter(&self, adapter: usize) {
+        match self {
+            Self::Cpu(engine) => engine.free_adapter(adapter),
+            Self::Gpu(engine) => engine.free_adapter(adapter),
+        }
+    }
+
+    fn new_cache_with(&self, adapter: Option<usize>) -> AnyEngineCache<K> {
+        match self {
+            Self::Cpu(engine) => AnyEngineCache::Cpu(engine.new_cache_with(adapter)),
+            Self::Gpu(engine) => AnyEngineCache::Gpu(engine.new_cache_with(adapter)),
         }
     }
 

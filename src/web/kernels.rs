@@ -6,6 +6,7 @@ use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use super::any_engine::AnyEngine;
+use crate::adapter::Adapter;
 use crate::engine::Output;
 use crate::engine::cpu::{Kernels, Text};
 use crate::error::{Error, Result};
@@ -24,8 +25,18 @@ extern "C" {
     /// A copy of a part of the image.
     #[wasm_bindgen(method)]
     pub fn read(this: &KernelModule, offset: usize, n_bytes: usize) -> Uint8Array;
+    /// Begins an adapter under a number that none has had.
+    #[wasm_bindgen(method, js_name = adapterNew)]
+    fn adapter_new(this: &KernelModule, number: usize);
+    /// Adds s B A to a matrix; `place` is its block, the part of that, and the rank, `numbers` A and then B.
+    /// → whether there is enough memory
+    #[wasm_bindgen(method, js_name = adapterAdd)]
+    fn adapter_add(this: &KernelModule, adapter: usize, place: &[u32], numbers: &[f32], scale: f32) -> bool;
+    #[wasm_bindgen(method, js_name = adapterFree)]
+    fn adapter_free(this: &KernelModule, adapter: usize);
+    /// A cache for texts of an adapter, or of none (-1).
     #[wasm_bindgen(method, js_name = cacheNew)]
-    fn cache_new(this: &KernelModule) -> usize;
+    fn cache_new(this: &KernelModule, adapter: isize) -> usize;
     #[wasm_bindgen(method, js_name = cacheClone)]
     fn cache_clone(this: &KernelModule, cache: usize) -> isize;
     #[wasm_bindgen(method, js_name = cacheTruncate)]
@@ -99,8 +110,27 @@ impl Module {
 }
 
 impl Kernels for Module {
-    fn new_cache(&self) -> usize {
-        self.js.cache_new()
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool {
+        self.js.adapter_new(number);
+        for (adapter, weight) in adapters {
+            for part in &adapter.parts {
+                let place = [part.layer as u32, part.op as u32, part.rank as u32];
+                let numbers = [&part.a[..], &part.b[..]].concat();
+                if !self.js.adapter_add(number, &place, &numbers, part.scale * weight) {
+                    self.js.adapter_free(number);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn free_adapter(&self, adapter: usize) {
+        self.js.adapter_free(adapter);
+    }
+
+    fn new_cache(&self, adapter: Option<usize>) -> usize {
+        self.js.cache_new(adapter.map_or(-1, |number| number as isize))
     }
 
     fn clone_cache(&self, cache: usize) -> Option<usize> {

@@ -6,12 +6,14 @@ use js_sys::Uint8Array;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
+use super::adapters::Adapters;
 use super::any_engine::AnyEngine;
 use super::device::DeviceChoice;
 use super::js::{JsResult, to_js};
 use super::kernels::PageEngine;
 use super::scheduler::Scheduler;
 use super::session::{Scorer, Session, json_object};
+use crate::adapter::Adapter;
 use crate::checkpoint::{names, packing};
 use crate::engine::Engine as _;
 use crate::generate::{self, GenerateOptions};
@@ -21,6 +23,7 @@ use crate::tokenizer::Tokenizer;
 #[wasm_bindgen]
 pub struct Model {
     engine: Rc<PageEngine>,
+    adapters: Adapters,
     tokenizer: Rc<Tokenizer>,
     defaults: GenerateOptions,
     chosen: DeviceChoice,
@@ -39,8 +42,16 @@ impl Model {
         self_test: String,
         warnings: Vec<String>,
     ) -> Self {
-        Self { engine: Rc::new(engine), tokenizer: Rc::new(tokenizer), defaults, chosen, self_test, warnings }
+        let (engine, tokenizer) = (Rc::new(engine), Rc::new(tokenizer));
+        Self { engine, adapters: Adapters::default(), tokenizer, defaults, chosen, self_test, warnings }
     }
+}
+
+#[derive(Serialize)]
+struct ReadAdapter {
+    number: usize,
+    parameters: usize,
+    rank: usize,
 }
 
 #[derive(Serialize)]
@@ -159,9 +170,37 @@ impl Model {
         scheduler.inner.move_to(self.engine.clone(), self.tokenizer.clone());
     }
 
-    /// A text to be scored.
-    pub fn scorer(&self, ids: Vec<u32>) -> JsResult<Scorer> {
-        let inner = generate::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?;
+    /// Reads an adapter from PEFT's two files. → `{number, parameters, rank}`, the rank being its largest
+    #[wasm_bindgen(js_name = readAdapter)]
+    pub fn read_adapter(&self, config_json: &str, weights: &[u8]) -> JsResult<JsValue> {
+        let adapter = Adapter::from_peft(self.engine.config(), config_json, weights)?;
+        let (parameters, rank) = (adapter.n_params(), adapter.max_rank());
+        to_js(&ReadAdapter { number: self.adapters.keep(adapter), parameters, rank })
+    }
+
+    /// Has the engine compute the sum of adapters that were read, each with its weight. → the number of the sum, for
+    /// sessions and scorers
+    #[wasm_bindgen(js_name = addAdapters)]
+    pub fn add_adapters(&self, numbers: &[usize], weights: &[f32]) -> JsResult<usize> {
+        let sum = numbers.iter().copied().zip(weights.iter().copied()).collect();
+        Ok(self.adapters.add(&*self.engine, sum)?)
+    }
+
+    /// Gives up an adapter that was read, or a sum. Texts that are computed with a sum go on with it.
+    #[wasm_bindgen(js_name = freeAdapter)]
+    pub fn free_adapter(&self, number: usize) {
+        self.adapters.free(&*self.engine, number);
+    }
+
+    /// Takes over the adapters of the same model that was loaded before, before its texts.
+    #[wasm_bindgen(js_name = takeAdapters)]
+    pub fn take_adapters(&self, old: &Model) -> JsResult<()> {
+        Ok(self.adapters.take_over(&*self.engine, &old.adapters)?)
+    }
+
+    /// A text to be scored, with an adapter that the engine has or with none.
+    pub fn scorer(&self, ids: Vec<u32>, adapter: Option<usize>) -> JsResult<Scorer> {
+        let inner = generate::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?.with_adapter(adapter);
         Ok(Scorer { inner })
     }
 }

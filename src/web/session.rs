@@ -42,6 +42,12 @@ impl Session {
 
 #[wasm_bindgen]
 impl Session {
+    /// What the text is computed with from now on, the whole of it: an adapter that the engine has, or none.
+    #[wasm_bindgen(js_name = setAdapter)]
+    pub fn set_adapter(&self, adapter: Option<usize>) -> JsResult<()> {
+        self.with(|s| s.set_adapter(adapter))
+    }
+
     /// Makes the text `ids`, keeping what the cache holds of the same beginning if `reuse_prefix`.
     pub fn replace(&self, ids: Vec<u32>, reuse_prefix: bool) -> JsResult<()> {
         self.with(|s| s.replace(ids, reuse_prefix))
@@ -86,10 +92,10 @@ impl Session {
         Ok(js)
     }
 
-    /// How many of the first of these tokens it has computed already.
+    /// How many of the first of these tokens it has computed already with this adapter, or with none.
     #[wasm_bindgen(js_name = nCommon)]
-    pub fn n_common(&self, ids: &[u32]) -> JsResult<usize> {
-        self.with(|s| s.n_common(ids))
+    pub fn n_common(&self, ids: &[u32], adapter: Option<usize>) -> JsResult<usize> {
+        self.with(|s| if s.adapter() == adapter { s.n_common(ids) } else { 0 })
     }
 
     /// Bytes of its cache, of which it may share some with its copies; 0 while it is written.

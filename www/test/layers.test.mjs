@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const SRC = fileURLToPath(new URL("../src/", import.meta.url));
 
 /** What both threads know of each other. The rest of `api` runs in the page's thread alone. */
-const BASE = ["api/types", "api/errors", "api/messages", "api/version", "api/trusted"];
+const BASE = ["api/types", "api/lora-types", "api/errors", "api/messages", "api/version", "api/trusted"];
 
 /** From the bottom up: each room, and the rooms below that it may import from. */
 const ROOMS = {
@@ -20,6 +20,7 @@ const ROOMS = {
   worker: ["base", "wasm", "engine", "files"],
   cli: ["base", "wasm", "files", "worker"],
   api: ["base", "files"],
+  learn: ["base", "wasm", "engine", "files", "api"],
   adapters: ["base", "api"],
   elements: ["base", "api"],
   page: ["base", "isolation", "engine", "api", "elements"],

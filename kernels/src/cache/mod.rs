@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 pub use attend::Query;
 pub use page::{PAGE, padded_dim};
 
+use crate::adapter::Adapter;
 use crate::dims::Dims;
 use attend::{add_page_values, page_scores};
 use page::HeadPage;
@@ -59,13 +60,15 @@ pub struct Cache {
     heads: Vec<HeadCache>,
     head_dim: usize,
     is_quantised: bool,
+    /// What keys and values are computed with, and so will those of the next tokens be.
+    adapter: Option<Arc<Adapter>>,
 }
 
 impl Cache {
     /// An empty cache.
-    pub fn new(dims: &Dims, is_quantised: bool) -> Self {
+    pub fn new(dims: &Dims, is_quantised: bool, adapter: Option<Arc<Adapter>>) -> Self {
         let heads = vec![HeadCache::default(); dims.n_layer * dims.n_head];
-        Self { n_tokens: 0, heads, head_dim: dims.head_dim(), is_quantised }
+        Self { n_tokens: 0, heads, head_dim: dims.head_dim(), is_quantised, adapter }
     }
 
     /// How many tokens it holds.
@@ -134,8 +137,8 @@ impl Cache {
         self.n_tokens += n_new;
     }
 
-    /// All heads: [n_layer, H]
-    pub fn heads_mut(&mut self) -> &mut [HeadCache] {
-        &mut self.heads
+    /// All heads, [n_layer, H], and what their tokens are computed with.
+    pub fn parts_mut(&mut self) -> (&mut [HeadCache], Option<&Adapter>) {
+        (&mut self.heads, self.adapter.as_deref())
     }
 }

@@ -57,10 +57,11 @@ impl<'a> Pass<'a> {
         for Part { cache, ids, rows: of_part } in parts {
             let (first, n_past) = (rows.len(), cache.n_tokens());
             cache.reserve(ids.len());
-            rows.extend(ids.iter().zip(n_past..).map(|(&id, position)| Row { id, position }));
+            let (heads, adapter) = cache.parts_mut();
+            rows.extend(ids.iter().zip(n_past..).map(|(&id, position)| Row { id, position, adapter }));
             let Range { start, end } = of_part.tokens(ids.len());
             wanted.extend(first + start..first + end);
-            texts.push(Text { rows: first..rows.len(), n_past, cache: Shared::new(cache.heads_mut()) });
+            texts.push(Text { rows: first..rows.len(), n_past, cache: Shared::new(heads) });
         }
         Self {
             stages: Stages {

@@ -19,6 +19,7 @@ use core::ops::Range;
 use bytemuck::cast_slice;
 
 use crate::activation::activate_row;
+use crate::adapter::{Adapter, LowRank, Lowered};
 use crate::cache::{HeadCache, padded_dim};
 use crate::format::unpack_row;
 use crate::inputs::{Form, Inputs};
@@ -37,10 +38,12 @@ use crate::team::{Shared, share};
 const HEAD_ROWS: usize = 8;
 
 /// A token of the pass.
-pub struct Row {
+pub struct Row<'a> {
     pub id: u32,
     /// Its number in its text.
     pub position: usize,
+    /// Its text's.
+    pub adapter: Option<&'a Adapter>,
 }
 
 /// A text with tokens in the pass.
@@ -57,7 +60,7 @@ pub struct Text<'a> {
 pub struct Stages<'a> {
     pub model: &'a PackedModel,
     /// [T]
-    pub rows: Vec<Row>,
+    pub rows: Vec<Row<'a>>,
     /// Every row: 0..T
     pub all: Vec<usize>,
     /// The rows whose logits are computed, in order.
@@ -116,7 +119,7 @@ impl Stages<'_> {
         let n_vectors = Self::n_vectors(c);
         let wpe: &[f32] = cast_slice(&image[layout.wpe.clone()]);
         for t in share(self.rows.len(), member, self.n_members) {
-            let Row { id, position } = self.rows[t];
+            let Row { id, position, .. } = self.rows[t];
             // SAFETY: each member has its own rows
             let x: &mut [f32] = unsafe { self.x.get_mut(t * n_vectors..(t + 1) * n_vectors) }.as_flattened_mut();
             embedding(wte, image, id as usize, &mut x[..c]);
@@ -140,12 +143,16 @@ impl Stages<'_> {
     fn block(&self, member: usize, own: &mut MemberScratch, layer: usize, block: &Block, op: Op) {
         let dims = self.model.dims();
         let rows = self.rows_of(layer, op);
-        let MemberScratch { inputs, inner_inputs, widened, .. } = own;
+        let lora = |t: usize| self.rows[t].adapter.and_then(|adapter| adapter.part(layer, op));
+        let MemberScratch { inputs, inner_inputs, lowered, widened, .. } = own;
+        lowered.clear();
         match op {
             Op::Embed | Op::Head => {}
             Op::Qkv => {
-                self.norm(&block.ln_1, inputs, self.form(&block.c_attn), rows);
+                let form = self.form(&block.c_attn);
+                self.norm(&block.ln_1, inputs, form, rows, |t, x| lowered.push(lora(t), x));
                 self.write(member, &block.c_attn, inputs, widened, rows, self.qkv, |y, _| y);
+                self.adapt(member, &block.c_attn, lowered, rows, self.qkv, lora);
             }
             Op::Attention => {
                 for head in share(dims.n_head, member, self.n_members) {
@@ -153,17 +160,23 @@ impl Stages<'_> {
                 }
             }
             Op::Proj => {
-                self.gather_heads(inputs, self.form(&block.c_proj), rows);
+                let form = self.form(&block.c_proj);
+                self.gather_heads(inputs, form, rows, |t, x| lowered.push(lora(t), x));
                 self.write(member, &block.c_proj, inputs, widened, rows, self.x, |y, x| x + y);
+                self.adapt(member, &block.c_proj, lowered, rows, self.x, lora);
             }
             Op::Fc => {
-                self.norm(&block.ln_2, inputs, self.form(&block.c_fc), rows);
+                let form = self.form(&block.c_fc);
+                self.norm(&block.ln_2, inputs, form, rows, |t, x| lowered.push(lora(t), x));
                 self.write(member, &block.c_fc, inputs, widened, rows, self.hidden, |y, _| y);
+                self.adapt(member, &block.c_fc, lowered, rows, self.hidden, lora);
                 self.activate(member, rows);
             }
             Op::Proj2 => {
-                self.gather_hidden(inner_inputs, self.form(&block.mlp_c_proj), rows);
+                let form = self.form(&block.mlp_c_proj);
+                self.gather_hidden(inner_inputs, form, rows, |t, x| lowered.push(lora(t), x));
                 self.write(member, &block.mlp_c_proj, inner_inputs, widened, rows, self.x, |y, x| x + y);
+                self.adapt(member, &block.mlp_c_proj, lowered, rows, self.x, lora);
             }
         }
     }
@@ -172,9 +185,16 @@ impl Stages<'_> {
         self.model.weights(matrix).form()
     }
 
-    /// LayerNorm of rows of x. Every member does all of them for itself, which takes less time than one more barrier
+    /// LayerNorm of rows of x; `seen` is given each row as f32. Every member does all of them for itself, which takes less time than one more barrier
     /// would.
-    fn norm(&self, norm: &Norm, into: &mut Inputs, form: Form, rows: &[usize]) {
+    fn norm(
+        &self,
+        norm: &Norm,
+        into: &mut Inputs,
+        form: Form,
+        rows: &[usize],
+        mut seen: impl FnMut(usize, &[[f32; 8]]),
+    ) {
         let (image, dims) = (self.model.image(), self.model.dims());
         let (weight, bias) = (cast_slice(&image[norm.weight.clone()]), cast_slice(&image[norm.bias.clone()]));
         let n_vectors = Self::n_vectors(dims.n_embd);
@@ -183,6 +203,7 @@ impl Stages<'_> {
             // SAFETY: nobody writes x before the next barrier
             let x: &[f32] = unsafe { self.x.get(t * n_vectors..(t + 1) * n_vectors) }.as_flattened();
             into.set(i, form, |out| layer_norm(&x[..dims.n_embd], weight, bias, dims.layer_norm_epsilon, out));
+            seen(t, into.vector());
         }
     }
 
@@ -211,6 +232,29 @@ impl Stages<'_> {
                 f(y, F32x4::load(line)).store(line);
             }
         });
+    }
+
+    /// Adds to `out` what the rows' adapters make of their inputs, for this member's share of the matrix's rows.
+    fn adapt<'b>(
+        &self,
+        member: usize,
+        matrix: &Matrix,
+        lowered: &Lowered,
+        rows: &[usize],
+        out: Shared<[f32; 4]>,
+        lora: impl Fn(usize) -> Option<&'b LowRank>,
+    ) {
+        let n_groups = matrix.n_rows_padded() / GROUP;
+        for (i, &t) in rows.iter().enumerate() {
+            let Some(part) = lora(t) else { continue };
+            for group in share(n_groups, member, self.n_members) {
+                let at = t * n_groups + group;
+                // SAFETY: as in `write`, which has written what is added to
+                if let [line] = unsafe { out.get_mut(at..at + 1) } {
+                    (F32x4::load(line) + part.raise(lowered.row(i), group)).store(line);
+                }
+            }
+        }
     }
 
     /// Causal attention of one head: stores each text's new keys and values, then computes the outputs of `rows`.
@@ -251,8 +295,8 @@ impl Stages<'_> {
         }
     }
 
-    /// The heads' outputs side by side: [H, T, D] → [T, C]
-    fn gather_heads(&self, into: &mut Inputs, form: Form, rows: &[usize]) {
+    /// The heads' outputs side by side: [H, T, D] → [T, C]; `seen` is given each row as f32.
+    fn gather_heads(&self, into: &mut Inputs, form: Form, rows: &[usize], mut seen: impl FnMut(usize, &[[f32; 8]])) {
         let (n_head, d, n_rows) = (self.model.dims().n_head, self.model.dims().head_dim(), self.rows.len());
         let d_vectors = padded_dim(d) / 4;
         into.set_n_tokens(rows.len());
@@ -265,6 +309,7 @@ impl Stages<'_> {
                     vector.copy_from_slice(&out[..d]);
                 }
             });
+            seen(t, into.vector());
         }
     }
 
@@ -283,8 +328,8 @@ impl Stages<'_> {
         }
     }
 
-    /// The MLP's hidden layer as inputs of `mlp.c_proj`: [T, n_inner]
-    fn gather_hidden(&self, into: &mut Inputs, form: Form, rows: &[usize]) {
+    /// The MLP's hidden layer as inputs of `mlp.c_proj`: [T, n_inner]; `seen` is given each row as f32.
+    fn gather_hidden(&self, into: &mut Inputs, form: Form, rows: &[usize], mut seen: impl FnMut(usize, &[[f32; 8]])) {
         let n = self.model.dims().n_inner;
         let n_vectors = Self::n_vectors(n);
         into.set_n_tokens(rows.len());
@@ -292,6 +337,7 @@ impl Stages<'_> {
             // SAFETY: nobody writes `hidden` before the next barrier
             let hidden: &[f32] = unsafe { self.hidden.get(t * n_vectors..(t + 1) * n_vectors) }.as_flattened();
             into.set(i, form, |vector| vector[..n].copy_from_slice(&hidden[..n]));
+            seen(t, into.vector());
         }
     }
 
@@ -300,7 +346,7 @@ impl Stages<'_> {
         let layout = self.model.layout();
         let first = part * HEAD_ROWS;
         let end = self.wanted.len().min(first + HEAD_ROWS);
-        self.norm(&layout.ln_f, &mut own.inputs, self.form(layout.head()), &self.wanted[first..end]);
+        self.norm(&layout.ln_f, &mut own.inputs, self.form(layout.head()), &self.wanted[first..end], |_, _| ());
         // wanted row number i is row i of the logits
         let rows = &self.all[first..end];
         self.write(member, layout.head(), &own.inputs, &mut own.widened, rows, self.logits, |y, _| y);

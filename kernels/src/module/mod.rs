@@ -13,6 +13,7 @@ mod state;
 #[cfg(feature = "threads")]
 mod threads;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 #[cfg(not(feature = "threads"))]
@@ -21,12 +22,14 @@ use alone as team;
 use threads as team;
 
 use crate::activation::Activation;
+use crate::adapter::Adapter;
 use crate::cache::Cache;
 use crate::dims::Dims;
 use crate::format::Dtype;
 use crate::forward::{Forward, Output, Rows};
 use crate::model::PackedModel;
 use crate::noise;
+use crate::op::Op;
 use crate::simd;
 use state::{State, state};
 
@@ -88,11 +91,52 @@ extern "C" fn plan(n: usize) -> *mut u32 {
     plan.as_mut_ptr()
 }
 
-/// A new cache. → its handle
+/// Begins an adapter, to which [`adapter_add`] adds, under a number that none has had.
 #[unsafe(no_mangle)]
-extern "C" fn cache_new() -> usize {
-    let cache = state().model.as_ref().map(PackedModel::new_cache);
-    keep(cache)
+extern "C" fn adapter_new(number: usize) {
+    let State { model, adapters, .. } = state();
+    adapters.resize(adapters.len().max(number + 1), None);
+    adapters[number] = model.as_ref().map(|model| Arc::new(Adapter::new(model.dims())));
+}
+
+/// Where the caller writes `n` numbers: A [r, K] and then B [R, r] of an adapter's part. → null if there is not enough
+/// memory for the part of this rank, which has as many once more
+#[unsafe(no_mangle)]
+extern "C" fn adapter_numbers(n: usize) -> *mut f32 {
+    let numbers = &mut state().numbers;
+    numbers.clear();
+    if !can_allocate(3 * 4 * n + (1 << 20)) {
+        return core::ptr::null_mut();
+    }
+    numbers.resize(n, 0.0);
+    numbers.as_mut_ptr()
+}
+
+/// Adds what [`adapter_numbers`] holds, a part of rank `rank`, to the matrix of part `op` of a block. No cache may have
+/// been made with the adapter yet.
+#[unsafe(no_mangle)]
+extern "C" fn adapter_add(handle: usize, layer: usize, op: usize, rank: usize, scale: f32) {
+    let State { model, adapters, numbers, .. } = state();
+    if let (Some(model), Some(adapter)) = (model, adapters[handle].as_mut().and_then(Arc::get_mut)) {
+        let (n_cols, _) = Adapter::shape(model.dims(), Op::ALL[op]);
+        let (a, b) = numbers.split_at(rank * n_cols);
+        adapter.add(layer, Op::ALL[op], a, b, scale);
+    }
+    *numbers = Vec::new();
+}
+
+/// Gives an adapter up; caches that were made with it keep it.
+#[unsafe(no_mangle)]
+extern "C" fn adapter_free(handle: usize) {
+    state().adapters[handle] = None;
+}
+
+/// A new cache, of a text that is computed with an adapter, or with none (-1). → its handle
+#[unsafe(no_mangle)]
+extern "C" fn cache_new(adapter: isize) -> usize {
+    let State { model, adapters, caches, .. } = state();
+    let adapter = usize::try_from(adapter).ok().and_then(|handle| adapters.get(handle).cloned().flatten());
+    place_for(caches, model.as_ref().map(|model| model.new_cache_with(adapter)))
 }
 
 /// A copy of a cache, which shares its pages until one of the two writes to them. → its handle, or -1 if there is no
@@ -100,7 +144,7 @@ extern "C" fn cache_new() -> usize {
 #[unsafe(no_mangle)]
 extern "C" fn cache_clone(handle: usize) -> isize {
     match state().caches[handle].clone() {
-        Some(cache) => keep(Some(cache)) as isize,
+        Some(cache) => place_for(&mut state().caches, Some(cache)) as isize,
         None => -1,
     }
 }
@@ -117,14 +161,13 @@ extern "C" fn caches_bytes() -> usize {
     Cache::n_bytes_of(state().caches.iter().flatten())
 }
 
-/// Stores a cache, in the place of a freed one if there is any. → its handle
-fn keep(cache: Option<Cache>) -> usize {
-    let caches = &mut state().caches;
-    let free = caches.iter().position(Option::is_none).unwrap_or_else(|| {
-        caches.push(None);
-        caches.len() - 1
+/// Stores something in the place of what has been freed, if there is any. → its handle
+fn place_for<T>(all: &mut Vec<Option<T>>, it: Option<T>) -> usize {
+    let free = all.iter().position(Option::is_none).unwrap_or_else(|| {
+        all.push(None);
+        all.len() - 1
     });
-    caches[free] = cache;
+    all[free] = it;
     free
 }
 

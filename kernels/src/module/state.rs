@@ -1,9 +1,11 @@
 //! What the module holds from one call to the next.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 
 use super::leader_only::LeaderOnly;
+use crate::adapter::Adapter;
 use crate::cache::Cache;
 use crate::forward::Forward;
 use crate::model::PackedModel;
@@ -15,6 +17,10 @@ pub struct State {
     pub model: Option<PackedModel>,
     pub scratch: Option<Scratch>,
     /// By handle; `None` where one has been freed.
+    pub adapters: Vec<Option<Arc<Adapter>>>,
+    /// Where the caller writes the numbers of an adapter's part.
+    pub numbers: Vec<f32>,
+    /// By handle; `None` where one has been freed.
     pub caches: Vec<Option<Cache>>,
     /// What the next forward pass is of.
     pub plan: Vec<u32>,
@@ -25,6 +31,8 @@ pub struct State {
 static STATE: LeaderOnly<State> = LeaderOnly(UnsafeCell::new(State {
     model: None,
     scratch: None,
+    adapters: Vec::new(),
+    numbers: Vec::new(),
     caches: Vec::new(),
     plan: Vec::new(),
     forward: None,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::kernels::{Kernels, Text};
+use crate::adapter::Adapter;
 use crate::checkpoint::Config;
 use crate::engine::{BatchRow, Cache, Engine, Output, Rows, check_bounds};
 use crate::error::{Error, Result};
@@ -33,6 +34,7 @@ pub struct CpuCache<K: Kernels> {
     kernels: Rc<K>,
     number: usize,
     n_tokens: usize,
+    adapter: Option<usize>,
 }
 
 impl<K: Kernels> fmt::Debug for CpuCache<K> {
@@ -48,9 +50,9 @@ impl<K: Kernels> Clone for CpuCache<K> {
         self.kernels.truncate_cache(self.number, self.n_tokens); // see `CpuEngine::run`
         let (number, n_tokens) = match self.kernels.clone_cache(self.number) {
             Some(number) => (number, self.n_tokens),
-            None => (self.kernels.new_cache(), 0),
+            None => (self.kernels.new_cache(self.adapter), 0),
         };
-        Self { kernels: self.kernels.clone(), number, n_tokens }
+        Self { kernels: self.kernels.clone(), number, n_tokens, adapter: self.adapter }
     }
 }
 
@@ -112,7 +114,24 @@ impl<K: Kernels> Engine for CpuEngine<K> {
     }
 
     fn new_cache(&self) -> CpuCache<K> {
-        CpuCache { kernels: self.kernels.clone(), number: self.kernels.new_cache(), n_tokens: 0 }
+        self.new_cache_with(None)
+    }
+
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
+        if self.kernels.add_adapter(number, adapters) {
+            return Ok(());
+        }
+        let n_bytes = adapters.iter().map(|(adapter, _)| 4 * adapter.n_params() as u64).sum();
+        Err(Error::OutOfMemory { what: "the adapter".into(), n_bytes })
+    }
+
+    fn free_adapter(&self, adapter: usize) {
+        self.kernels.free_adapter(adapter);
+    }
+
+    fn new_cache_with(&self, adapter: Option<usize>) -> CpuCache<K> {
+        let number = self.kernels.new_cache(adapter);
+        CpuCache { kernels: self.kernels.clone(), number, n_tokens: 0, adapter }
     }
 
     async fn forward(

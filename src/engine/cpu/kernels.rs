@@ -1,5 +1,6 @@
 //! The trait of the kernels, wherever they run.
 
+use crate::adapter::Adapter;
 use crate::engine::{Output, Rows};
 use crate::error::Result;
 use crate::token::TokenId;
@@ -18,8 +19,12 @@ pub struct Text<'a> {
 /// The kernels with the weights of one model. They own the caches, which the engine knows by number.
 #[allow(async_fn_in_trait)] // as for `Engine`
 pub trait Kernels {
-    /// An empty cache.
-    fn new_cache(&self) -> usize;
+    /// Keeps the sum of adapters, each with its weight, under a number that none has had. → whether there is memory for it
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool;
+    /// Gives it up; caches that were made with it keep it.
+    fn free_adapter(&self, adapter: usize);
+    /// An empty cache of a text that is computed with this adapter.
+    fn new_cache(&self, adapter: Option<usize>) -> usize;
     /// A copy; `None` if there is no memory for it.
     fn clone_cache(&self, cache: usize) -> Option<usize>;
     /// Forgets all but the first `n_tokens`.

@@ -1,14 +1,18 @@
 //! The kernels as a part of this program, with one thread: for tests, benches and tools.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use gpt2_kernels::adapter::Adapter as PackedAdapter;
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::scratch::Scratch;
 use gpt2_kernels::{Dtype, Forward, PackedModel};
 
 use super::engine::CpuEngine;
 use super::kernels::{Kernels, Text};
+use crate::adapter::Adapter;
 use crate::checkpoint::Config;
 use crate::checkpoint::packing::{layout, out_of_memory};
 use crate::checkpoint::{CheckpointReader, PackingSink, TensorSink};
@@ -19,6 +23,8 @@ use crate::error::{Error, Result};
 pub struct Linked {
     model: PackedModel,
     scratch: RefCell<Scratch>,
+    /// The adapters by their number.
+    adapters: RefCell<BTreeMap<usize, Arc<PackedAdapter>>>,
     /// The caches by their number; `None` where one was freed.
     caches: RefCell<Vec<Option<Cache>>>,
     /// The outputs of the pass that `begin` ran. There is no page that must stay responsive, so it runs as a whole.
@@ -46,7 +52,13 @@ impl CpuEngine<Linked> {
         read(&mut stream)?;
         let (_, warnings) = stream.finish()?;
         let scratch = RefCell::new(model.scratch(1));
-        let linked = Linked { model, scratch, caches: RefCell::default(), outputs: RefCell::default() };
+        let linked = Linked {
+            model,
+            scratch,
+            adapters: RefCell::default(),
+            caches: RefCell::default(),
+            outputs: RefCell::default(),
+        };
         Ok((Self::new(config, Rc::new(linked)), warnings))
     }
 }
@@ -78,8 +90,24 @@ impl Linked {
 }
 
 impl Kernels for Linked {
-    fn new_cache(&self) -> usize {
-        self.keep(self.model.new_cache())
+    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> bool {
+        let mut sum = PackedAdapter::new(self.model.dims());
+        for (adapter, weight) in adapters {
+            for part in &adapter.parts {
+                sum.add(part.layer, part.op, &part.a, &part.b, part.scale * weight);
+            }
+        }
+        self.adapters.borrow_mut().insert(number, Arc::new(sum));
+        true
+    }
+
+    fn free_adapter(&self, adapter: usize) {
+        self.adapters.borrow_mut().remove(&adapter);
+    }
+
+    fn new_cache(&self, adapter: Option<usize>) -> usize {
+        let adapter = adapter.and_then(|number| self.adapters.borrow().get(&number).cloned());
+        self.keep(self.model.new_cache_with(adapter))
     }
 
     fn clone_cache(&self, cache: usize) -> Option<usize> {

@@ -55,6 +55,13 @@ export class Client {
     "session-append": new Map(),
     "session-rewind": new Map(),
     "session-close": new Map(),
+    "adapter-load": new Map(),
+    "adapter-set": new Map(),
+    "adapter-unload": new Map(),
+    "adapter-list": new Map(),
+    weights: new Map(),
+    "weights-read": new Map(),
+    "small-files": new Map(),
   };
   /** Who is told of loads that may be answered, but whose weights are not kept yet, by their numbers. */
   #unkept = new Map<number, Listeners>();

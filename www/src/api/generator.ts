@@ -1,17 +1,16 @@
 /** `createGenerator` and what it makes. */
 
-import { workerScript } from "../files/assets.js";
-import { resolve } from "../files/source.js";
-import { Client, type Listeners } from "./client.js";
+import type { Client, Listeners } from "./client.js";
+import { type Contact, contact, orOfOriginal, progressOf } from "./contact.js";
 import { checkEnvironment } from "./environment.js";
-import { Gpt2Error, invalidOption, makeError, reasonOf } from "./errors.js";
-import type { Body, Kept, WireInfo, WireLoadOptions, WireModel, WireResult } from "./messages.js";
+import { invalidOption, makeError, reasonOf } from "./errors.js";
+import { adapterRequest, choiceOf, NO_ADAPTERS_ON_GPU, ownChoiceOf } from "./lora.js";
+import type { AdapterChoice, AdapterSource, LoadAdapterOptions, LoraAdapterInfo } from "./lora-types.js";
+import type { Kept, WireInfo, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
-import { startWorker } from "./start-worker.js";
 import { GenerationStream } from "./stream.js";
 import type {
   CreateGeneratorOptions,
-  Estimate,
   GenerateOptions,
   GenerationResult,
   GeneratorInfo,
@@ -20,16 +19,7 @@ import type {
   Recipe,
   Score,
 } from "./types.js";
-import {
-  checkCallback,
-  checkCreateOptions,
-  checkSignal,
-  generateOptionsJson,
-  idsOf,
-  isWorker,
-  promptOf,
-} from "./validate.js";
-import { filesFor } from "./worker-files.js";
+import { checkCallback, checkSignal, generateOptionsJson, idsOf, promptOf } from "./validate.js";
 
 /**
  * Loads a model and starts a worker for it.
@@ -43,7 +33,8 @@ export async function createGenerator(
   options: CreateGeneratorOptions = {},
 ): Promise<Generator> {
   await checkEnvironment();
-  const { client, body, untilAborted } = contact("load", model, options);
+  const made = contact("load", model, options);
+  const { client, body, untilAborted } = made;
   let tellKept = (_: Kept) => {};
   const kept = new Promise<Kept>((resolve) => {
     tellKept = resolve;
@@ -51,101 +42,22 @@ export async function createGenerator(
   const listeners: Listeners = { kept: tellKept, ...progressOf(options) };
   try {
     const load = (model: WireModel) => client.ask("load", { ...body, model }, undefined, listeners).answer;
-    const { answer: info, warning } = await untilAborted(orOfOriginal(body.model, options, load));
-    if (warning !== null) info.warnings.push(warning);
-    return new Generator(client, body.model, info, kept);
+    const all = async () => {
+      const { answer: info, warning } = await orOfOriginal(body.model, options, load);
+      if (warning !== null) info.warnings.push(warning);
+      if (made.reason !== null) info.fallback_reason ??= made.reason;
+      const generator = new Generator(made, options, info, kept);
+      if (options.adapter !== undefined) {
+        const { name } = await generator.loadAdapter(options.adapter);
+        await generator.setAdapter(name);
+      }
+      return generator;
+    };
+    return await untilAborted(all());
   } catch (error) {
     client.close(error);
     throw error;
   }
-}
-
-const progressOf = ({ progress_callback: progress }: CreateGeneratorOptions) => (progress ? { progress } : {});
-
-/**
- * What loading a model would take, before anything large is fetched. A model that cannot be loaded is no error here:
- * `problems` says why.
- *
- * @throws {@link InvalidOptionError}, {@link UnsupportedEnvironmentError}, or the platform's `AbortError`.
- */
-export async function estimate(model: ModelSource = "demo", options: CreateGeneratorOptions = {}): Promise<Estimate> {
-  await checkEnvironment();
-  const { client, body, untilAborted } = contact("estimate", model, options);
-  try {
-    const ask = (model: WireModel) => client.ask("estimate", { ...body, model }).answer;
-    const { answer, warning } = await untilAborted(orOfOriginal(body.model, options, ask));
-    if (warning !== null) answer.problems.push(warning);
-    return answer;
-  } finally {
-    client.close(makeError("disposed", "the estimate is made"));
-  }
-}
-
-/**
- * An answer about a model or, where the model is a converted folder that is of no use here and names its original,
- * about that; `warning` says so then.
- */
-async function orOfOriginal<A>(
-  model: WireModel,
-  options: CreateGeneratorOptions,
-  ask: (model: WireModel) => Promise<A>,
-): Promise<{ answer: A; warning: string | null }> {
-  const asked = (model: WireModel) =>
-    ask(model).then(
-      (answer) => ({ answer }),
-      (error: unknown) => {
-        const isSent = error instanceof Gpt2Error && error.code === "use_original";
-        if (!isSent) throw error;
-        return error as Gpt2Error & { model: string; revision?: string };
-      },
-    );
-  const first = await asked(model);
-  if ("answer" in first) return { ...first, warning: null };
-  const { revision: _, ...others } = options;
-  const { model: name, revision } = first;
-  const second = await asked(resolve(name, revision === undefined ? others : { ...others, revision }));
-  if ("answer" in second) return { ...second, warning: first.message };
-  const found = `${first.message}, which is such a folder too`;
-  const details = { field: "original", expected: "a checkpoint", found: name };
-  throw makeError("unsupported_model", found, details);
-}
-
-/** A worker that is about to be asked about a model. */
-interface Contact {
-  client: Client;
-  body: Body<"load">;
-  /** Passes the answer on. An abort ends the worker, as long as the answer is not there. */
-  untilAborted<T>(answer: Promise<T>): Promise<T>;
-}
-
-/** Checks what the caller passed, and starts a worker or takes over the caller's. */
-function contact(what: "load" | "estimate", model: ModelSource, options: CreateGeneratorOptions): Contact {
-  checkCreateOptions(options);
-  const { signal } = options;
-  const source = resolve(model, options);
-  if (signal?.aborted) throw reasonOf(signal);
-  const files = filesFor(options.wasm_url);
-  // An estimate has a worker of its own, which ends with it.
-  const given = what === "load" && isWorker(options.worker) ? options.worker : undefined;
-  const script = workerScript();
-  const client = given ? new Client(given, options.fetch) : new Client(startWorker(script), options.fetch, script.href);
-  const cancel = () => signal && client.abort(reasonOf(signal));
-  signal?.addEventListener("abort", cancel, { once: true });
-  const wire: WireLoadOptions = {
-    device: options.device ?? "auto",
-    cache: options.cache ?? true,
-    verify: options.verify ?? true,
-    dtype: options.dtype ?? "auto",
-    threads: options.threads ?? "auto",
-    max_batch_size: options.max_batch_size ?? null,
-    files,
-    custom_fetch: options.fetch !== undefined,
-  };
-  return {
-    client,
-    body: { model: source, options: wire },
-    untilAborted: (answer) => answer.finally(() => signal?.removeEventListener("abort", cancel)),
-  };
 }
 
 /** From text to token ids of the loaded model, and back. */
@@ -167,11 +79,23 @@ export class Generator {
    * It never rejects; what went wrong is in `info.warnings` by then. A model can write before.
    */
   readonly kept: Promise<boolean>;
+  /** @internal What else in this package works with the same model. */
+  readonly contact: Contact;
   #client: Client;
+  /** Where adapters come from that are named by a Hugging Face id. */
+  #location: Pick<CreateGeneratorOptions, "remote_host" | "remote_path_template">;
 
   /** @internal */
-  constructor(client: Client, source: WireModel, info: WireInfo, kept: Promise<Kept>) {
+  constructor(made: Contact, options: CreateGeneratorOptions, info: WireInfo, kept: Promise<Kept>) {
+    const client = made.client;
+    const source = made.body.model;
+    const { remote_host, remote_path_template } = options;
+    this.contact = made;
     this.#client = client;
+    this.#location = {
+      ...(remote_host === undefined ? {} : { remote_host }),
+      ...(remote_path_template === undefined ? {} : { remote_path_template }),
+    };
     this.kept = kept.then(({ kept, warnings }) => {
       this.info.warnings.push(...warnings);
       return kept;
@@ -203,19 +127,59 @@ export class Generator {
    * @throws {@link InvalidOptionError} if the recipe is for another model, revision, device or dtype.
    */
   replay(recipe: Recipe): GenerationStream {
-    const { model, revision, device, dtype, prompt, ...options } = recipe;
+    const { model, revision, device, dtype, prompt, adapter = null, ...options } = recipe;
     for (const [name, found] of Object.entries({ model, revision, device, dtype })) {
       const expected = this.info[name as "model" | "revision" | "device" | "dtype"];
       if (found !== expected) throw invalidOption(`recipe.${name}`, JSON.stringify(expected), found);
     }
-    return this.generate(prompt, options as GenerateOptions);
+    return this.generate(prompt, { ...(options as GenerateOptions), adapter });
   }
 
-  /** Log-probability and rank of each token of a text. */
-  async score(text: string, options: { signal?: AbortSignal } = {}): Promise<Score> {
-    const { signal, ...rest } = options;
-    for (const name of Object.keys(rest)) throw invalidOption(name, "signal", "an unknown option");
-    return this.#client.ask("score", { text: string("text", text) }, checkSignal(signal)).answer;
+  /** Log-probability and rank of each token of a text, with the LoRA adapters that are chosen. */
+  async score(text: string, options: { signal?: AbortSignal; adapter?: AdapterChoice } = {}): Promise<Score> {
+    const { signal, adapter, ...rest } = options;
+    for (const name of Object.keys(rest)) throw invalidOption(name, "signal or adapter", "an unknown option");
+    const body = { text: string("text", text), adapter: ownChoiceOf(adapter) };
+    return this.#client.ask("score", body, checkSignal(signal)).answer;
+  }
+
+  /**
+   * Loads a LoRA adapter in PEFT's layout, for {@link setAdapter} and the option `adapter` of each call. It changes no
+   * text by itself.
+   *
+   * @throws {@link CheckpointError} names what does not fit: a field of the configuration that is not plain LoRA, or a
+   * tensor that is missing, superfluous or of another shape. {@link InvalidOptionError} for a name that is taken, or
+   * where the model runs on the GPU, whose engine computes no adapters yet. {@link NetworkError},
+   * {@link IntegrityError}, or the platform's `AbortError`.
+   */
+  async loadAdapter(source: AdapterSource, options: LoadAdapterOptions = {}): Promise<LoraAdapterInfo> {
+    const { body, signal } = adapterRequest(source, options, this.#location);
+    if (this.info.device === "webgpu") {
+      throw invalidOption("adapter", `none with device "webgpu" (${NO_ADAPTERS_ON_GPU})`, body.source.name);
+    }
+    const { cache, verify, custom_fetch } = this.contact.body.options;
+    return this.#client.ask("adapter-load", { ...body, options: { cache, verify, custom_fetch } }, signal).answer;
+  }
+
+  /**
+   * Chooses the LoRA adapters of all texts that are asked for from now on and choose none themselves: one by its name,
+   * several, or `null` for none, which gives the model's own text to the bit. Takes no time; a session's text is
+   * computed anew with it when it goes on.
+   *
+   * @throws {@link InvalidOptionError} for a name that is not loaded.
+   */
+  async setAdapter(adapter: AdapterChoice): Promise<void> {
+    await this.#client.ask("adapter-set", { adapter: choiceOf(adapter) }).answer;
+  }
+
+  /** Gives a LoRA adapter up; texts that are being written with it go on. Returns whether there was such a one. */
+  async unloadAdapter(name: string): Promise<boolean> {
+    return this.#client.ask("adapter-unload", { name: string("name", name) }).answer;
+  }
+
+  /** The LoRA adapters that are loaded, in the order in which they were. */
+  async listAdapters(): Promise<LoraAdapterInfo[]> {
+    return this.#client.ask("adapter-list", {}).answer;
   }
 
   /** An empty text with a KV cache of its own, which grows by prompts and what is generated from them. */
@@ -248,7 +212,7 @@ export class Generator {
     done?: (answer: WireResult) => void,
   ): GenerationStream {
     const controller = new AbortController();
-    const { signal, progress_callback, ...rest } = options;
+    const { signal, progress_callback, adapter, ...rest } = options;
     let id: number | undefined;
     let isInterrupted = false;
     return new GenerationStream((push) => {
@@ -263,6 +227,7 @@ export class Generator {
             session: session && (await session),
             prompt: given,
             options: generateOptionsJson(rest),
+            adapter: ownChoiceOf(adapter),
           };
           const pending = this.#client.ask("generate", body, controller.signal, {
             chunk: push,

@@ -21,7 +21,9 @@ export {
   UnsupportedModelError,
   WebGPUNotAvailableError,
 } from "./errors.js";
-export { createGenerator, estimate, Generator, type GeneratorTokenizer } from "./generator.js";
+export { estimate } from "./estimate.js";
+export { createGenerator, Generator, type GeneratorTokenizer } from "./generator.js";
+export type * from "./lora-types.js";
 export { Session } from "./session.js";
 export { GenerationStream } from "./stream.js";
 export type * from "./types.js";

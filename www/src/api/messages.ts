@@ -5,6 +5,7 @@
  */
 
 import type { WireError } from "./errors.js";
+import type { LoraAdapterInfo } from "./lora-types.js";
 import type {
   Chunk,
   Estimate,
@@ -35,6 +36,9 @@ export type WorkerFile =
   | "kernel-thread.js"
   | "hash-thread.js";
 
+/** The names of the files that learning needs besides. */
+export type LearnFile = "gpt2_learn_bg.wasm" | "learn-worker.js";
+
 /** Loading options that can be posted. */
 export interface WireLoadOptions {
   device: string;
@@ -50,6 +54,9 @@ export interface WireLoadOptions {
   custom_fetch: boolean;
 }
 
+/** LoRA adapters that a text is to have, by name; with a weight of `null`, the one that the adapter was loaded with. */
+export type WireChoice = [name: string, weight: number | null][];
+
 /** What is known of a loaded model in the worker; the page's thread knows its name and revision. */
 export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
 
@@ -57,6 +64,17 @@ export type WireInfo = Omit<GeneratorInfo, "model" | "revision">;
 export interface Kept {
   kept: boolean;
   warnings: string[];
+}
+
+/** What a loaded model's packed weights are. */
+export interface WireWeights {
+  /** The model's `config.json`. */
+  config: string;
+  /** Whether its head is not its embedding, whatever the configuration says. */
+  is_untied: boolean;
+  dtype: string;
+  /** How many bytes they have. */
+  bytes: number;
 }
 
 /** What a session takes. */
@@ -85,8 +103,12 @@ export interface WireResult extends Omit<GenerationResult, "recipe" | "sequences
 interface Requests {
   load: { body: { model: WireModel; options: WireLoadOptions }; answer: WireInfo };
   estimate: { body: { model: WireModel; options: WireLoadOptions }; answer: Estimate };
-  generate: { body: { session: number | null; prompt: string | number[]; options: string }; answer: WireResult };
-  score: { body: { text: string }; answer: Score };
+  /** Without an `adapter`, it is the one that was set. */
+  generate: {
+    body: { session: number | null; prompt: string | number[]; options: string; adapter: WireChoice | undefined };
+    answer: WireResult;
+  };
+  score: { body: { text: string; adapter: WireChoice | undefined }; answer: Score };
   encode: { body: { text: string }; answer: number[] };
   decode: { body: { ids: number[] }; answer: string };
   stats: { body: object; answer: GeneratorStats };
@@ -96,6 +118,26 @@ interface Requests {
   "session-rewind": { body: { session: number; n_tokens: number }; answer: TextUsage };
   /** Answered with whether there was such a session. */
   "session-close": { body: { session: number }; answer: boolean };
+  /** `custom_fetch`, `cache` and `verify` are as in {@link WireLoadOptions}. */
+  "adapter-load": {
+    body: {
+      source: WireModel;
+      name: string | null;
+      weight: number;
+      options: Pick<WireLoadOptions, "cache" | "verify" | "custom_fetch">;
+    };
+    answer: LoraAdapterInfo;
+  };
+  /** What texts have that choose no adapter themselves. */
+  "adapter-set": { body: { adapter: WireChoice }; answer: null };
+  /** Answered with whether there was such an adapter. */
+  "adapter-unload": { body: { name: string }; answer: boolean };
+  "adapter-list": { body: object; answer: LoraAdapterInfo[] };
+  weights: { body: object; answer: WireWeights };
+  /** Answered with a part of the packed weights; offset and length are multiples of 4. */
+  "weights-read": { body: { offset: number; n_bytes: number }; answer: Uint8Array<ArrayBuffer> };
+  /** Answered with the model's files besides its weights, by name. */
+  "small-files": { body: object; answer: Map<string, Uint8Array<ArrayBuffer>> };
 }
 
 export type RequestName = keyof Requests;

@@ -1,5 +1,7 @@
 /** The public types. Names follow transformers.js (options, progress) and OpenAI (sampling, usage). */
 
+import type { AdapterChoice, AdapterSource } from "./lora-types.js";
+
 /** Where to run: `"auto"` is a real GPU that passes the self-test, else the CPU (`"wasm"`). */
 export type Device = "auto" | "webgpu" | "wasm";
 
@@ -62,6 +64,12 @@ export interface CreateGeneratorOptions {
    * the CPU and what one pass of the GPU takes.
    */
   max_batch_size?: number;
+  /**
+   * A LoRA adapter that texts have from the start, as `generator.loadAdapter` and `generator.setAdapter`
+   * give them one. With a device of `"auto"` the model then runs on the CPU, since the GPU engine computes no adapters
+   * yet.
+   */
+  adapter?: AdapterSource;
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
   revision?: string;
   /** Where models that are named by a Hugging Face id come from. Default `"https://huggingface.co/"`. */
@@ -170,6 +178,8 @@ export interface GenerateOptions {
    * to save time; 0 or `null` is off.
    */
   prompt_lookup_num_tokens?: "auto" | number | null;
+  /** The loaded LoRA adapters that the text is computed with. Default: those that `generator.setAdapter` chose. */
+  adapter?: AdapterChoice;
   /** Whether to use what an earlier call computed for the same beginning. Default `true`. */
   prefix_reuse?: boolean;
   /** Called, before the first chunk, with how far a long prompt has been read. */
@@ -228,6 +238,8 @@ export interface Recipe {
   dtype: string;
   /** The prompt, as text or token ids. */
   prompt: string | number[];
+  /** The LoRA adapters that the text was computed with, and their weights; `null` for none. */
+  adapter?: Record<string, number> | null;
   [option: string]: unknown;
 }
 

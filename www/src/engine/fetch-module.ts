@@ -1,7 +1,7 @@
 /** Fetches one of the package's WebAssembly modules. Runs in the worker. */
 
 import { makeError } from "../api/errors.js";
-import type { WorkerFile } from "../api/messages.js";
+import type { LearnFile, WorkerFile } from "../api/messages.js";
 
 /** Set by build.mjs: the SHA-384 of each module, as subresource integrity has it. */
 declare const MODULE_INTEGRITY: Readonly<Record<string, string>>;
@@ -11,7 +11,11 @@ declare const MODULE_INTEGRITY: Readonly<Record<string, string>>;
  *
  * @throws {@link NetworkError}, {@link IntegrityError}, or the platform's `AbortError`.
  */
-export async function fetchModule(file: WorkerFile, url: string, signal: AbortSignal | null): Promise<Response> {
+export async function fetchModule(
+  file: WorkerFile | LearnFile,
+  url: string,
+  signal: AbortSignal | null,
+): Promise<Response> {
   const expected = `${url}: expected the module ${file} of this package`;
   const remedy = "`wasm_url` says where it is, if not there";
   const integrity = MODULE_INTEGRITY[file] ?? "";

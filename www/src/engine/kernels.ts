@@ -3,54 +3,10 @@
  * cross-origin isolated, several threads share that memory. Rust calls this class (src/web). Runs in the worker.
  */
 
-import { relaxedSimd } from "wasm-feature-detect";
-import type { WorkerFile } from "../api/messages.js";
-import { trustedScript } from "../api/trusted.js";
 import { breathe } from "./breathe.js";
-import { fetchModule } from "./fetch-module.js";
-import { canHold, canShare, type KernelMemory, newMemory } from "./kernel-memory.js";
-import { type FromThread, imports, type ToThread } from "./kernel-module.js";
-
-/** What the module exports. */
-interface Exports {
-  create(...numbers: number[]): number;
-  image(): number;
-  plan(n: number): number;
-  cache_new(): number;
-  cache_clone(cache: number): number;
-  cache_truncate(cache: number, nTokens: number): void;
-  cache_free(cache: number): void;
-  cache_bytes(cache: number): number;
-  caches_bytes(): number;
-  forward(nTexts: number, withAttentions: number): number;
-  advance(budgetMs: number): number;
-  logits(text: number): number;
-  n_logits(text: number): number;
-  attentions(layer: number): number;
-  n_attentions(layer: number): number;
-  sweep(): number;
-  fill(seed: number): void;
-  use_byte_dots(isWanted: number): number;
-  set_profile(isOn: number): void;
-  op_ms(): number;
-  // These three only the modules with shared memory have.
-  set_members(nMembers: number): void;
-  member_stack(): number;
-  epoch(): number;
-}
-
-/** A module that is running. */
-interface Started extends KernelMemory {
-  module: WebAssembly.Module;
-  exports: Exports;
-  /** Whether the memory can be shared with other threads. */
-  isShared: boolean;
-  /** Whether it has relaxed SIMD, with which a processor's instruction for products of bytes can be reached. */
-  isRelaxed: boolean;
-}
-
-/** Where the package's files are, by name. */
-type KernelFiles = Readonly<Record<WorkerFile, string>>;
+import { canHold, canShare, newMemory } from "./kernel-memory.js";
+import { type Exports, type KernelFiles, type Started, startModule } from "./kernel-start.js";
+import { KernelTeam } from "./kernel-team.js";
 
 /** The parts of a pass, as `Op` in the kernels' sources; each includes its LayerNorm and the packing of its input. */
 export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] as const;
@@ -62,25 +18,19 @@ export const OPS = ["embed", "qkv", "attention", "proj", "fc", "proj2", "head"] 
 const BUDGET_MS = 30;
 /** With more threads than this, they only wait for the same memory. */
 const MAX_THREADS = 8;
-/** How long a thread may take to start. Its script may come over a slow network; some never answer. */
-const START_MS = 10_000;
-
 /** The kernels, with at most one model. */
 export class Kernels {
-  /** How many threads run it, this one included. */
-  threads = 1;
   /** Whether integer weights are multiplied as bytes: see {@link chooseProducts}. */
   byteProducts = false;
   #started: Started;
   #files: KernelFiles;
-  #workers: Worker[] = [];
-  /** Why no more threads can be started. */
-  #refusal: string | null = null;
+  #team: KernelTeam;
   #isWanted: () => boolean;
 
   private constructor(started: Started, files: KernelFiles, isWanted: () => boolean) {
     this.#started = started;
     this.#files = files;
+    this.#team = new KernelTeam(started, files);
     this.#isWanted = isWanted;
   }
 
@@ -91,6 +41,11 @@ export class Kernels {
   static async start(files: KernelFiles, signal: AbortSignal, isWanted: () => boolean): Promise<Kernels> {
     const shared = canShare() ? newMemory(true) : null;
     return new Kernels(await startModule(files, shared, signal), files, isWanted);
+  }
+
+  /** How many threads run it, this one included. */
+  get threads(): number {
+    return this.#team.size;
   }
 
   get memory(): WebAssembly.Memory {
@@ -108,6 +63,7 @@ export class Kernels {
   async makeRoom(weightBytes: number, signal: AbortSignal): Promise<void> {
     if (!this.#started.isShared || canHold(this.#started, weightBytes)) return;
     this.#started = await startModule(this.#files, null, signal);
+    this.#team = new KernelTeam(this.#started, this.#files);
   }
 
   /** Makes room for a model. Returns the bytes of its image, 0 if there is not so much memory. */
@@ -127,8 +83,32 @@ export class Kernels {
     return part;
   }
 
-  cacheNew(): number {
-    return this.#exports.cache_new();
+  /** Begins an adapter under a number that none has had. */
+  adapterNew(number: number): void {
+    this.#exports.adapter_new(number);
+  }
+
+  /**
+   * Adds `scale` · B A to a matrix. `place` is the block, the part of it (see {@link OPS}) and the rank; `numbers` are
+   * A [rank, inputs] and then B [outputs, rank]. Returns whether there is enough memory.
+   */
+  adapterAdd(adapter: number, place: Uint32Array, numbers: Float32Array, scale: number): boolean {
+    const at = this.#exports.adapter_numbers(numbers.length) >>> 0;
+    if (at === 0) return false;
+    new Float32Array(this.memory.buffer, at, numbers.length).set(numbers);
+    const [layer = 0, op = 0, rank = 1] = place;
+    this.#exports.adapter_add(adapter, layer, op, rank, scale);
+    return true;
+  }
+
+  /** Gives an adapter up; caches that were made with it keep it. */
+  adapterFree(adapter: number): void {
+    this.#exports.adapter_free(adapter);
+  }
+
+  /** A cache for a text that is computed with an adapter, or with none (-1). */
+  cacheNew(adapter = -1): number {
+    return this.#exports.cache_new(adapter);
   }
 
   cacheClone(cache: number): number {
@@ -251,8 +231,9 @@ export class Kernels {
         : `threads: 1 instead of ${threads}, since this page is not cross-origin isolated`;
     }
     if (threads === "auto") await this.#findThreads();
-    else await this.#setThreads(Math.min(threads, MAX_THREADS));
-    if (this.#refusal !== null) return `threads: ${this.threads}, since no more could be started (${this.#refusal})`;
+    else await this.#team.resize(Math.min(threads, MAX_THREADS));
+    const { refusal } = this.#team;
+    if (refusal !== null) return `threads: ${this.threads}, since no more could be started (${refusal})`;
     return this.threads === threads || threads === "auto"
       ? null
       : `threads: ${this.threads} instead of ${threads}, the most that help`;
@@ -262,14 +243,14 @@ export class Kernels {
     const most = Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS);
     let best = { threads: 1, ms: this.#passMs(1, 6) };
     for (let n = 2; n <= most; n *= 2) {
-      await this.#setThreads(n);
+      await this.#team.resize(n);
       const ms = this.#passMs(1, 6);
       // More threads must be a clear gain, since they take cores from the rest of the machine.
       if (ms > 0.9 * best.ms) break;
       best = { threads: this.threads, ms };
       if (this.threads < n) break;
     }
-    await this.#setThreads(best.threads);
+    await this.#team.resize(best.threads);
   }
 
   /** How long a pass of so many tokens takes: the best of several, since the first are slower. */
@@ -287,56 +268,4 @@ export class Kernels {
     this.cacheFree(cache);
     return bestMs;
   }
-
-  /** Uses so many threads, or as many as can be started. */
-  async #setThreads(threads: number): Promise<void> {
-    while (this.#refusal === null && this.#workers.length < threads - 1) {
-      try {
-        this.#workers.push(await this.#startThread(this.#workers.length + 1));
-      } catch (error) {
-        // No other thread takes its place, since a worker that is being ended may still begin.
-        this.#refusal = (error as Error).message;
-      }
-    }
-    this.threads = Math.min(threads, this.#workers.length + 1);
-    this.#exports.set_members(this.threads);
-  }
-
-  /** Starts a thread and waits until it is ready. Throws if it does not start, and ends it then. */
-  async #startThread(index: number): Promise<Worker> {
-    const { module, memory, exports } = this.#started;
-    const script = trustedScript(this.#files["kernel-thread.js"]);
-    const worker = new Worker(script, { type: "module", name: "gpt2-web kernels" });
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const fail = (why: string) => reject(new Error(`kernel thread ${index}: ${why}`));
-        worker.onmessage = ({ data }: MessageEvent<FromThread>) =>
-          data.kind === "ready" ? resolve() : fail(data.message);
-        worker.onmessageerror = () => fail("its memory or module could not be passed on");
-        worker.onerror = (event) => fail(event.message || "its script could not be loaded");
-        timer = setTimeout(() => fail(`no answer within ${START_MS / 1000} s`), START_MS);
-        const stack = exports.member_stack() >>> 0;
-        const message: ToThread = { module, memory, index, stack, epoch: exports.epoch() };
-        worker.postMessage(message); // throws where a browser cannot pass modules or shared memory on
-      });
-    } catch (error) {
-      worker.terminate();
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
-    return worker;
-  }
-}
-
-/** Compiles and starts a module, for several threads if there is a shared memory. */
-async function startModule(files: KernelFiles, shared: KernelMemory | null, signal: AbortSignal): Promise<Started> {
-  const isRelaxed = await relaxedSimd();
-  const name = `kernels${isRelaxed ? "-relaxed" : ""}${shared ? "-threads" : ""}.wasm` as const;
-  const response = await fetchModule(name, files[name], signal);
-  const module = await WebAssembly.compile(await response.arrayBuffer());
-  const { memory, maxBytes } = shared ?? (newMemory(false) as KernelMemory);
-  const { exports } = await WebAssembly.instantiate(module, imports(memory));
-  return { module, memory, maxBytes, exports: exports as unknown as Exports, isShared: shared !== null, isRelaxed };
 }

@@ -93,14 +93,14 @@ export async function readText(file: OpenFile): Promise<string> {
 /** The largest real tokenizer.json is 2 MB. */
 const MAX_SMALL_BYTES = 64 << 20;
 
-/** Reads a small file whole. Fails where it turns out to be large. */
-export async function readBytes(file: OpenFile): Promise<Uint8Array<ArrayBuffer>> {
+/** Reads a small file whole. Fails where it turns out to be larger than `maxBytes`. */
+export async function readBytes(file: OpenFile, maxBytes = MAX_SMALL_BYTES): Promise<Uint8Array<ArrayBuffer>> {
   let bytes = new Uint8Array(file.bytes === null ? 0 : Math.min(file.bytes, MAX_SMALL_BYTES));
   let nBytes = 0;
   for await (const chunk of file.chunks) {
     const end = nBytes + chunk.byteLength;
-    if (end > MAX_SMALL_BYTES) {
-      const [expected, found] = [`at most ${MAX_SMALL_BYTES} bytes`, "more"];
+    if (end > maxBytes) {
+      const [expected, found] = [`at most ${maxBytes} bytes`, "more"];
       throw makeError("checkpoint", `${file.name}: expected ${expected}, found ${found}`, {
         file: file.name,
         expected,

@@ -16,35 +16,36 @@ const TEMPLATE = "{model}/resolve/{revision}/";
 
 type Location = Pick<CreateGeneratorOptions, "revision" | "remote_host" | "remote_path_template">;
 
-/** Resolves a model to something that a worker can load. */
-export function resolve(model: ModelSource, options: Location): WireModel {
-  if (typeof model === "object" && "files" in model) return fromFiles(model.files);
+/** Resolves a model, or a LoRA adapter, to something that a worker can load. */
+export function resolve(model: ModelSource, options: Location, what: "model" | "adapter" = "model"): WireModel {
+  if (typeof model === "object" && "files" in model) return fromFiles(model.files, what);
   const text = String(model).trim();
-  if (text === "demo") {
+  if (text === "demo" && what === "model") {
     return { kind: "url", name: "demo", revision: VERSION, base: DEMO, files: demoFiles() };
   }
   const page = hubPage(text);
-  if (page) return onHub(page, options);
-  if (/^([a-z][a-z0-9+.-]*:\/\/|\/|\.\.?\/)/i.test(text)) return atUrl(text, options);
-  return onHub({ id: text, revision: undefined, folder: "" }, options);
+  if (page) return onHub(page, options, what);
+  if (/^([a-z][a-z0-9+.-]*:\/\/|\/|\.\.?\/)/i.test(text)) return atUrl(text, options, what);
+  return onHub({ id: text, revision: undefined, folder: "" }, options, what);
 }
 
 /** A folder, given by its address or by that of its configuration. */
-function atUrl(text: string, options: Location): WireModel {
-  if (!canParse(text, globalThis.location?.href)) throw invalidOption("model", "the URL of a folder", text);
+function atUrl(text: string, options: Location, what: "model" | "adapter"): WireModel {
+  if (!canParse(text, globalThis.location?.href)) throw invalidOption(what, "the URL of a folder", text);
   const base = new URL(text, globalThis.location?.href);
   base.hash = "";
-  base.pathname = base.pathname.replace(/\/config\.json$/, "/");
+  base.pathname = base.pathname.replace(/\/(adapter_)?config\.json$/, "/");
   if (!base.pathname.endsWith("/")) base.pathname += "/";
   // The name is shown and stands in recipes, so it has nothing of a signature.
   const name = canParse(text) ? shownUrl(text) : text.replace(/[?#].*$/s, "");
   return { kind: "url", name, revision: options.revision ?? "main", base: base.href };
 }
 
-function onHub({ id, revision: shown, folder }: HubPage, options: Location): WireModel {
+function onHub({ id, revision: shown, folder }: HubPage, options: Location, what: "model" | "adapter"): WireModel {
   // The hub's own rule: letters, digits and - _ . with at most one slash between them.
   if (!/^[\w][\w.-]*(\/[\w][\w.-]*)?$/.test(id)) {
-    throw invalidOption("model", '"demo", a Hugging Face id such as "openai-community/gpt2", a URL, or { files }', id);
+    const named = what === "model" ? '"demo", a Hugging Face id such as "openai-community/gpt2"' : "a Hugging Face id";
+    throw invalidOption(what, `${named}, a URL, or { files }`, id);
   }
   if (shown !== undefined && options.revision !== undefined && shown !== options.revision) {
     throw invalidOption("revision", `"${shown}", as the model's address says, or none`, options.revision);

@@ -6,9 +6,12 @@ import type { Answer, Body, Kept, Request, RequestName, WireLoadOptions, WireRes
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
 import type { Fetch } from "../files/request.js";
 import { estimate } from "./estimate.js";
-import { type Loaded, load, reload } from "./load.js";
+import { type Loaded, type LoadRequest, load, reload } from "./load.js";
 import { Loop } from "./loop.js";
+import { LoraAdapters, type Weights } from "./lora.js";
+import { readAdapter } from "./lora-files.js";
 import { type Counters, type Figures, Metrics } from "./metrics.js";
+import { readSmallFiles } from "./small-files.js";
 import type { Pace } from "./task.js";
 import { Texts } from "./texts.js";
 import { wasm } from "./wasm.js";
@@ -25,7 +28,7 @@ export interface Context {
     chunk(chunk: Chunk): void;
   };
   /** What fetches the files of a model. */
-  fetchOf(options: WireLoadOptions): Fetch;
+  fetchOf(options: Pick<WireLoadOptions, "cache" | "custom_fetch">): Fetch;
   /** Aborts when the worker is about to end. */
   ending: AbortSignal;
 }
@@ -35,7 +38,10 @@ type Answers = { [N in RequestName]: (body: Body<N>, context: Context) => Answer
 /** A loaded model, and what works with it. */
 interface Office extends Desk {
   loaded: Loaded;
+  /** What was asked to be loaded. */
+  asked: Pick<LoadRequest, "source" | "options" | "fetch">;
   texts: Texts;
+  lora: LoraAdapters;
   /** Whether `loaded.info` is not what the page was told at loading. */
   hasMoved: boolean;
 }
@@ -57,7 +63,8 @@ const answers: Answers = {
     const metrics = new Metrics(() => office?.loaded.model.counters() as Counters);
     const recover = (lost: Error) => move(lost, (gone) => reload(gone, lost, { ...asked, signal: ending }));
     const loop = new Loop(scheduler, { device: currentDevice, recover }, metrics);
-    office = { loaded, scheduler, loop, metrics, texts: new Texts(model), hasMoved: false };
+    const [texts, lora] = [new Texts(model), new LoraAdapters(model)];
+    office = { loaded, asked, scheduler, loop, metrics, texts, lora, hasMoved: false };
     void keeping.done.then(tell.kept);
     return info;
   },
@@ -66,18 +73,22 @@ const answers: Answers = {
     return estimate(model, options, fetchOf(options), pace.signal);
   },
 
-  async generate({ session: number, prompt, options }, { pace, tell }) {
+  async generate({ session: number, prompt, options, adapter: choice }, { pace, tell }) {
     const here = ready("generate");
     const generation = { options, pace, emit: tell.chunk, told: tell.prompt };
     if (number === null) {
       const ids = idsOf(prompt);
-      const result = await here.texts.withTokens(ids, checked(here, options).prefix_reuse, (session) =>
-        generate(here, { ...generation, session, undo: () => undefined }),
-      );
-      return current(result);
+      const { prefix_reuse } = checked(here, options);
+      return here.lora.using(choice, async (adapter, names) => {
+        const result = await here.texts.withTokens(ids, prefix_reuse, adapter, (session) =>
+          generate(here, { ...generation, session, undo: () => undefined }),
+        );
+        return current(result, names);
+      });
     }
-    return here.texts.with(number, async (session) => {
+    const goOn = async (session: Session, adapter: number | undefined, names: Weights | null) => {
       if (pace.signal.aborted) throw abortError();
+      session.setAdapter(adapter);
       const { num_return_sequences: n } = checked(here, options);
       if (n > 1)
         throw invalidOption("num_return_sequences", "1 in a session, which is one text; clone() gives more", n);
@@ -85,14 +96,17 @@ const answers: Answers = {
       session.append(ids);
       const whole = Array.from(session.ids()); // a recipe begins where the text does
       const undo = () => session.rewind(ids.length);
-      return current({ ...(await generate(here, { ...generation, session, undo })), prompt: whole });
-    });
+      return current({ ...(await generate(here, { ...generation, session, undo })), prompt: whole }, names);
+    };
+    return here.lora.using(choice, (adapter, names) =>
+      here.texts.with(number, (session) => goOn(session, adapter, names)),
+    );
   },
 
-  score({ text }, { pace }) {
+  score({ text, adapter: choice }, { pace }) {
     const here = ready("score");
     const { model } = here.loaded;
-    return score(here, model.scorer(model.encode(text)), pace);
+    return here.lora.using(choice, (adapter) => score(here, model.scorer(model.encode(text), adapter), pace));
   },
 
   encode: ({ text }) => Array.from(ready("encode").loaded.model.encode(text)),
@@ -130,6 +144,33 @@ const answers: Answers = {
   },
 
   "session-close": ({ session: number }) => ready("session-close").texts.close(number),
+
+  async "adapter-load"({ source, name, weight, options }, { pace, fetchOf }) {
+    const { lora } = ready("adapter-load");
+    const free = lora.reserve(name, source.name);
+    try {
+      const files = await readAdapter(source, { ...options, fetch: fetchOf(options), signal: pace.signal });
+      return lora.add(free, { ...files, source: source.name, weight });
+    } finally {
+      lora.giveBack(free);
+    }
+  },
+
+  "adapter-set"({ adapter }) {
+    ready("adapter-set").lora.choose(adapter);
+    return null;
+  },
+
+  "adapter-unload": ({ name }) => ready("adapter-unload").lora.unload(name),
+
+  "adapter-list": () => ready("adapter-list").lora.list(),
+
+  weights: () => ready("weights").loaded.weights,
+
+  "weights-read": ({ offset, n_bytes }) =>
+    ready("weights-read").loaded.model.readPacked(offset, n_bytes) as Promise<Uint8Array<ArrayBuffer>>,
+
+  "small-files": (_, { pace }) => readSmallFiles(ready("small-files").asked, pace.signal),
 };
 
 /** Answers a request. */
@@ -159,6 +200,7 @@ async function move(lost: Error, again: (gone: Loaded) => Promise<Loaded>): Prom
   const gone = office.loaded;
   await gone.keeping.stop(); // it reads from the device that is gone, and the next load waits for it
   const fresh = await again(gone);
+  office.lora.moveTo(fresh.model);
   office.texts.moveTo(fresh.model);
   fresh.model.takeOverAll(office.scheduler);
   [office.loaded, office.hasMoved] = [fresh, true];
@@ -184,7 +226,8 @@ function idsOf(text: string | number[], session?: Session): Uint32Array {
   return session && session.ids().length > 0 ? model.encodeContinuation(text) : model.encodePrompt(text);
 }
 
-/** An answer, with what runs the model now if that has changed. */
-function current(result: WireResult): WireResult {
-  return office?.hasMoved ? { ...result, info: office.loaded.info } : result;
+/** An answer, with the adapters that it was computed with, and with what runs the model now if that has changed. */
+function current(result: WireResult, adapter: Weights | null): WireResult {
+  const options = { ...result.options, adapter };
+  return { ...result, options, ...(office?.hasMoved ? { info: office.loaded.info } : {}) };
 }

@@ -2,7 +2,7 @@
 
 import type { Loader, Model } from "../../wasm/gpt2_web.js";
 import { abortError, messageOf } from "../api/errors.js";
-import type { WireInfo, WireLoadOptions, WireModel } from "../api/messages.js";
+import type { WireInfo, WireLoadOptions, WireModel, WireWeights } from "../api/messages.js";
 import type { ProgressEvent } from "../api/types.js";
 import { describeAdapter } from "../engine/adapter.js";
 import { askForFeatures, giveUpFeatures } from "../engine/gpu-features.js";
@@ -31,6 +31,8 @@ import { loadWeights } from "./weights.js";
 export interface Loaded {
   model: Model;
   info: WireInfo;
+  /** What its packed weights are. */
+  weights: WireWeights;
   /** What goes on when the model can write already. */
   keeping: Keeping;
   /** Bytes of WebAssembly memory. */
@@ -315,12 +317,14 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     throw error;
   }
   const info = model.info() as Omit<WireInfo, "warnings">;
+  const [config] = await configs;
   progress.finish();
   const told = new Set(warnings);
   const takeWarnings = () => [...warnings].filter((warning) => !told.has(warning));
   return {
     model,
     info: { ...info, warnings: [...told] },
+    weights: { config, is_untied: findings.isUntied, dtype: info.dtype, bytes: packed.bytes },
     keeping: new Keeping({ ...packed, hub, model, progress, takeWarnings }),
     bytesHeld: () => wasmMemory().buffer.byteLength + kernels.memory.buffer.byteLength,
     cacheBytes: () => (isUploaded ? null : kernels.cachesBytes()),

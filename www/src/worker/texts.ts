@@ -31,16 +31,22 @@ export class Texts {
   }
 
   /**
-   * Does something with a text that has these tokens and what is known of their beginning, if `mayReuse`. The text is
-   * kept afterwards.
+   * Does something with a text that has these tokens and what is known of their beginning with this adapter, if
+   * `mayReuse`. The text is kept afterwards.
    */
-  async withTokens<T>(ids: Uint32Array, mayReuse: boolean, run: (session: Session) => Promise<T>): Promise<T> {
-    const session = this.#best(ids) ?? this.#model.session();
+  async withTokens<T>(
+    ids: Uint32Array,
+    mayReuse: boolean,
+    adapter: number | undefined,
+    run: (session: Session) => Promise<T>,
+  ): Promise<T> {
+    const session = this.#best(ids, adapter) ?? this.#model.session();
     this.#kept.delete(session);
     this.#idle.delete(session);
     this.#taken.add(session);
     return this.#afterwards(
       () => {
+        session.setAdapter(adapter);
         session.replace(ids, mayReuse);
         return run(session);
       },
@@ -59,10 +65,10 @@ export class Texts {
   }
 
   /** The text to begin from: another's copy, if that is to stay, or itself. */
-  #best(ids: Uint32Array): Session | undefined {
+  #best(ids: Uint32Array, adapter: number | undefined): Session | undefined {
     let [best, nBest] = [undefined as Session | undefined, 0];
     for (const session of this.#kept) {
-      const nCommon = session.nCommon(ids);
+      const nCommon = session.nCommon(ids, adapter);
       if (nCommon > nBest) [best, nBest] = [session, nCommon];
     }
     // The same prompt again, or more of the same text: what lies behind it is not looked for again.

@@ -1,0 +1,11 @@
+//! Learning: a GPT-2 from text, and smaller models from larger ones.
+
+pub mod checkpoint;
+pub mod error;
+pub mod fused;
+pub mod layout;
+pub mod lora;
+pub mod optim;
+pub mod train;
+
+pub use error::{Error, Result};

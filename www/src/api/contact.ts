@@ -1,0 +1,93 @@
+/** A worker that is about to be asked about a model. */
+
+import { workerScript } from "../files/assets.js";
+import { resolve } from "../files/source.js";
+import { Client } from "./client.js";
+import { Gpt2Error, invalidOption, makeError, reasonOf } from "./errors.js";
+import { NO_ADAPTERS_ON_GPU } from "./lora.js";
+import type { Body, WireLoadOptions, WireModel } from "./messages.js";
+import { startWorker } from "./start-worker.js";
+import type { CreateGeneratorOptions, ModelSource } from "./types.js";
+import { checkCreateOptions, isWorker } from "./validate.js";
+import { filesFor } from "./worker-files.js";
+
+/** Who is told of the steps of loading. */
+export const progressOf = ({ progress_callback: progress }: CreateGeneratorOptions) => (progress ? { progress } : {});
+
+/**
+ * An answer about a model or, where the model is a converted folder that is of no use here and names its original,
+ * about that; `warning` says so then.
+ */
+export async function orOfOriginal<A>(
+  model: WireModel,
+  options: CreateGeneratorOptions,
+  ask: (model: WireModel) => Promise<A>,
+): Promise<{ answer: A; warning: string | null }> {
+  const asked = (model: WireModel) =>
+    ask(model).then(
+      (answer) => ({ answer }),
+      (error: unknown) => {
+        const isSent = error instanceof Gpt2Error && error.code === "use_original";
+        if (!isSent) throw error;
+        return error as Gpt2Error & { model: string; revision?: string };
+      },
+    );
+  const first = await asked(model);
+  if ("answer" in first) return { ...first, warning: null };
+  const { revision: _, ...others } = options;
+  const { model: name, revision } = first;
+  const second = await asked(resolve(name, revision === undefined ? others : { ...others, revision }));
+  if ("answer" in second) return { ...second, warning: first.message };
+  const found = `${first.message}, which is such a folder too`;
+  const details = { field: "original", expected: "a checkpoint", found: name };
+  throw makeError("unsupported_model", found, details);
+}
+
+/** A worker that is about to be asked about a model. */
+export interface Contact {
+  client: Client;
+  body: Body<"load">;
+  /** Where the caller says that the package's files are. */
+  wasmUrl: CreateGeneratorOptions["wasm_url"];
+  /** Why it is to run on the CPU, if no device was asked for by name. */
+  reason: string | null;
+  /** Passes the answer on. An abort ends the worker, as long as the answer is not there. */
+  untilAborted<T>(answer: Promise<T>): Promise<T>;
+}
+
+/** Checks what the caller passed, and starts a worker or takes over the caller's. */
+export function contact(what: "load" | "estimate", model: ModelSource, options: CreateGeneratorOptions): Contact {
+  checkCreateOptions(options);
+  const { signal } = options;
+  const source = resolve(model, options);
+  const hasAdapter = options.adapter !== undefined;
+  if (hasAdapter && options.device === "webgpu") {
+    throw invalidOption("device", `"wasm" or "auto" with an adapter (${NO_ADAPTERS_ON_GPU})`, options.device);
+  }
+  const reason = hasAdapter && options.device !== "wasm" ? NO_ADAPTERS_ON_GPU : null;
+  if (signal?.aborted) throw reasonOf(signal);
+  const files = filesFor(options.wasm_url);
+  // An estimate has a worker of its own, which ends with it.
+  const given = what === "load" && isWorker(options.worker) ? options.worker : undefined;
+  const script = workerScript();
+  const client = given ? new Client(given, options.fetch) : new Client(startWorker(script), options.fetch, script.href);
+  const cancel = () => signal && client.abort(reasonOf(signal));
+  signal?.addEventListener("abort", cancel, { once: true });
+  const wire: WireLoadOptions = {
+    device: hasAdapter ? "wasm" : (options.device ?? "auto"),
+    cache: options.cache ?? true,
+    verify: options.verify ?? true,
+    dtype: options.dtype ?? "auto",
+    threads: options.threads ?? "auto",
+    max_batch_size: options.max_batch_size ?? null,
+    files,
+    custom_fetch: options.fetch !== undefined,
+  };
+  return {
+    client,
+    body: { model: source, options: wire },
+    wasmUrl: options.wasm_url,
+    reason,
+    untilAborted: (answer) => answer.finally(() => signal?.removeEventListener("abort", cancel)),
+  };
+}

@@ -5,6 +5,10 @@ pub mod error;
 pub mod fused;
 pub mod layout;
 pub mod optim;
+pub mod sample;
+pub mod score;
+pub mod start;
+pub mod text;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -7,13 +7,15 @@ use std::path::Path;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::layout::Layout;
 use crate::{Error, Result};
 
 /// How the weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stored {
     /// Four bytes a weight.
     F32,

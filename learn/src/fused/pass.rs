@@ -70,6 +70,8 @@ pub struct PassOptions<'a> {
     pub dropout: Option<&'a [RowDropout]>,
     /// What the same rows look like to a teacher.
     pub teacher: Option<TeacherRows<'a>>,
+    /// One over it is what every gradient is multiplied by: the labels of the whole step.
+    pub n_labels: usize,
 }
 
 impl Model {
@@ -112,14 +114,13 @@ impl Model {
         loss(&space.hidden, head, rows.labels, teacher, None, &mut space.head)
     }
 
-    /// The loss of some rows; adds its gradients, divided by `n_labels`, to `grads`, and those by factors on heads and
-    /// neurons to `factors`.
+    /// The loss of some rows; adds its gradients, divided by the labels of the step, to `grads`, and those by factors on heads
+    /// and neurons to `factors`.
     pub fn gradients(
         &self,
         params: &[f32],
         grads: &mut [f32],
         rows: Rows,
-        n_labels: usize,
         options: &PassOptions,
         mut factors: Option<&mut FactorGradients>,
         space: &mut Workspace,
@@ -134,7 +135,7 @@ impl Model {
         let into = HeadGradients {
             hidden: &mut space.d_hidden,
             head: &mut grads[self.layout.head.clone()],
-            share: 1.0 / n_labels as f32,
+            share: 1.0 / options.n_labels as f32,
         };
         let head = &params[self.layout.head.clone()];
         let sums = loss(&space.hidden, head, rows.labels, options.teacher, Some(into), &mut space.head);

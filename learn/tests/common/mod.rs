@@ -105,7 +105,7 @@ pub fn recipe(schedule: Schedule) -> Recipe {
 }
 
 pub fn constant(rate: f64) -> Schedule {
-    Schedule { rate, warmup_steps: 0, steps: 1, last_share: 1.0 }
+    Schedule { rate, warmup_steps: 0, steps: 1, last_share: 1.0, cooldown_steps: None }
 }
 
 pub fn learner(checkpoint: &Checkpoint, recipe: Recipe) -> Learner {

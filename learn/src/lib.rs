@@ -5,6 +5,7 @@ pub mod error;
 pub mod fused;
 pub mod layout;
 pub mod optim;
+pub mod prune;
 pub mod sample;
 pub mod score;
 pub mod start;

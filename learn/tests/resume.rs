@@ -1,29 +1,13 @@
 //! A run that is stopped and goes on is the run that never stopped, to the bit; killed at any moment, too.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::write_text;
 use serde_json::Value;
-
-/// A text of so many sentences that a seed decides, as a folder with a held-out file.
-fn write_text(folder: &Path) {
-    let words = ["the", "king", "said", "to", "a", "little", "bird", "and", "went", "home", "again", "old"];
-    let mut state = 1u64;
-    let mut sentence = || {
-        let mut text = String::new();
-        for _ in 0..9 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            text += words[(state >> 33) as usize % words.len()];
-            text.push(' ');
-        }
-        text + ".\n"
-    };
-    let train: String = (0..600).map(|_| sentence()).collect();
-    fs::write(folder.join("tales.txt"), train).expect("tales.txt");
-    let held_out: String = (0..60).map(|_| sentence()).collect();
-    fs::write(folder.join("tales-valid.txt"), held_out).expect("tales-valid.txt");
-}
 
 const CONFIG: &str = r#"{"model_type":"gpt2","vocab_size":300,"n_positions":16,"n_embd":16,"n_head":2,"n_layer":2,
     "embd_pdrop":0.1,"attn_pdrop":0.1,"resid_pdrop":0.1}"#;
@@ -80,6 +64,11 @@ fn killed_at_any_moment_it_goes_on_to_the_bit() {
         succeed(learn(text, &killed, &more));
         assert_same(&out("whole"), &killed);
 
+        // rows that nobody prepares beforehand are the same rows
+        let unprepared = out("unprepared");
+        succeed(learn(text, &unprepared, &[&more[..], &["--prefetch", "0"]].concat()));
+        assert_same(&out("whole"), &unprepared);
+
         // ended sooner than planned, and then made longer before the rate has begun to fall
         let longer = out("longer");
         succeed(learn(
@@ -89,6 +78,8 @@ fn killed_at_any_moment_it_goes_on_to_the_bit() {
         ));
         succeed(learn(text, &longer, &more));
         assert_same(&out("whole"), &longer);
+        let picture = fs::read_to_string(longer.join("curve.svg")).unwrap();
+        assert!(picture.contains("held out") && picture.contains("gradient norm"), "{picture}");
     }
 }
 

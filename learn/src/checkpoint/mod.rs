@@ -4,4 +4,4 @@ mod read;
 mod write;
 
 pub use read::{Checkpoint, read_folder, read_model};
-pub use write::{Stored, pretty, safetensors, write_folder, write_whole};
+pub use write::{Stored, pretty, safetensors, write_checkpoint, write_folder, write_whole};

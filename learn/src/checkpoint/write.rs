@@ -10,6 +10,7 @@ use safetensors::tensor::{TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::read::Checkpoint;
 use crate::layout::Layout;
 use crate::{Error, Result};
 
@@ -72,6 +73,20 @@ pub fn safetensors(layout: &Layout, params: &[f32], stored: Stored) -> Result<Ve
     let views = views.collect::<Result<Vec<_>>>()?;
     let format = [("format".to_string(), "pt".to_string())].into();
     serialize(views, Some(format)).map_err(|e| Error::option("dtype", "tensors that safetensors can hold", e))
+}
+
+/// Writes a checkpoint as [`write_folder`] does.
+///
+/// # Errors
+/// What the system says.
+pub fn write_checkpoint(
+    folder: &Path,
+    checkpoint: &Checkpoint,
+    stored: Stored,
+    files: &[(String, Vec<u8>)],
+) -> Result<()> {
+    let Checkpoint { model, config_json, params, .. } = checkpoint;
+    write_folder(folder, config_json, &model.layout, params, stored, files)
 }
 
 /// Writes configuration and weights; the weights come last, so that a folder with weights is complete.

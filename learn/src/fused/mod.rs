@@ -14,7 +14,7 @@ mod math;
 mod pass;
 mod pointwise;
 
-pub use block::FactorGradients;
+pub use block::{FactorGradients, Matrix};
 pub use dropout::{Mask, Rates, RowDropout, Site, mix};
 pub use head::{NO_LABEL, Softened, Sums};
 pub use lanes::{LaneOptions, Lanes, Task, Teacher, count, importance};

@@ -1,10 +1,9 @@
 //! The whole model, forwards and backwards, over some rows of tokens on one thread.
 
-use std::time::{Duration, Instant};
-
 use gpt2_web::checkpoint::Config;
+use web_time::{Duration, Instant};
 
-use super::block::{BlockActs, BlockPass, BlockScratch, FactorGradients};
+use super::block::{BlockActs, BlockPass, BlockScratch, FactorGradients, Matrix};
 use super::dropout::{Rates, RowDropout, Site};
 use super::head::{HeadGradients, HeadScratch, Sums, TeacherRows, loss};
 use super::math::{View, ViewMut, Write, add, product, vectorised};
@@ -95,6 +94,19 @@ impl Model {
         let options = PassOptions { recompute: true, ..PassOptions::default() };
         self.forward(params, ids, n_tokens, &options, space);
         &space.hidden
+    }
+
+    /// What one matrix of block `layer` is multiplied with while the model reads a row of ids: [T, in].
+    pub fn inputs<'w>(
+        &self,
+        params: &[f32],
+        ids: &[u32],
+        layer: usize,
+        matrix: Matrix,
+        space: &'w mut Workspace,
+    ) -> &'w [f32] {
+        self.forward(params, ids, ids.len(), &PassOptions::default(), space);
+        space.acts[layer].input(matrix)
     }
 
     /// Logits of every token, [N, V].

@@ -1,4 +1,4 @@
-//! Rows for each step, cut, shuffled and laid out by a thread of its own while the step before is computed.
+//! Rows for each step, cut, shuffled and laid out by a thread of its own while the steps before are computed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,9 +8,6 @@ use std::thread::JoinHandle;
 use super::token_file::TokenFile;
 use crate::fused::{Rows, mix};
 use crate::{Error, Result};
-
-/// How many steps the loader may be ahead.
-const N_AHEAD: usize = 4;
 
 /// Which tokens each row has. It follows from the seed and the row's number alone, so that a run can go on anywhere.
 ///
@@ -94,29 +91,58 @@ impl RowsOf {
     }
 }
 
+/// Cuts rows out of the tokens, step after step.
+#[derive(Debug)]
+struct Cutter {
+    file: Arc<TokenFile>,
+    order: RowOrder,
+    n_rows: usize,
+    step: u64,
+}
+
+impl Cutter {
+    fn next_rows(&mut self) -> RowsOf {
+        let mut rows = RowsOf::new(self.order.row_len);
+        for row in 0..self.n_rows as u64 {
+            rows.push(&self.file, self.order.row(self.step * self.n_rows as u64 + row));
+        }
+        self.step += 1;
+        rows
+    }
+}
+
+/// What gives each step its rows.
+#[derive(Debug)]
+pub enum Loader {
+    /// Cuts them when they are asked for.
+    Here(Cut),
+    /// Takes them from a thread that cuts them beforehand.
+    Beside(Beside),
+}
+
+/// Rows that are cut when they are asked for.
+#[derive(Debug)]
+pub struct Cut(Cutter);
+
 /// The thread that prepares rows.
 #[derive(Debug)]
-pub struct Loader {
+pub struct Beside {
     receiver: Option<Receiver<RowsOf>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Loader {
-    /// Prepares `n_rows` rows for each step from `first_step` on.
-    pub fn start(file: Arc<TokenFile>, mut order: RowOrder, n_rows: usize, first_step: u64) -> Self {
-        let (sender, receiver) = sync_channel(N_AHEAD);
-        let thread = std::thread::spawn(move || {
-            for step in first_step.. {
-                let mut rows = RowsOf::new(order.row_len);
-                for row in 0..n_rows as u64 {
-                    rows.push(&file, order.row(step * n_rows as u64 + row));
-                }
-                if sender.send(rows).is_err() {
-                    return; // nobody wants any more
-                }
-            }
-        });
-        Self { receiver: Some(receiver), thread: Some(thread) }
+    /// Prepares `n_rows` rows for each step from `step` on; a thread does so at most `n_ahead` steps before they are needed,
+    /// or nobody where that is 0.
+    pub fn start(file: Arc<TokenFile>, order: RowOrder, n_rows: usize, step: u64, n_ahead: usize) -> Self {
+        let mut cutter = Cutter { file, order, n_rows, step };
+        if n_ahead == 0 {
+            return Self::Here(Cut(cutter));
+        }
+        let (sender, receiver) = sync_channel(n_ahead);
+        // until nobody wants any more
+        let thread = std::thread::spawn(move || while sender.send(cutter.next_rows()).is_ok() {});
+        Self::Beside(Beside { receiver: Some(receiver), thread: Some(thread) })
     }
 
     /// The next step's rows.
@@ -124,6 +150,15 @@ impl Loader {
     /// # Panics
     /// If the thread has panicked.
     pub fn next_rows(&mut self) -> RowsOf {
+        match self {
+            Self::Here(Cut(cutter)) => cutter.next_rows(),
+            Self::Beside(beside) => beside.next_rows(),
+        }
+    }
+}
+
+impl Beside {
+    fn next_rows(&mut self) -> RowsOf {
         match self.receiver.as_ref().map(Receiver::recv) {
             Some(Ok(rows)) => rows,
             _ => match self.thread.take().map(JoinHandle::join) {
@@ -134,7 +169,7 @@ impl Loader {
     }
 }
 
-impl Drop for Loader {
+impl Drop for Beside {
     fn drop(&mut self) {
         self.receiver = None; // lets the thread end
         if let Some(thread) = self.thread.take() {

@@ -42,6 +42,17 @@ impl Line {
     }
 }
 
+/// Every line of a run's log.
+///
+/// # Errors
+/// What the system says, or [`Error::File`] for a line that is none; a kill may leave half of the last one.
+pub fn read_log(path: &Path) -> Result<Vec<Line>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let read = |words| serde_json::from_str(words).map_err(|_| Error::file(path, "a line of a run's log", words));
+    whole.lines().map(read).collect()
+}
+
 /// The file, and the lines that are not written yet.
 #[derive(Debug)]
 pub struct Log {

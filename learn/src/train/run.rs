@@ -5,6 +5,7 @@
 //! log.jsonl           loss, rate and gradient norm of each step; held-out losses
 //! state.safetensors   from which it goes on to the bit
 //! samples.txt         text at intervals
+//! curve.svg           losses, rate and gradient norm, drawn at each measurement
 //! best/, last/        checkpoints in the hub's layout
 //! ```
 
@@ -17,6 +18,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::corpus::Corpus;
+use super::curve::draw;
 use super::log::{Line, Log};
 use super::run_file::RunFile;
 use super::state_file::{Best, read_state, write_state};
@@ -109,6 +111,16 @@ impl Run {
         &self.learner
     }
 
+    /// How it learns.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Keeps these parameters at 0 from now on.
+    pub fn keep_zeros(&mut self, zeros: Vec<usize>) {
+        self.learner.zeros = zeros;
+    }
+
     /// The best measurement so far.
     pub fn best(&self) -> Option<Best> {
         self.best
@@ -128,10 +140,14 @@ impl Run {
         let n_steps = self.settings.schedule.steps;
         let order = RowOrder::new(self.corpus.n_train, row_tokens, mix(seed ^ 1))?;
         let first = self.learner.state.step;
-        let mut loader = Loader::start(self.corpus.train.clone(), order, rows * accumulate, first);
+        let mut loader =
+            Loader::start(self.corpus.train.clone(), order, rows * accumulate, first, self.settings.prefetch);
         let began = Instant::now();
         while self.learner.state.step < n_steps && !stop.load(Ordering::Relaxed) {
-            let line = self.step(&loader.next_rows())?;
+            let asked = Instant::now();
+            let rows = loader.next_rows();
+            self.learner.phases.rows += asked.elapsed();
+            let line = self.step(&rows)?;
             let step = line.step();
             let n_tokens = ((step - first) as usize * self.settings.tokens_per_step()) as f64;
             tell(Event::Step { line, tokens_per_s: n_tokens / began.elapsed().as_secs_f64() });
@@ -146,6 +162,9 @@ impl Run {
             }
             if is_measured || is_due(self.settings.save_every) {
                 self.save()?;
+            }
+            if is_measured && self.log.lines.len() > 2 {
+                draw(&self.log.lines, &self.folder.join("curve.svg"))?;
             }
         }
         self.save()?;

@@ -39,6 +39,9 @@ pub struct Settings {
     pub weight_decay: f32,
     /// What the gradients' norm is clipped to; none does not clip.
     pub max_norm: Option<f64>,
+    /// Steps whose rows a thread prepares beforehand; 0 prepares them between the steps.
+    #[serde(default = "default_prefetch")]
+    pub prefetch: usize,
     /// Threads, each with a share of the rows.
     pub threads: usize,
     /// How many rows a thread takes at once.
@@ -55,6 +58,10 @@ pub struct Settings {
     pub save_every: u64,
     /// Steps between two samples; 0 writes none.
     pub sample_every: u64,
+}
+
+fn default_prefetch() -> usize {
+    4
 }
 
 impl Settings {

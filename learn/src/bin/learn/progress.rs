@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use learn::train::{Event, Line};
+use learn::train::{Event, Line, StepPhases};
 
 /// Steps between two lines where there is no terminal.
 const LINE_EVERY: u64 = 20;
@@ -69,4 +69,32 @@ pub fn spinner(words: &'static str) -> ProgressBar {
         eprintln!("{words}");
     }
     spinner
+}
+
+/// Where a run's time went, in one line, and what memory it took.
+pub fn profile(phases: &StepPhases, whole: Duration) -> String {
+    let share = |part: Duration| 100.0 * part.as_secs_f64() / whole.as_secs_f64();
+    let StepPhases { pass, rows, update } = *phases;
+    let steps = pass.forward + pass.head + pass.backward + rows + update;
+    let mut line = format!(
+        "time: forward {:.0} %, head {:.0} %, backward {:.0} %, update {:.0} %, waiting for rows \
+         {:.1} %, the rest (held-out text, samples, saving) {:.0} %",
+        share(pass.forward),
+        share(pass.head),
+        share(pass.backward),
+        share(update),
+        share(rows),
+        share(whole.saturating_sub(steps)),
+    );
+    if let Some(n_bytes) = peak_memory() {
+        line += &format!("; peak memory {:.0} MB", n_bytes as f64 / 1e6);
+    }
+    line
+}
+
+/// The most memory that this process has had, where the system tells it in a file.
+fn peak_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|n| n * 1024)
 }

@@ -1,18 +1,19 @@
 //! `learn train`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use learn::checkpoint::{Checkpoint, read_folder, read_model};
 use learn::start::start;
 use learn::text::read_tokenizer;
-use learn::train::{Corpus, Optimizer, Preset, Run, Settings};
+use learn::train::{Corpus, Event, Optimizer, Preset, Run, Settings};
 use learn::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::progress::{Progress, spinner};
+use crate::progress::{Progress, profile, spinner};
 
 /// Trains a model on a folder of text; the same command again goes on where it was stopped.
 #[derive(Debug, Args)]
@@ -78,6 +79,9 @@ pub struct Changes {
     /// Batches whose gradients are added for one step
     #[arg(long)]
     accumulate: Option<usize>,
+    /// Steps whose rows a thread of its own prepares beforehand; 0 prepares them between the steps
+    #[arg(long)]
+    prefetch: Option<usize>,
     /// Threads, each with a share of the rows
     #[arg(long)]
     threads: Option<usize>,
@@ -109,7 +113,7 @@ fn set<T>(place: &mut T, value: Option<T>) {
 }
 
 impl Changes {
-    fn apply(self, settings: &mut Settings) {
+    pub fn apply(&self, settings: &mut Settings) {
         let schedule = &mut settings.schedule;
         set(&mut schedule.steps, self.steps);
         set(&mut schedule.warmup_steps, self.warmup);
@@ -122,6 +126,7 @@ impl Changes {
         set(&mut settings.row_tokens, self.row_tokens);
         set(&mut settings.rows, self.rows);
         set(&mut settings.accumulate, self.accumulate);
+        set(&mut settings.prefetch, self.prefetch);
         set(&mut settings.threads, self.threads);
         set(&mut settings.rows_at_once, self.rows_at_once);
         set(&mut settings.recompute, self.recompute);
@@ -158,8 +163,12 @@ pub fn run(options: Options) -> Result<()> {
     eprintln!("{} parameters, {} tokens to learn from", start.model.layout.n_params, corpus.n_train);
 
     let inputs = json!({ "text": options.text, "from": options.from, "tokenizer": options.tokenizer });
-    let n_steps = settings.schedule.steps;
-    let mut run = Run::open(&options.out, settings, start, corpus, None, inputs)?;
+    go(Run::open(&options.out, settings, start, corpus, None, inputs)?, &options.out)
+}
+
+/// Runs to the end, or until Ctrl-C, and says what came out.
+pub fn go(mut run: Run, out: &Path) -> Result<()> {
+    let n_steps = run.settings().schedule.steps;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     let handled = ctrlc::set_handler(move || {
@@ -168,22 +177,36 @@ pub fn run(options: Options) -> Result<()> {
         }
     });
     handled.map_err(|e| Error::option("signals", "a handler for Ctrl-C", e))?;
-    let progress = Progress::of_steps(n_steps, run.learner().state.step);
-    let result = run.run(&stop, &mut |event| progress.tell(&event));
+    let first = run.learner().state.step;
+    let began = Instant::now();
+    let progress = Progress::of_steps(n_steps, first);
+    let (mut last, mut fastest) = (began, Duration::MAX);
+    let result = run.run(&stop, &mut |event| {
+        if matches!(event, Event::Step { .. }) {
+            fastest = fastest.min(last.elapsed());
+            last = Instant::now();
+        }
+        progress.tell(&event);
+    });
     progress.end();
     result?;
     let done = run.learner().state.step;
+    if done > first {
+        let fastest = run.settings().tokens_per_step() as f64 / fastest.as_secs_f64();
+        let words = profile(&run.learner().phases, began.elapsed());
+        eprintln!("{fastest:.0} tokens/s in the fastest step; {words}");
+    }
     if done < n_steps {
         eprintln!("stopped after {done} of {n_steps} steps; the same command goes on from there");
     } else if let Some(best) = run.best() {
-        let folder = options.out.join("best");
+        let folder = out.join("best");
         eprintln!("best held-out loss {:.4} after {} steps: {}", best.loss, best.step, folder.display());
     }
     Ok(())
 }
 
 /// A model that has learnt nothing.
-fn fresh(json: &Value, seed: u64) -> Result<Checkpoint> {
+pub fn fresh(json: &Value, seed: u64) -> Result<Checkpoint> {
     let (model, config_json, warnings) = read_model(&json.to_string())?;
     let deviation = config_json.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02);
     let params = start(&model.config, &model.layout, deviation, seed);

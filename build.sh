@@ -27,8 +27,8 @@ usage() {
 ./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
                          cpu (the kernels, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
 ./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
-./build.sh train [...]   train a model from a folder of text (docs/training.md); `./build.sh learn` has the other commands
-./build.sh learn ...     what the trainer can do: train, score (--help tells it)
+./build.sh train [...]   train a model: `train --text FOLDER --out RUN` makes the demo model (docs/training.md)
+./build.sh learn ...     what the trainer can do: train, distil, prune, two-bits, score, plot (--help tells it)
 ./build.sh pack          leave the npm package in dist/, and tell what it weighs
 ./build.sh help          this text
 TEXT

@@ -32,11 +32,16 @@ fn refused(output: Output, named: &str) {
 /// A text, and a model in `large/best` that has learnt it.
 fn prepare(folder: &Path) -> String {
     write_text(folder);
-    fs::write(folder.join("config.json"), CONFIG).unwrap();
-    fs::write(folder.join("student.json"), STUDENT).unwrap();
+    fs::write(folder.join("config.json"), CONFIG).expect("config.json");
+    fs::write(folder.join("student.json"), STUDENT).expect("student.json");
     let config = folder.join("config.json");
-    succeed(learn("train", folder, &folder.join("large"), &["--steps", "60", "--config", config.to_str().unwrap()]));
-    folder.join("large/best").to_str().unwrap().to_string()
+    succeed(learn(
+        "train",
+        folder,
+        &folder.join("large"),
+        &["--steps", "60", "--config", config.to_str().expect("a path in UTF-8")],
+    ));
+    folder.join("large/best").to_str().expect("a path in UTF-8").to_string()
 }
 
 /// (name, bits per byte) of each row of a run's table.

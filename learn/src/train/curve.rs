@@ -17,6 +17,9 @@ const HELD_OUT: RGBColor = RGBColor(200, 60, 30);
 /// The share of a step in the running mean of the losses and norms that are drawn.
 const MEAN_SHARE: f64 = 0.05;
 
+/// About how many points of a curve are drawn: the picture is not wider.
+const N_POINTS: usize = 800;
+
 /// Points of one curve, (step, value).
 type Curve = Vec<(f64, f64)>;
 
@@ -83,7 +86,7 @@ fn panel<'a>(
     mesh.light_line_style(WHITE).x_labels(8).y_labels(5).x_label_formatter(&|step| format!("{step:.0}"));
     mesh.y_label_formatter(&|value| format!("{value}")).draw()?;
     for (color, name, curve) in curves {
-        let drawn = chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)))?;
+        let drawn = chart.draw_series(LineSeries::new(thinned(curve), color.stroke_width(2)))?;
         if !name.is_empty() {
             let color = *color;
             drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
@@ -93,6 +96,13 @@ fn panel<'a>(
         chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
     }
     Ok(())
+}
+
+/// Some of the points, the first and the last among them.
+fn thinned(curve: &Curve) -> impl Iterator<Item = (f64, f64)> + '_ {
+    let every = curve.len().div_ceil(N_POINTS);
+    let is_drawn = move |i: &usize| i.is_multiple_of(every) || i + 1 == curve.len();
+    curve.iter().enumerate().filter(move |(i, _)| is_drawn(i)).map(|(_, point)| *point)
 }
 
 /// From the least to the largest, and never empty.

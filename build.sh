@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what is missing, builds, tests and serves gpt2-web. `./build.sh help` lists the commands.
 set -euo pipefail
+caller="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/gpt2-web"
@@ -27,6 +28,8 @@ usage() {
                          cpu (the kernels, natively), batch (several texts at once, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
 ./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
 ./build.sh bench lookup  measure look-up drafts, and several texts at once, through the whole package (see www/bench/lookup.mjs)
+./build.sh train [...]   train a model: `train --text FOLDER --out RUN` makes the demo model (docs/training.md)
+./build.sh learn ...     what the trainer can do: train, distil, prune, two-bits, score, plot (--help tells it)
 ./build.sh pack          leave the npm package in dist/, and tell what it weighs
 ./build.sh help          this text
 TEXT
@@ -345,6 +348,16 @@ run_test() {
   say "all tests passed"
 }
 
+# The program is called from where the caller is, so that paths mean what they say.
+run_learn() { # train [OPTION...], or learn COMMAND [OPTION...]
+  command -v cargo >/dev/null || die "Rust is missing: install it from https://rustup.rs"
+  own_sources
+  [ "$1" = train ] || shift
+  cargo build --locked --quiet -p gpt2-learn --bin learn
+  cd "$caller"
+  exec "$CARGO_TARGET_DIR/debug/learn" "$@"
+}
+
 run_bench() {
   case "${1:-page}" in
     quality) GPT2_WEB_QUALITY_ALL=1 cargo test --locked --features burn --test quality -- --nocapture ;;
@@ -392,6 +405,7 @@ case "${1:-help}" in
     ;;
   fuzz) run_fuzz "${2:-60}" ;;
   bench) shift; run_bench "$@" ;;
+  train | learn) run_learn "$@" ;;
   pack) run_pack ;;
   help | -h | --help) usage ;;
   *) usage >&2; die "no such command: $1" ;;

@@ -54,7 +54,7 @@ fn bench(criterion: &mut Criterion) {
         });
         for n_past in [32, 512] {
             let quantised = matches!(dtype, Dtype::Q8 | Dtype::Q4);
-            let cache_bytes = Cache::new(&GPT2, quantised).reserve_bytes(n_past);
+            let cache_bytes = Cache::new(&GPT2, quantised, None).reserve_bytes(n_past);
             group.throughput(Throughput::Bytes((read_bytes + cache_bytes) as u64));
             group.bench_function(format!("decode after {n_past}"), |b| {
                 let (mut scratch, mut cache) = (model.scratch(1), model.new_cache());

@@ -75,7 +75,7 @@ fn curves_with_accumulation_and_masks() {
         ("masked", true, false),
         ("masked_accumulated", true, true),
     ] {
-        let schedule = Schedule { rate: 0.01, warmup_steps: 10, steps: 50, last_share: 0.1 };
+        let schedule = Schedule { rate: 0.01, warmup_steps: 10, steps: 50, last_share: 0.1, cooldown_steps: None };
         let mut learner = learner(&start, recipe(schedule));
         let curve = &json[name];
         let (losses, rates, norms) = (floats(&curve["loss"]), floats(&curve["lr"]), floats(&curve["grad_norm"]));

@@ -7,13 +7,16 @@ use std::path::Path;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::read::Checkpoint;
 use crate::layout::Layout;
 use crate::{Error, Result};
 
 /// How the weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stored {
     /// Four bytes a weight.
     F32,
@@ -78,6 +81,20 @@ pub fn config_of(json: &Value, stored: Stored) -> Value {
     config["architectures"] = json!(["GPT2LMHeadModel"]);
     config["dtype"] = json!(if stored == Stored::F32 { "float32" } else { "float16" });
     config
+}
+
+/// Writes a checkpoint as [`write_folder`] does.
+///
+/// # Errors
+/// What the system says.
+pub fn write_checkpoint(
+    folder: &Path,
+    checkpoint: &Checkpoint,
+    stored: Stored,
+    files: &[(String, Vec<u8>)],
+) -> Result<()> {
+    let Checkpoint { model, config_json, params, .. } = checkpoint;
+    write_folder(folder, config_json, &model.layout, params, stored, files)
 }
 
 /// Writes configuration and weights; the weights come last, so that a folder with weights is complete.

@@ -37,6 +37,46 @@ pub struct BlockActs {
     low: [Vec<f32>; N_MODULES],
 }
 
+/// One of a block's matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrix {
+    /// `attn.c_attn`
+    Qkv,
+    /// `attn.c_proj`
+    Mix,
+    /// `mlp.c_fc`
+    Widen,
+    /// `mlp.c_proj`
+    Narrow,
+}
+
+impl Matrix {
+    /// All, in the order of the forward pass.
+    pub const ALL: [Self; 4] = [Self::Qkv, Self::Mix, Self::Widen, Self::Narrow];
+
+    /// Its place.
+    pub fn of(self, at: &BlockLayout) -> &Affine {
+        match self {
+            Self::Qkv => &at.c_attn,
+            Self::Mix => &at.c_proj,
+            Self::Widen => &at.c_fc,
+            Self::Narrow => &at.mlp_c_proj,
+        }
+    }
+}
+
+impl BlockActs {
+    /// What a matrix was multiplied with, [N, in].
+    pub fn input(&self, matrix: Matrix) -> &[f32] {
+        match matrix {
+            Matrix::Qkv => &self.normed_1,
+            Matrix::Mix => &self.attended,
+            Matrix::Widen => &self.normed_2,
+            Matrix::Narrow => &self.activated,
+        }
+    }
+}
+
 /// Gradients on their way, reused by every block.
 #[derive(Debug, Default)]
 pub struct BlockScratch {

@@ -81,8 +81,8 @@ impl Lanes {
                 lane.masks.as_slice()
             });
             let teacher = task.teacher.map(|teacher| teacher.rows(rows, &mut lane.teacher_space));
-            let options = PassOptions { recompute, dropout: masks, teacher, lora: task.lora };
-            model.gradients(params, &mut lane.grads, rows, n_labels, &options, None, &mut lane.space)
+            let options = PassOptions { recompute, dropout: masks, teacher, lora: task.lora, n_labels };
+            model.gradients(params, &mut lane.grads, rows, &options, None, &mut lane.space)
         })
     }
 
@@ -169,8 +169,8 @@ pub fn importance(model: &Model, params: &[f32], batches: &[(Vec<u32>, Vec<i32>)
         let n_labels = count(labels);
         for (ids, labels) in ids.chunks(n_tokens).zip(labels.chunks(n_tokens)) {
             let rows = Rows { ids, labels, n_tokens };
-            let options = PassOptions::default();
-            model.gradients(params, &mut grads, rows, n_labels, &options, Some(&mut factors), &mut space);
+            let options = PassOptions { n_labels, ..PassOptions::default() };
+            model.gradients(params, &mut grads, rows, &options, Some(&mut factors), &mut space);
         }
         let add = |into: &mut Vec<Vec<f64>>, from: &[Vec<f64>]| {
             for (into, from) in into.iter_mut().flatten().zip(from.iter().flatten()) {

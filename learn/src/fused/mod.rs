@@ -1,7 +1,7 @@
 //! The model's training step written as one pass forwards and one backwards over flat f32 buffers, for a processor.
 //!
-//! The definition stays `gpt2_web::gpt2` in Burn: `tests/definition.rs` holds these gradients against its autodiff, and
-//! `tests/pytorch.rs` against PyTorch's numbers. What is won: no [T, T] of attention is kept (`attention.rs`), logits
+//! The definition stays `gpt2_web::gpt2` in Burn; `tests/pytorch.rs` holds these gradients against PyTorch's numbers. What
+//! is won: no [T, T] of attention is kept (`attention.rs`), logits
 //! exist for some rows at a time (`head.rs`), LayerNorm and the nonlinearity are one pass each (`pointwise.rs`), and no
 //! intermediate result is allocated twice.
 
@@ -15,7 +15,7 @@ mod math;
 mod pass;
 mod pointwise;
 
-pub use block::FactorGradients;
+pub use block::{FactorGradients, Matrix};
 pub use dropout::{Mask, Rates, RowDropout, Site, mix};
 pub use head::{NO_LABEL, Softened, Sums};
 pub use lanes::{LaneOptions, Lanes, Task, Teacher, count, importance};

@@ -1,10 +1,9 @@
 //! The whole model, forwards and backwards, over some rows of tokens on one thread.
 
+use gpt2_web::checkpoint::Config;
 use web_time::{Duration, Instant};
 
-use gpt2_web::checkpoint::Config;
-
-use super::block::{BlockActs, BlockPass, BlockScratch, FactorGradients};
+use super::block::{BlockActs, BlockPass, BlockScratch, FactorGradients, Matrix};
 use super::dropout::{Rates, RowDropout, Site};
 use super::head::{HeadGradients, HeadScratch, Sums, TeacherRows, loss};
 use super::lora::Lora;
@@ -73,6 +72,8 @@ pub struct PassOptions<'a> {
     pub teacher: Option<TeacherRows<'a>>,
     /// An adapter, which learns in the place of the model's own parameters.
     pub lora: Option<Lora<'a>>,
+    /// One over it is what every gradient is multiplied by: the labels of the whole step.
+    pub n_labels: usize,
 }
 
 impl Model {
@@ -110,6 +111,19 @@ impl Model {
         &space.hidden
     }
 
+    /// What one matrix of block `layer` is multiplied with while the model reads a row of ids: [T, in].
+    pub fn inputs<'w>(
+        &self,
+        params: &[f32],
+        ids: &[u32],
+        layer: usize,
+        matrix: Matrix,
+        space: &'w mut Workspace,
+    ) -> &'w [f32] {
+        self.forward(params, ids, ids.len(), &PassOptions::default(), space);
+        space.acts[layer].input(matrix)
+    }
+
     /// Logits of every token, [N, V].
     pub fn logits(&self, params: &[f32], ids: &[u32], n_tokens: usize, space: &mut Workspace) -> Vec<f32> {
         let (v, c) = (self.config.vocab_size, self.config.n_embd);
@@ -134,15 +148,13 @@ impl Model {
         loss(&space.hidden, head, rows.labels, teacher, None, &mut space.head)
     }
 
-    /// The loss of some rows; adds its gradients by the model's parameters, or by the adapter's if there is one, divided
-    /// by `n_labels`, to `grads`, and those by factors on heads and
-    /// neurons to `factors`.
+    /// The loss of some rows; adds its gradients by the model's parameters, or by the adapter's if there is one, divided by
+    /// the labels of the step, to `grads`, and those by factors on heads and neurons to `factors`.
     pub fn gradients(
         &self,
         params: &[f32],
         grads: &mut [f32],
         rows: Rows,
-        n_labels: usize,
         options: &PassOptions,
         mut factors: Option<&mut FactorGradients>,
         space: &mut Workspace,
@@ -157,7 +169,7 @@ impl Model {
         let into = HeadGradients {
             hidden: &mut space.d_hidden,
             head: options.lora.is_none().then(|| &mut grads[self.layout.head.clone()]),
-            share: 1.0 / n_labels as f32,
+            share: 1.0 / options.n_labels as f32,
         };
         let head = &params[self.layout.head.clone()];
         let sums = loss(&space.hidden, head, rows.labels, options.teacher, Some(into), &mut space.head);

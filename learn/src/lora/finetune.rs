@@ -156,6 +156,7 @@ impl Finetune {
             warmup_steps: settings.warmup_steps.unwrap_or(n_steps / 20),
             steps: n_steps,
             last_share: 0.1,
+            cooldown_steps: None,
         };
         let adamw = AdamW { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
         let lanes = LaneOptions { n_lanes: 1, rows_at_once: 1, recompute: false };

@@ -1,6 +1,7 @@
 //! A model that learns: parameters, the optimizer's moments, and one step after the other.
 
 use std::ops::Range;
+
 use web_time::{Duration, Instant};
 
 use crate::fused::{LaneOptions, Lanes, Model, Phases, Rows, Sums, Task, Teacher, count};
@@ -68,6 +69,8 @@ pub struct StepReport {
 pub struct StepPhases {
     /// Inside the passes, of the first lane.
     pub pass: Phases,
+    /// Waiting for the rows of a step.
+    pub rows: Duration,
     /// Adding the lanes' gradients, the norm and the update.
     pub update: Duration,
 }
@@ -83,6 +86,8 @@ pub struct Learner {
     pub state: State,
     /// Where the time went since this was last set back.
     pub phases: StepPhases,
+    /// Which parameters stay 0, in ascending order: those that were pruned.
+    pub zeros: Vec<usize>,
     lanes: Lanes,
     /// What AdamW updates, with whether it decays: neighbours of one kind are one span.
     spans: Vec<(Range<usize>, bool)>,
@@ -103,7 +108,8 @@ impl Learner {
                 _ => spans.push((slot.range.clone(), slot.decays())),
             }
         }
-        Self { lanes: Lanes::new(recipe.lanes), model, recipe, state, spans, phases: StepPhases::default() }
+        let (lanes, phases) = (Lanes::new(recipe.lanes), StepPhases::default());
+        Self { model, recipe, state, phases, zeros: Vec::new(), lanes, spans }
     }
 
     /// One step on the rows of all `batches` together (gradient accumulation): the loss is divided by the number of
@@ -136,6 +142,7 @@ impl Learner {
         }
         let buffers = Buffers { params, grads, first, second };
         self.recipe.adamw.update(buffers, &self.spans, update, n_threads);
+        self.zeros.iter().for_each(|&at| self.state.params[at] = 0.0);
         self.phases.update += began.elapsed();
         let pass = self.lanes.take_phases();
         self.phases.pass.forward += pass.forward;

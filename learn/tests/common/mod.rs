@@ -59,6 +59,25 @@ pub fn tensors(path: &Path) -> HashMap<String, Vec<f64>> {
     file.tensors().into_iter().map(|(name, view)| (name, read(view))).collect()
 }
 
+/// A text of so many sentences that a seed decides, as a folder with a held-out file.
+pub fn write_text(folder: &Path) {
+    let words = ["the", "king", "said", "to", "a", "little", "bird", "and", "went", "home", "again", "old"];
+    let mut state = 1u64;
+    let mut sentence = || {
+        let mut text = String::new();
+        for _ in 0..9 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            text += words[(state >> 33) as usize % words.len()];
+            text.push(' ');
+        }
+        text + ".\n"
+    };
+    let train: String = (0..600).map(|_| sentence()).collect();
+    fs::write(folder.join("tales.txt"), train).expect("tales.txt");
+    let held_out: String = (0..60).map(|_| sentence()).collect();
+    fs::write(folder.join("tales-valid.txt"), held_out).expect("tales-valid.txt");
+}
+
 /// The batches of the shared recipe: rows of 33 tokens, of which the last 32 are labels.
 pub struct Batches {
     ids: Vec<u32>,
@@ -105,7 +124,7 @@ pub fn recipe(schedule: Schedule) -> Recipe {
 }
 
 pub fn constant(rate: f64) -> Schedule {
-    Schedule { rate, warmup_steps: 0, steps: 1, last_share: 1.0 }
+    Schedule { rate, warmup_steps: 0, steps: 1, last_share: 1.0, cooldown_steps: None }
 }
 
 pub fn learner(checkpoint: &Checkpoint, recipe: Recipe) -> Learner {

@@ -135,4 +135,4 @@ export async function openHosts(flags = []) {
 }
 
 /** What the demo model writes after "The old king" in 8 tokens. */
-export const TEXT = "'s daughter, and the king's daughter";
+export const TEXT = " was very much surprised at this speech,";

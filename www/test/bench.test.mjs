@@ -1,9 +1,10 @@
-// The bench page: it measures tiny shapes with finite numbers, stops when told to, and fits a narrow window.
+// The view Speed: it measures tiny shapes with finite numbers, stops when told to, and fits a narrow window.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { serve } from "../serve.mjs";
 import { launch } from "./browser.mjs";
 import { stop, WWW } from "./site.mjs";
+import { untilInPage } from "./until.mjs";
 import { openWatchedPage } from "./watched-page.mjs";
 
 const TINY = "n_layer=2&n_embd=64&n_head=4&vocab_size=512";
@@ -12,13 +13,25 @@ const SMALL = "n_layer=12&n_embd=256&n_head=4&vocab_size=2000";
 
 const served = await serve(WWW);
 const browser = await launch();
-const { page, thrown, stateAfter, shot } = await openWatchedPage(await browser.newContext());
+const { page, thrown, shot } = await openWatchedPage(await browser.newContext());
 after(async () => {
   await browser.close();
   await stop(served.server);
   assert.deepEqual(thrown, [], "errors that nobody caught");
 });
-const run = () => page.click("#run");
+/** Presses the button, and waits until the bench is in that state. */
+const runUntil = async (state) => {
+  await page.waitForSelector("#bench-threads-hint:not(:empty)", { state: "attached" });
+  await page.click("#bench-run");
+  await untilBench(state);
+};
+const untilBench = (state) =>
+  untilInPage(
+    page,
+    `the bench is ${state}`,
+    (state) => document.querySelector("#bench-status").dataset.state === state,
+    state,
+  );
 /** A table body as [[name, cell, …]]. */
 const table = (id) =>
   page.$$eval(`#${id} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent)));
@@ -28,9 +41,9 @@ for (const [dtype, threads] of [
   ["fp32", 2],
 ]) {
   test(`it measures ${dtype} on ${threads} thread(s)`, async () => {
-    await page.goto(`${served.url}bench.html?${TINY}&dtype=${dtype}&threads=${threads}`);
-    await stateAfter(run, "ready");
-    assert.equal(await page.textContent("#status"), "Done.");
+    await page.goto(`${served.url}?view=speed&${TINY}&dtype=${dtype}&threads=${threads}`);
+    await runUntil("ready");
+    assert.equal(await page.textContent("#bench-status"), "Done.");
     assert.match(
       await page.textContent("#setup-used"),
       new RegExp(`2 layers of width 64 · ${dtype} · .* MB · ${threads} thread`),
@@ -62,27 +75,28 @@ for (const [dtype, threads] of [
 }
 
 test("it stops at once when told to, and starts again", async () => {
-  await page.goto(`${served.url}bench.html?${SMALL}`);
+  await page.goto(`${served.url}?view=speed&${SMALL}`);
   for (let i = 0; i < 2; i++) {
-    await stateAfter(run, "generating");
-    await stateAfter(() => page.click("#cancel"), "ready");
-    assert.equal(await page.textContent("#status"), "Stopped.");
-    assert.equal(await page.evaluate(() => document.activeElement.id), "run");
+    await runUntil("measuring");
+    await page.click("#bench-cancel");
+    await untilBench("ready");
+    assert.equal(await page.textContent("#bench-status"), "Stopped.");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "bench-run");
   }
 });
 
 test("shapes that cannot be are refused in words", async () => {
-  await page.goto(`${served.url}bench.html?n_embd=65&n_head=4`);
-  await stateAfter(run, "failed");
-  assert.equal(await page.textContent("#status"), "n_embd: expected a multiple of n_head (4), found 65");
+  await page.goto(`${served.url}?view=speed&n_embd=65&n_head=4`);
+  await runUntil("failed");
+  assert.equal(await page.textContent("#bench-status"), "n_embd: expected a multiple of n_head (4), found 65");
 });
 
 test("it fits a narrow window, in light and dark", async () => {
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width: 360, height: 800 });
-    await page.goto(`${served.url}bench.html?${TINY}`);
-    await stateAfter(run, "ready");
+    await page.goto(`${served.url}?view=speed&${TINY}`);
+    await runUntil("ready");
     await shot(`bench-${colorScheme}`, { fullPage: true });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, colorScheme);
   }

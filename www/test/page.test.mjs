@@ -8,6 +8,7 @@ import { site, stop, WWW } from "./site.mjs";
 import { until, untilInPage } from "./until.mjs";
 import { openWatchedPage, untilOffline } from "./watched-page.mjs";
 
+const VIEWS = ["write", "speed", "models"];
 const models = await site();
 let served = await serve(WWW);
 const browser = await launch();
@@ -24,8 +25,11 @@ after(async () => {
 const finished = () =>
   untilInPage(page, "a text has ended", () => document.querySelector("#outcome").textContent !== "");
 const completion = () => page.textContent("#completion");
-/** Puts a model into the page's form and loads it; it is loaded, or it failed, when the page is in that state. */
+/** Opens a view as a visitor does. */
+const open = (view) => page.click(`nav [data-view="${view}"]`);
+/** Puts a model into the form of Models and loads it; it is loaded, or it failed, when the page is in that state. */
 const load = async (model, end) => {
+  await open("models");
   await page.fill("#model", model);
   await stateAfter(() => page.click("#load"), end);
 };
@@ -40,11 +44,20 @@ const untilListed = (n) =>
 test("the demo model is ready at once and says what it runs on", async () => {
   await page.goto(served.url);
   await state("ready");
-  const status = await page.textContent("#status");
-  assert.match(status, /demo is loaded.*CPU.*q8.*self-test passed/);
-  assert.match(await page.textContent("#fallback"), /software adapter/);
+  assert.match(await page.textContent("#engine"), /demo · CPU.* · q8/);
   assert.equal(await page.isVisible("#error"), false);
   await shot("ready");
+  await page.click("#engine");
+  await untilInPage(
+    page,
+    "the model is described",
+    () => document.querySelector("#status").textContent !== "Starting…",
+  );
+  assert.match(await page.textContent("#status"), /demo is loaded.*CPU.*q8.*self-test passed/);
+  assert.match(await page.textContent("#fallback"), /software adapter/);
+  assert.equal(new URL(page.url()).search, "?view=models");
+  await page.goBack();
+  assert.equal(await page.isVisible("#prompt"), true);
 });
 
 test("typing a prompt streams text, piece by piece", async () => {
@@ -137,7 +150,15 @@ test("a broken checkpoint is told in words, and the page goes on", async () => {
     ["llama", /not one that can run here.*model_type/s],
     ["nowhere", /incomplete or damaged.*config\.json/s],
   ]) {
-    await load(`${models.url}models/${name}/`, "failed"); // another origin, as a hub is
+    await open("models");
+    await page.fill("#model", `${models.url}models/${name}/`); // another origin, as a hub is
+    if (name === "truncated") await stateAfter(() => page.click("#load"), "failed");
+    else {
+      await page.click("#load");
+      await page.waitForSelector("#estimate-problems li"); // told before anything is fetched
+      await shot(`estimate-${name}`);
+      await stateAfter(() => page.click("#fetch"), "failed");
+    }
     assert.equal(await page.isVisible("#error"), true);
     assert.match(await page.textContent("#error"), words);
     await shot(`error-${name}`);
@@ -146,9 +167,32 @@ test("a broken checkpoint is told in words, and the page goes on", async () => {
   assert.equal(await page.isVisible("#error"), false);
 });
 
-test("the storage panel lists what is kept and deletes it", async () => {
+test("a link's model is offered and not fetched, while the demo is ready", async () => {
+  const asked = [];
+  const weights = () => asked.filter((url) => url.endsWith(".safetensors"));
+  // the sizes say 20 MB, as a server's answer to a question for them
+  models.hooks.intercept = (request, response) => {
+    if (request.method !== "HEAD") asked.push(request.url);
+    if (request.method !== "HEAD" || !request.url.endsWith(".safetensors")) return false;
+    response.writeHead(200, { "Content-Length": 20_000_000, "Access-Control-Expose-Headers": "Content-Length" }).end();
+    return true;
+  };
+  await page.goto(`${served.url}?model=${models.url}models/whole/`);
+  await state("ready");
+  await page.waitForSelector("#estimate dd");
+  assert.match(await page.textContent("#estimate"), /20\.\d MB.*Fetch and load/s);
+  assert.match(await page.textContent("#engine"), /demo/);
+  assert.deepEqual(weights(), []);
+  await shot("estimate");
+  models.hooks.intercept = undefined;
+  await page.click("#estimate-dismiss");
+  assert.equal(await page.isVisible("#estimate"), false);
+  await page.goto(served.url);
+  await state("ready");
+});
+
+test("Models lists what is kept and deletes it", async () => {
   await load(`${models.url}models/whole/`, "ready");
-  await page.click("#storage summary");
   const names = () => page.$$eval("#stored-models .name", (all) => all.map((e) => e.textContent));
   await untilListed(2);
   assert.deepEqual((await names()).sort(), ["demo", `${models.url}models/whole/`].sort());
@@ -160,7 +204,7 @@ test("the storage panel lists what is kept and deletes it", async () => {
   await load("demo", "ready");
 });
 
-test("the storage panel lists a download that stopped, and deletes it", async () => {
+test("Models lists a download that stopped, and deletes it", async () => {
   const weights = safetensors([
     ["transformer.h.0.attn.bias", { dtype: "U8", shape: [9_000_000], data: Buffer.alloc(9_000_000) }],
   ]);
@@ -185,12 +229,12 @@ test("the storage panel lists a download that stopped, and deletes it", async ()
   models.hooks.intercept = undefined;
   await page.reload();
   await state("ready");
-  await page.evaluate(() => (document.querySelector("#storage").open = true));
+  await open("models");
   const row = page.locator("#stored-models li", { hasText: "models/whole" });
   // this server does not let another origin's page see how large its answer is
   assert.match(await row.textContent(), /partly downloaded, [45]\.\d MB so far, resumes where it stopped/);
   await shot("storage-part");
-  await row.getByRole("button").click();
+  await row.getByRole("button", { name: "Delete" }).click();
   await untilListed(1);
 });
 
@@ -224,16 +268,15 @@ test("the elements write and complete", async () => {
 test("a narrow page needs no sideways scrolling, in light and dark", async () => {
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
-    for (const width of [360, 1200]) {
+    for (const width of [360, 768, 1440]) {
       await page.setViewportSize({ width, height: 800 });
-      await page.goto(served.url);
-      await state("ready");
-      await shot(`${colorScheme}-${width}`);
-      assert.equal(
-        await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
-        true,
-        `${colorScheme} ${width}`,
-      );
+      for (const view of VIEWS) {
+        await page.goto(`${served.url}?view=${view}`);
+        await state("ready");
+        await shot(`${view}-${colorScheme}-${width}`, { fullPage: true });
+        const where = `${view} ${colorScheme} ${width}`;
+        assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, where);
+      }
     }
   }
 });

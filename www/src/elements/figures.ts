@@ -1,5 +1,5 @@
 /** Numbers as people read them. Used by the page and by the elements. */
-import type { ProgressEvent, PromptProgress } from "../api/index.js";
+import type { GeneratorInfo, ProgressEvent, PromptProgress } from "../api/index.js";
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
@@ -52,7 +52,14 @@ export function countText(n: number, noun: string): string {
   return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 }
 
-const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
+/** What a model runs on: `GPU (Apple M2)`, `CPU, 4 threads`. */
+export function deviceText({ device, adapter, threads }: GeneratorInfo): string {
+  if (device === "webgpu") return adapter === null ? "GPU" : `GPU (${adapter})`;
+  return threads > 1 ? `CPU, ${threads} threads` : "CPU";
+}
+
+/** What each phase of a load is called. */
+export const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
   wait: "Waiting for another tab that loads it",
   download: "Downloading",
   verify: "Checking the download",

@@ -1,8 +1,8 @@
 /** The worker of the CPU bench, so that the page can be used meanwhile. The page terminates it to cancel. */
 
-import { messageOf } from "../api/errors.js";
-import type { WorkerFile } from "../api/messages.js";
-import { Kernels } from "../engine/kernels.js";
+import { messageOf } from "../../api/errors.js";
+import type { WorkerFile } from "../../api/messages.js";
+import { Kernels } from "../../engine/kernels.js";
 
 export const DTYPES = ["fp32", "fp16", "q8", "q4"] as const;
 export type BenchDtype = (typeof DTYPES)[number];

@@ -1,8 +1,8 @@
 /** Reads the sampling controls. Their ranges, defaults and explanations stand in the HTML and nowhere else. */
-import type { GenerateOptions } from "../api/index.js";
-import type { Explanation } from "../elements/explain.js";
-import { byId } from "./dom.js";
-import { keep, resetControls } from "./settings.js";
+import type { GenerateOptions } from "../../api/index.js";
+import type { Explanation } from "../../elements/explain.js";
+import { byId } from "../dom.js";
+import { keep, resetControls } from "../settings.js";
 
 const ALWAYS = [
   "max_new_tokens",

@@ -1,14 +1,20 @@
 /** Prompt in, text out: generate, stop, continue, copy, clear. */
 
-import { messageOf } from "../api/errors.js";
-import type { GenerateOptions, GenerationResult, GenerationStream, Generator, PromptProgress } from "../api/index.js";
-import { isDeviceLost } from "../elements/explain.js";
-import { countText, durationText, promptText, rateText } from "../elements/figures.js";
-import { GrowingText } from "../elements/growing-text.js";
-import { hideAlert, retry, showAlert, showError } from "./alert.js";
-import { announce, byId, pageState, setState, swapFocus } from "./dom.js";
-import { loadChosen, markLost } from "./model.js";
-import { ControlError, readOptions, useSeed } from "./sampling.js";
+import { messageOf } from "../../api/errors.js";
+import type {
+  GenerateOptions,
+  GenerationResult,
+  GenerationStream,
+  Generator,
+  PromptProgress,
+} from "../../api/index.js";
+import { isDeviceLost } from "../../elements/explain.js";
+import { countText, durationText, promptText, rateText } from "../../elements/figures.js";
+import { GrowingText } from "../../elements/growing-text.js";
+import { hideAlert, retry, showAlert, showError } from "../alert.js";
+import { announce, byId, pageState, setState, swapFocus } from "../dom.js";
+import { loadAgain, markLost, useEngine } from "../engine.js";
+import { ControlError, readOptions, startSampling, useSeed } from "./sampling.js";
 
 const prompt = byId("prompt", HTMLTextAreaElement);
 const promptCount = byId("prompt-count", HTMLSpanElement);
@@ -117,7 +123,7 @@ function failed(error: unknown, again: () => void): void {
   if (isDeviceLost(error)) {
     markLost();
     generator = null;
-    showError(error, retry(loadChosen));
+    showError(error, retry(loadAgain));
     return;
   }
   setState("ready");
@@ -160,14 +166,14 @@ async function write(beginning: string, keepText: boolean): Promise<void> {
     setState("ready");
     showResult(result, options);
   } catch (error) {
-    failed(error, () => start(beginning, keepText));
+    failed(error, () => begin(beginning, keepText));
   } finally {
     stream = null;
     showButtons();
   }
 }
 
-function start(beginning: string, keepText: boolean): void {
+function begin(beginning: string, keepText: boolean): void {
   running = write(beginning, keepText).catch((error: unknown) => showError(error));
 }
 
@@ -226,15 +232,14 @@ function countSoon(): void {
   }, COUNT_DELAY_MS);
 }
 
-/** A model is ready to write. */
-export function attach(loaded: Generator): void {
+function attach(loaded: Generator): void {
   generator = loaded;
   showButtons();
   countSoon();
 }
 
-/** The model is about to go: stops what it is doing and lets go of it. */
-export async function detach(): Promise<void> {
+/** Stops what the model is doing and lets go of it. */
+async function detach(): Promise<void> {
   stop();
   await running;
   generator = null;
@@ -243,13 +248,15 @@ export async function detach(): Promise<void> {
 }
 
 /** Wires the prompt, the buttons and the keys. */
-export function startWriting(): void {
+export function start(): void {
+  startSampling();
+  useEngine({ attach, detach });
   byId("write-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
-    start(prompt.value, false);
+    begin(prompt.value, false);
   });
   stopButton.addEventListener("click", stop);
-  continueButton.addEventListener("click", () => start(writtenText(), true));
+  continueButton.addEventListener("click", () => begin(writtenText(), true));
   copyButton.addEventListener("click", () => void copy());
   clearButton.addEventListener("click", clear);
   byId("reuse-seed", HTMLButtonElement).addEventListener("click", () => {
@@ -264,7 +271,7 @@ export function startWriting(): void {
       stop();
     } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && pageState() !== "generating") {
       event.preventDefault();
-      start(prompt.value, false);
+      begin(prompt.value, false);
     }
   });
   showButtons();

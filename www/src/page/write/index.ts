@@ -1,128 +1,110 @@
-/** Prompt in, text out: generate, stop, continue, copy, clear. */
+/**
+ * Write: one text that a person and the model write together.
+ *
+ * `editor.ts` shows it, `tree.ts` remembers all that it was; `run.ts` writes on, `alternatives.ts` three ways,
+ * `rivals.ts` tells what else a word might have been. `sampling.ts` and `presets.ts` are the settings, `branches.ts` the
+ * tree's panel, `share.ts` copies, links and files.
+ */
 
-import { messageOf } from "../../api/errors.js";
-import type {
-  GenerateOptions,
-  GenerationResult,
-  GenerationStream,
-  Generator,
-  PromptProgress,
-} from "../../api/index.js";
+import type { GenerateOptions, Generator } from "../../api/index.js";
 import { isDeviceLost } from "../../elements/explain.js";
-import { countText, durationText, promptText, rateText } from "../../elements/figures.js";
-import { GrowingText } from "../../elements/growing-text.js";
+import { countText } from "../../elements/figures.js";
+import { Gpt2AutocompleteElement } from "../../elements/index.js";
 import { hideAlert, retry, showAlert, showError } from "../alert.js";
-import { announce, byId, pageState, setState, swapFocus } from "../dom.js";
+import { announce, byId, note, pageState, setState, swapFocus } from "../dom.js";
 import { loadAgain, markLost, useEngine } from "../engine.js";
-import { ControlError, readOptions, startSampling, useSeed } from "./sampling.js";
+import { Alternatives, startAgain } from "./alternatives.js";
+import { Branches } from "./branches.js";
+import { startDrawer } from "./drawer.js";
+import { Editor, type Word, wordAt } from "./editor.js";
+import { showPreset, startPresets } from "./presets.js";
+import { RivalsPanel } from "./rivals-panel.js";
+import { outcomeText, Run } from "./run.js";
+import { ControlError, followGreedy, readOptions, startSampling, useSeed } from "./sampling.js";
+import { copy, download, linkTo, startImport, takeLink } from "./share.js";
+import { TextTree } from "./tree.js";
+import { keepTree, readTree, startKeeping } from "./tree-store.js";
 
-const prompt = byId("prompt", HTMLTextAreaElement);
-const promptCount = byId("prompt-count", HTMLSpanElement);
+const area = byId("text", HTMLTextAreaElement);
 const generateButton = byId("generate", HTMLButtonElement);
 const stopButton = byId("stop", HTMLButtonElement);
-const continueButton = byId("continue", HTMLButtonElement);
+const waysButton = byId("ways-button", HTMLButtonElement);
+const undoButton = byId("undo", HTMLButtonElement);
+const redoButton = byId("redo", HTMLButtonElement);
 const copyButton = byId("copy", HTMLButtonElement);
-const clearButton = byId("clear", HTMLButtonElement);
-const output = byId("output", HTMLDivElement);
-const empty = byId("output-empty", HTMLParagraphElement);
-const echo = byId("prompt-echo", HTMLSpanElement);
-const completion = byId("completion", HTMLSpanElement);
+const linkButton = byId("link", HTMLButtonElement);
 const outcome = byId("outcome", HTMLParagraphElement);
-const speed = byId("speed", HTMLSpanElement);
+const count = byId("text-count", HTMLSpanElement);
 const seedUsed = byId("seed-used", HTMLSpanElement);
 const seedUsedValue = byId("seed-used-value", HTMLOutputElement);
+const suggest = byId("suggest", HTMLInputElement);
+const autocomplete = byId("ghost", Gpt2AutocompleteElement);
+const branchesPanel = byId("branches", HTMLElement);
 
-const COUNT_DELAY_MS = 150;
+const COUNT_DELAY_MS = 200;
 
 let generator: Generator | null = null;
-let stream: GenerationStream | null = null;
+let run: Run | null = null;
 /** Settles, never rejects, when the run under way is over. */
 let running: Promise<void> = Promise.resolve();
+/** What is done as soon as a model is there, if it was asked for before. */
+let waiting: (() => void) | null = null;
 
-function writtenText(): string {
-  return (echo.textContent ?? "") + (completion.textContent ?? "");
+const editor = new Editor(new TextTree(area.defaultValue), changed);
+const rivals = new RivalsPanel(editor, branchFrom);
+const branches = new Branches(editor, changed);
+const alternatives = new Alternatives(editor, changed);
+const settingsDrawer = startDrawer("settings");
+startDrawer("branches", () => branches.show());
+
+/** After each change of the text. */
+function changed(): void {
+  rivals.close();
+  showButtons();
+  keepTree(() => editor.tree.toJson());
+  countSoon();
+  if (!branchesPanel.hidden && !branchesPanel.contains(document.activeElement)) branches.show();
 }
 
 function showButtons(): void {
-  const generating = pageState() === "generating";
-  const written = writtenText() !== "";
-  generateButton.disabled = generator === null;
-  copyButton.disabled = !written;
-  clearButton.disabled = generating || !written;
-  empty.hidden = written || generating;
+  const isWriting = pageState() === "generating";
   // One button is shown and gets the focus before the other is hidden, since a hidden element loses the focus.
-  if (generating && stopButton.hidden) {
+  if (isWriting && stopButton.hidden) {
     stopButton.hidden = false;
     swapFocus(generateButton, stopButton);
-    swapFocus(continueButton, stopButton);
     generateButton.hidden = true;
-  } else if (!generating && generateButton.hidden) {
+  } else if (!isWriting && generateButton.hidden) {
     generateButton.hidden = false;
     swapFocus(stopButton, generateButton);
     stopButton.hidden = true;
   }
-  continueButton.disabled = generator === null || generating || !written;
+  generateButton.textContent = waiting ? "Waiting for the model…" : "Write on";
+  waysButton.disabled = isWriting;
+  undoButton.disabled = isWriting || !editor.tree.canUndo;
+  redoButton.disabled = isWriting || !editor.tree.canRedo;
+  copyButton.disabled = linkButton.disabled = editor.text === "";
 }
 
-function why(result: GenerationResult, options: GenerateOptions): string {
-  switch (result.finish_reason) {
-    case "interrupt":
-      return "stopped by you";
-    case "stop":
-      return options.stop === undefined ? "the model ended the text" : "ended, or came to a stop text";
-    case "length":
-      return result.usage.completion_tokens >= (options.max_new_tokens ?? Infinity)
-        ? "reached the most new tokens"
-        : "the model’s window is full";
-  }
-}
-
-function showResult(result: GenerationResult, options: GenerateOptions): void {
-  const written = countText(result.usage.completion_tokens, "token");
-  const read = countText(result.usage.prompt_tokens, "token");
-  outcome.textContent = `${written} after ${read} of beginning · ${why(result, options)}`;
-  speed.textContent = [rateText(result.timings.predicted_per_second), speed.dataset.first ?? ""]
-    .filter((part) => part !== "")
-    .join(" · ");
-  const seed = result.recipe.seed;
-  seedUsed.hidden = options.do_sample !== true || seed === undefined || seed === null;
-  seedUsedValue.textContent = seedUsed.hidden ? "" : String(seed);
-  announce(`Finished: ${written}, ${why(result, options)}.`);
-}
-
-/** Shows the pieces as they come, and how fast. */
-async function follow(pieces: GenerationStream, text: Text): Promise<void> {
-  const beganMs = performance.now();
-  let firstMs = 0;
-  let lastMs = 0;
-  let nTokens = 0;
-  const growing = new GrowingText(text, output, () => {
-    // The first token belongs to reading the prompt, so the rate counts from it on.
-    const rate = lastMs > firstMs ? `${rateText(((nTokens - 1) * 1000) / (lastMs - firstMs))} · ` : "";
-    speed.textContent = `${rate}${speed.dataset.first ?? ""}`;
-  });
+/** The options that the controls say; null where one of them is not valid, which is told. */
+function options(): GenerateOptions | null {
   try {
-    for await (const chunk of pieces) {
-      lastMs = performance.now();
-      // Text without a token was held back for a stop text, and does not count.
-      if (chunk.token_id !== null) nTokens += 1;
-      if (firstMs === 0) {
-        firstMs = lastMs;
-        speed.dataset.first = `first token after ${durationText(firstMs - beganMs)}`;
-      }
-      growing.push(chunk.text);
-    }
-  } finally {
-    growing.show();
+    return readOptions();
+  } catch (error) {
+    if (!(error instanceof ControlError)) throw error;
+    const show = (): void => {
+      settingsDrawer.open();
+      error.control.focus();
+    };
+    showAlert(error.explanation(), { label: "Show the setting", act: show });
+    return null;
   }
 }
 
 function failed(error: unknown, again: () => void): void {
-  outcome.textContent = writtenText() === "" ? "" : "Broken off: see the message above.";
-  announce("Writing failed.");
+  outcome.textContent = "Broken off: see the message above.";
   if (isDeviceLost(error)) {
-    markLost();
     generator = null;
+    markLost();
     showError(error, retry(loadAgain));
     return;
   }
@@ -130,96 +112,116 @@ function failed(error: unknown, again: () => void): void {
   showError(error, retry(again));
 }
 
-/** One run from `beginning`. `keepText`: the run goes on from what stands in the output. */
-async function write(beginning: string, keepText: boolean): Promise<void> {
-  if (generator === null || pageState() === "generating") return;
-  let options: GenerateOptions;
-  try {
-    options = readOptions();
-  } catch (error) {
-    if (!(error instanceof ControlError)) throw error;
-    showAlert(error.explanation(), { label: "Show the setting", act: () => error.show() });
-    return;
-  }
+function nothingToGoOnFrom(): void {
+  outcome.textContent = "Write a few words first: the model goes on from them.";
+  announce(outcome.textContent);
+  area.focus();
+}
+
+async function writeOn(): Promise<void> {
+  const asked = options();
+  if (generator === null || asked === null) return;
+  const mine = new Run();
+  run = mine;
   hideAlert();
-  if (!keepText) {
-    echo.textContent = beginning;
-    completion.replaceChildren();
-  }
-  // Each run has a text node of its own, so that the text before it need not be laid out again.
-  const text = document.createTextNode("");
-  completion.append(text);
+  alternatives.close();
+  rivals.close();
+  autocomplete.dismiss();
   outcome.textContent = "";
-  speed.textContent = "";
-  delete speed.dataset.first;
   seedUsed.hidden = true;
   setState("generating");
   showButtons();
   announce("Writing.");
   try {
-    const progressCallback = (event: PromptProgress) => {
-      speed.textContent = promptText(event);
+    const speed = (text: string): void => {
+      outcome.textContent = text;
     };
-    stream = generator.generate(beginning, { ...options, progress_callback: progressCallback });
-    await follow(stream, text); // to its end, so that all of the text is shown also if the run fails
-    const result = await stream.result;
+    const ended = await mine.write(generator, editor, asked, { speed });
     setState("ready");
-    showResult(result, options);
+    if (!ended) return nothingToGoOnFrom();
+    const { result, firstMs } = ended;
+    outcome.textContent = outcomeText(result, asked, firstMs);
+    const { seed } = result.recipe;
+    seedUsed.hidden = asked.do_sample !== true || seed === undefined || seed === null;
+    seedUsedValue.textContent = seedUsed.hidden ? "" : String(seed);
+    announce(`Finished: ${countText(result.usage.completion_tokens, "token")}.`);
   } catch (error) {
-    failed(error, () => begin(beginning, keepText));
+    failed(error, begin);
   } finally {
-    stream = null;
-    showButtons();
+    run = null;
+    changed();
   }
 }
 
-function begin(beginning: string, keepText: boolean): void {
-  running = write(beginning, keepText).catch((error: unknown) => showError(error));
-}
-
-function stop(): void {
-  stream?.interrupt();
-}
-
-async function copy(): Promise<void> {
+async function writeWays(): Promise<void> {
+  const asked = options();
+  if (generator === null || asked === null) return;
+  hideAlert();
+  rivals.close();
+  autocomplete.dismiss();
   try {
-    await navigator.clipboard.writeText(writtenText());
-    copyButton.textContent = "Copied";
-    announce("Copied.");
-    setTimeout(() => {
-      copyButton.textContent = "Copy";
-    }, 1500);
+    if (!(await alternatives.write(generator, asked))) nothingToGoOnFrom();
   } catch (error) {
-    showAlert({
-      title: "The browser did not let this page copy",
-      detail: messageOf(error),
-      next: "Select the text and copy it with the keyboard.",
-    });
+    failed(error, beginWays);
   }
 }
 
-function clear(): void {
-  echo.textContent = "";
-  completion.replaceChildren();
-  outcome.textContent = "";
-  speed.textContent = "";
-  seedUsed.hidden = true;
-  showButtons();
-  prompt.focus();
-  announce("Cleared.");
+/** Does something with the model now, or when it is there. */
+function withModel(act: () => Promise<void>): void {
+  if (pageState() === "generating") return;
+  if (generator === null) {
+    waiting = () => withModel(act);
+    if (pageState() === "failed") loadAgain();
+    showButtons();
+    return;
+  }
+  running = act().catch((error: unknown) => showError(error));
+}
+
+const begin = (): void => withModel(writeOn);
+const beginWays = (): void => withModel(writeWays);
+
+/** A rival stands in a word's place, and the model goes on from there. */
+function branchFrom(word: Word, text: string): void {
+  editor.tree.add({ at: word.start, removed: editor.text.length - word.start, inserted: text, by: "model" });
+  editor.show();
+  area.focus({ preventScroll: true });
+  changed();
+  begin();
+}
+
+function step(to: "undo" | "redo"): void {
+  if (pageState() === "generating") return;
+  editor.tree[to]();
+  editor.show();
+  changed();
+}
+
+/** Opens the rivals of the word at the caret. */
+function openRivals(isFocused: boolean): void {
+  const word = wordAt(editor.text, Math.min(editor.caret, Math.max(0, editor.text.length - 1)));
+  if (word && generator && pageState() === "ready") void rivals.open(generator, word, isFocused);
+}
+
+function pressed(): void {
+  const { selectionStart: place, selectionEnd } = area;
+  const isOnModels = editor.marks.some(([start, end]) => start <= place && place < end);
+  if (place === selectionEnd && isOnModels) openRivals(false);
+  else rivals.close();
 }
 
 let countTimer: ReturnType<typeof setTimeout> | undefined;
 
 async function showCount(): Promise<void> {
   const counting = generator;
-  const text = prompt.value;
+  const { text } = editor;
   if (counting === null) return;
   const n = await counting.tokenizer.count(text);
   // The answer is of no use if the text or the model has changed meanwhile.
-  if (counting !== generator || text !== prompt.value) return;
+  if (counting !== generator || text !== editor.text) return;
   const nCtx = counting.info.context_window;
-  promptCount.textContent = `${n.toLocaleString("en")} of ${countText(nCtx, "token")}${n >= nCtx ? ": too long" : ""}`;
+  const remark = n > nCtx ? `; the model reads the newest ${nCtx.toLocaleString()}` : "";
+  count.textContent = countText(n, "token") + remark;
 }
 
 function countSoon(): void {
@@ -227,52 +229,116 @@ function countSoon(): void {
   countTimer = setTimeout(() => {
     showCount().catch((error: unknown) => {
       // That the model is gone is shown elsewhere.
-      promptCount.textContent = generator === null ? "" : `not counted: ${String(error)}`;
+      if (generator !== null) showError(error);
     });
   }, COUNT_DELAY_MS);
 }
 
-function attach(loaded: Generator): void {
-  generator = loaded;
-  showButtons();
-  countSoon();
+function onKey(event: KeyboardEvent): void {
+  if (event.isComposing || byId("view-write", HTMLElement).hidden) return;
+  const isCommand = event.ctrlKey || event.metaKey;
+  const inText = document.activeElement === area;
+  if (event.key === "Escape" && pageState() === "generating") run?.stop();
+  else if (event.key === "Escape" && rivals.isOpen) rivals.close();
+  else if (event.key === "Enter" && isCommand && event.shiftKey) beginWays();
+  else if (event.key === "Enter" && isCommand) begin();
+  else if (event.key === "Enter" && event.altKey && inText) openRivals(true);
+  else if (inText && isCommand && event.key.toLowerCase() === "z") step(event.shiftKey ? "redo" : "undo");
+  else if (inText && event.ctrlKey && event.key === "y") step("redo");
+  else return;
+  event.preventDefault();
 }
 
-/** Stops what the model is doing and lets go of it. */
 async function detach(): Promise<void> {
-  stop();
+  run?.stop();
+  alternatives.close();
+  rivals.close();
+  autocomplete.disabled = true; // it would load a model of its own
+  autocomplete.generator = null;
   await running;
   generator = null;
-  promptCount.textContent = "";
+  count.textContent = "";
   showButtons();
 }
 
-/** Wires the prompt, the buttons and the keys. */
-export function start(): void {
-  startSampling();
-  useEngine({ attach, detach });
+function attach(loaded: Generator): void {
+  generator = loaded;
+  autocomplete.generator = loaded;
+  autocomplete.disabled = !suggest.checked;
+  const act = waiting;
+  waiting = null;
+  showButtons();
+  countSoon();
+  act?.();
+}
+
+function showTree(tree: TextTree): void {
+  editor.tree = tree;
+  editor.show();
+  changed();
+  if (!branchesPanel.hidden) branches.show();
+}
+
+function wireText(): void {
+  area.addEventListener("click", pressed);
+  area.addEventListener("beforeinput", (event) => {
+    // Typing takes over from the model.
+    if (pageState() === "generating") run?.stop();
+    if (event.inputType !== "historyUndo" && event.inputType !== "historyRedo") return;
+    event.preventDefault();
+    step(event.inputType === "historyUndo" ? "undo" : "redo");
+  });
+  autocomplete.addEventListener("gpt2-accept", (event) => {
+    editor.tree.creditModel(event.detail.text);
+    editor.show();
+    changed();
+  });
+  suggest.addEventListener("change", () => {
+    autocomplete.disabled = !suggest.checked;
+  });
+}
+
+function wireButtons(): void {
   byId("write-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
-    begin(prompt.value, false);
+    begin();
   });
-  stopButton.addEventListener("click", stop);
-  continueButton.addEventListener("click", () => begin(writtenText(), true));
-  copyButton.addEventListener("click", () => void copy());
-  clearButton.addEventListener("click", clear);
+  stopButton.addEventListener("click", () => run?.stop());
+  waysButton.addEventListener("click", beginWays);
+  startAgain(beginWays);
+  undoButton.addEventListener("click", () => step("undo"));
+  redoButton.addEventListener("click", () => step("redo"));
+  copyButton.addEventListener("click", () => void copy(editor.text, copyButton));
+  linkButton.addEventListener("click", () => void copy(linkTo(editor.text), linkButton));
+  byId("export", HTMLButtonElement).addEventListener("click", () =>
+    download("gpt2-text.json", JSON.stringify(editor.tree.toJson(), null, 1), "application/json"),
+  );
+  byId("forget", HTMLButtonElement).addEventListener("click", () => showTree(new TextTree("")));
+  startImport(showTree);
   byId("reuse-seed", HTMLButtonElement).addEventListener("click", () => {
     useSeed(seedUsedValue.textContent ?? "");
     announce("The seed is set.");
   });
-  prompt.addEventListener("input", countSoon);
-  document.addEventListener("keydown", (event) => {
-    if (event.isComposing) return;
-    if (event.key === "Escape" && pageState() === "generating") {
-      event.preventDefault();
-      stop();
-    } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && pageState() !== "generating") {
-      event.preventDefault();
-      begin(prompt.value, false);
-    }
-  });
-  showButtons();
+  document.addEventListener("keydown", onKey);
+}
+
+/** Wires the view. The text of a link comes first, then what was typed meanwhile, then that of the last visit. */
+export async function start(): Promise<void> {
+  startSampling(showPreset);
+  startPresets(followGreedy);
+  wireText();
+  wireButtons();
+  startKeeping();
+  const typed = area.value;
+  const linked = takeLink();
+  const kept = await readTree();
+  if (linked && linked.refused.length > 0) note(`The link asks for ${linked.refused.join(" and ")}, which cannot be.`);
+  const tree = kept ?? editor.tree;
+  if (linked) tree.add({ at: 0, removed: tree.read().text.length, inserted: linked.text, by: "you" });
+  else if (typed !== area.defaultValue)
+    tree.add({ at: 0, removed: tree.read().text.length, inserted: typed, by: "you" });
+  showTree(tree);
+  followGreedy();
+  showPreset();
+  useEngine({ attach, detach });
 }

@@ -109,6 +109,7 @@ async function visitAlone(profile, dtype) {
     memory.stop();
     browser.kill();
     await ended;
+    await wait(500); // its other processes may still write to the profile
   }
 }
 

@@ -251,6 +251,42 @@ test("a download that breaks off goes on where it was", async () => {
   assert.equal(file.answers.at(-1).from, 4 * MB);
 });
 
+test("a large file that comes fast is kept when the model can write", async () => {
+  const tensors = tensorsOf(readFileSync(path.join(WWW, "demo/model.safetensors")));
+  const wpe = tensors.find(([name]) => name.endsWith("wpe.weight"))[1];
+  const [nPositions, width] = wpe.shape;
+  const nTimes = Math.ceil((24 * MB) / (nPositions * width * 4));
+  Object.assign(wpe, { shape: [nTimes * nPositions, width], data: Buffer.concat(Array(nTimes).fill(wpe.data)) });
+  const from = folder("long");
+  mkdirSync(from);
+  const config = JSON.parse(readFileSync(path.join(folder("whole"), "config.json"), "utf8"));
+  writeFileSync(path.join(from, "config.json"), JSON.stringify({ ...config, n_positions: nTimes * nPositions }));
+  writeFileSync(path.join(from, "tokenizer.json"), readFileSync(path.join(folder("whole"), "tokenizer.json")));
+  writeFileSync(path.join(from, "model.safetensors"), safetensors(tensors));
+  await convertFolder(from, "fp32", folder("long-fp32"));
+
+  const found = await run(async () => {
+    const keeping = [];
+    const progress_callback = ({ phase, loaded, total }) => phase === "keep" && keeping.push([loaded, total]);
+    const generator = await gpt2.createGenerator("/models/long-fp32", { device: "wasm", progress_callback });
+    const kept = await generator.kept;
+    await generator.dispose();
+    return { kept, keeping, warnings: generator.info.warnings };
+  });
+  const { bytes } = manifestOf("long-fp32");
+  assert.deepEqual([found.kept, found.warnings], [true, []]);
+  assert.deepEqual(
+    [found.keeping[0], found.keeping.at(-1)],
+    [
+      [0, bytes],
+      [bytes, bytes],
+    ],
+  );
+  served.requests.length = 0;
+  assert.equal((await write("/models/long-fp32")).kept, true);
+  assert.deepEqual(fetched(/models/), []);
+});
+
 test("a model writes before its weights are kept, and dispose lets them be kept", async () => {
   const found = await run(async () => {
     const events = [];

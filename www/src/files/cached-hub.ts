@@ -20,6 +20,12 @@ import { holdsWeights, isWeights, packedParts } from "./weight-files.js";
 /** Files that are fetched at once: a browser allows six connections to a host. */
 const MAX_AT_ONCE = 4;
 
+/** Published weights whose download is at least so large are judged by how fast so much of it came. */
+const JUDGED_BYTES = 16 << 20;
+
+/** What is left of them is not stored on the way, which would slow it down, if it comes within this time. */
+const SOON_MS = 10_000;
+
 /** Where a file is: all of it in the cache (`remote: null`), or on the server from the byte on at which `kept` ends. */
 type Whereabouts = { kept: store.FileEntry; remote: null } | { kept: store.FileEntry | undefined; remote: Remote };
 
@@ -38,6 +44,8 @@ export class CachedHub implements Hub {
   #refusals = new Map<string, Refusal>();
   /** The packed weights that are to come from the model's folder, by name. */
   #published = new Map<string, PublishedWeights>();
+  /** Those of them that come too fast to be stored on the way; `keepPacked` stores them when the model can write. */
+  #fast = new Set<string>();
   /** Files whose SHA-256 could not be asked for. */
   #unverified = new Set<string>();
   /** Stops the arrivals. */
@@ -139,8 +147,9 @@ export class CachedHub implements Hub {
   }
 
   async keepPacked(packed: PackedWeights): Promise<void> {
+    if (!this.#cache.works || (this.#published.has(packed.name) && !this.#fast.has(packed.name))) return;
     // What was made of unverified files could never be verified, so the files themselves are kept.
-    if (!this.#cache.works || packed.replaces.some((file) => this.#unverified.has(file))) return;
+    if (packed.replaces.some((file) => this.#unverified.has(file))) return;
     const { verify: checked, signal, warn } = this.#options;
     try {
       await this.#cache.begin();
@@ -290,15 +299,28 @@ export class CachedHub implements Hub {
   ): AsyncGenerator<Uint8Array> {
     if (part) yield* this.#read(part);
     else await this.#cache.clear(file);
+    const published = this.#published.get(file);
+    const from = performance.now();
+    let nBytes = 0;
     try {
       for await (const chunk of remote.chunks) {
-        if (this.#cache.keeps(file)) await this.#cache.try(() => writer.write(chunk), file);
+        if (this.#keepsOnTheWay(file)) await this.#cache.try(() => writer.write(chunk), file);
+        nBytes += chunk.byteLength;
+        if (published && nBytes >= JUDGED_BYTES) {
+          const nLeft = published.bytes - (part?.n_bytes ?? 0) - nBytes;
+          const leftMs = ((performance.now() - from) * nLeft) / nBytes;
+          if (leftMs < SOON_MS) this.#fast.add(file);
+        }
         yield chunk;
       }
     } finally {
       // Also when the download breaks off, since the next visit goes on from what is stored.
-      if (this.#cache.keeps(file)) await this.#cache.try(() => writer.flush(), file);
+      if (this.#keepsOnTheWay(file)) await this.#cache.try(() => writer.flush(), file);
     }
+  }
+
+  #keepsOnTheWay(file: string): boolean {
+    return this.#cache.keeps(file) && !this.#fast.has(file);
   }
 
   /** Begins to fetch a file into the cache, unless it is there. */
@@ -350,7 +372,7 @@ export class CachedHub implements Hub {
       if ((error as { code?: string }).code === "integrity") await this.drop(file);
       throw error;
     }
-    if (!this.#cache.keeps(file)) return;
+    if (!this.#keepsOnTheWay(file)) return;
     await this.#cache.try(async () => {
       const older = published ? (await store.filesOf(this.#cache.key)).filter((kept) => isOlder(kept, file)) : [];
       await writer.finish(older.map((kept) => kept.file));

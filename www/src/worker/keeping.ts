@@ -19,6 +19,8 @@ interface KeepingRequest {
   bytes: number;
   /** The files that the weights were made from; none where they came packed. */
   files: string[];
+  /** What was told when they were packed, if they came so. */
+  warnings: string[];
   progress: Progress;
   /** Takes what has gone wrong so far, without what was told before. */
   takeWarnings: () => string[];
@@ -40,16 +42,16 @@ export class Keeping {
     await this.done;
   }
 
-  async #run({ hub, model, name, bytes, files, progress, takeWarnings }: KeepingRequest): Promise<Kept> {
+  async #run({ hub, model, name, bytes, files, progress, takeWarnings, ...told }: KeepingRequest): Promise<Kept> {
+    const isThere = async () => (await hub.packedSizes()).some((packed) => packed.name === name);
     try {
-      if (files.length > 0) {
-        const warnings = model.warnings();
+      if (!(await isThere())) {
+        const warnings = [...new Set([...told.warnings, ...model.warnings()])];
         const chunks = this.#pieces(model, bytes, (loaded) => progress.keeping(name, loaded, bytes));
         await hub.keepPacked({ name, bytes, chunks, replaces: files, warnings });
         await hub.complete();
       }
-      const kept = (await hub.packedSizes()).some((packed) => packed.name === name);
-      return { kept, warnings: takeWarnings() };
+      return { kept: await isThere(), warnings: takeWarnings() };
     } catch (error) {
       const told = isAbort(error) ? [] : [`${name}: not cached: ${(error as Error).message}`];
       return { kept: false, warnings: [...takeWarnings(), ...told] };

@@ -252,7 +252,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   checkAbort();
 
   const loader = await makeLoader(options, await configs, await tokenizer);
-  let packed: { name: string; bytes: number; files: string[] };
+  let packed: { name: string; bytes: number; files: string[]; warnings: string[] };
   let gpu: Preparation | undefined;
   try {
     checkAbort();
@@ -291,7 +291,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     }
     checkAbort();
     for (const warning of [...told, ...loader.warnings()]) warnings.add(warning);
-    packed = { name, bytes: loader.packedBytes(), files };
+    packed = { name, bytes: loader.packedBytes(), files, warnings: told };
   } catch (error) {
     gpu?.stop();
     loader.free();

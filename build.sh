@@ -24,7 +24,7 @@ usage() {
 ./build.sh docs          write docs/api, the reference, anew from the types and their docstrings
 ./build.sh fuzz [sec]    fuzz what reads a file of a checkpoint or the cache, so long each (default 60 seconds)
 ./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
-                         cpu (the kernels, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
+                         cpu (the kernels, natively), batch (several texts at once, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
 ./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
 ./build.sh pack          leave the npm package in dist/, and tell what it weighs
 ./build.sh help          this text
@@ -347,12 +347,13 @@ run_bench() {
   case "${1:-page}" in
     quality) GPT2_WEB_QUALITY_ALL=1 cargo test --locked --features burn --test quality -- --nocapture ;;
     cpu) shift; cargo bench --locked -p gpt2-kernels -- "$@" ;;
+    batch) shift; cargo bench --locked -p gpt2-kernels -- 'batch of' "$@" ;;
     gpu) shift; cargo bench --locked --profile dev --bench gpu -- "$@" ;;
     xl) shift; need_browser; run_pack; exec node www/bench/xl.mjs "$@" ;;
     peers) shift; need_browser; run_pack; exec node www/bench/peers.mjs "$@" ;;
     load) shift; need_browser; build; exec node www/bench/load.mjs "$@" ;;
     page) shift || true; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
-    *) die "no such bench: $1 (page, load, peers, xl, cpu, gpu, quality)" ;;
+    *) die "no such bench: $1 (page, load, peers, xl, cpu, batch, gpu, quality)" ;;
   esac
 }
 

@@ -42,8 +42,17 @@ fn each_format_is_as_near_to_the_reference_as_its_steps_allow() {
 fn every_split_of_a_prompt_gives_the_same_logits() {
     for dtype in Dtype::ALL {
         let engine = cpu(&golden("models/odd"), dtype);
-        checks::every_split_of_a_prompt_gives_the_same_logits(dtype.name(), &engine, 1e-4);
+        checks::every_split_of_a_prompt_gives_the_same_logits(dtype.name(), &engine, 0.0);
     }
+}
+
+#[test]
+fn texts_in_one_pass_have_the_bits_of_texts_alone() {
+    for dtype in Dtype::ALL {
+        let engine = cpu(&golden("models/odd"), dtype);
+        checks::texts_in_one_pass_have_the_bits_of_texts_alone(dtype.name(), &engine);
+    }
+    checks::texts_in_one_pass_have_the_bits_of_texts_alone("reference", &reference(&golden("models/odd")));
 }
 
 #[test]

@@ -4,23 +4,15 @@
 mod common;
 
 use std::cell::Cell;
-use std::rc::Rc;
 
 use common::*;
 use gpt2_kernels::Dtype;
 use gpt2_web::checkpoint::Config;
 use gpt2_web::engine::{Engine, Output, Rows};
-use gpt2_web::generate::{FinishReason, GenerateOptions, Scorer, Session, Step};
-use gpt2_web::tokenizer::Tokenizer;
+use gpt2_web::generate::{FinishReason, Scorer, Session, Step};
 use gpt2_web::{Error, Result};
 use pollster::block_on;
 use serde_json::{Value, json};
-
-/// The demo model on an engine.
-struct Demo<E> {
-    engine: Rc<E>,
-    tokenizer: Rc<Tokenizer>,
-}
 
 /// A finished generation.
 #[derive(Debug, PartialEq)]
@@ -30,37 +22,15 @@ struct Text {
     finish: FinishReason,
 }
 
-impl<E: Engine> Demo<E> {
-    fn new(engine: E) -> Self {
-        let json = std::fs::read(demo().join("tokenizer.json")).expect("tokenizer.json");
-        let tokenizer = Tokenizer::from_tokenizer_json(&json).expect("tokenizer");
-        Self { engine: Rc::new(engine), tokenizer: Rc::new(tokenizer) }
-    }
+/// Generations that are run to their end.
+trait Writes<E: Engine> {
+    /// In a fresh session.
+    fn write(&self, prompt: &str, given: Value) -> Result<Text>;
+    fn write_after(&self, prompt: &[u32], given: Value) -> Result<Text>;
+    fn go_on(&self, session: &mut Session<E>, given: Value) -> Result<Text>;
+}
 
-    fn session(&self) -> Session<E> {
-        Session::new(self.engine.clone(), self.tokenizer.clone())
-    }
-
-    fn options(&self, given: Value) -> GenerateOptions {
-        let Value::Object(given) = given else { panic!("an object") };
-        let config = self.engine.config();
-        GenerateOptions::defaults(config, None).0.with(&given, config).expect("options")
-    }
-
-    fn encode(&self, text: &str) -> Vec<u32> {
-        self.tokenizer.encode(text).expect("encode")
-    }
-
-    /// So many ids of ordinary text.
-    fn prompt(&self, n: usize) -> Vec<u32> {
-        self.encode(LONG).into_iter().cycle().take(n).collect()
-    }
-
-    fn n_ctx(&self) -> usize {
-        self.engine.config().n_positions
-    }
-
-    /// Runs a generation in a fresh session.
+impl<E: Engine> Writes<E> for Demo<E> {
     fn write(&self, prompt: &str, given: Value) -> Result<Text> {
         self.write_after(&self.encode(prompt), given)
     }
@@ -137,9 +107,6 @@ on_every_engine! {
     tokens_can_be_forbidden_forced_and_put_off
     a_recipe_gives_the_same_text
 }
-
-const LONG: &str = "Once upon a time there was a little girl who lived with her mother in a small house at the edge of a great \
-    forest, and every day she went out to gather wood, and flowers, and all the berries that she could find.";
 
 fn text_is_what_its_ids_decode_to(demo: &Demo<impl Engine>) {
     let text = demo.write("The old king", json!({ "max_new_tokens": 40, "eos_token_id": null })).expect("text");

@@ -3,7 +3,7 @@
 //!
 //! The weights are random, because speed does not depend on them. Decode and sweep count the bytes of the image (and,
 //! for decode, of the cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of
-//! the same memory. Prefill counts tokens. Natively the vector operations are those of `simd/portable.rs`, so this
+//! the same memory. Prefill counts tokens, and so does a batch: one token of each of some texts after 32. Natively the vector operations are those of `simd/portable.rs`, so this
 //! bench compares one version of a kernel with another; `./build.sh bench` measures the speed that visitors get. For
 //! more CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
 #![allow(missing_docs)] // criterion_main!
@@ -16,7 +16,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::noise::fill;
 use gpt2_kernels::simd::sweep;
-use gpt2_kernels::{Activation, Dims, Dtype, Layout, PackedModel, Rows};
+use gpt2_kernels::{Activation, Dims, Dtype, Forward, Layout, PackedModel, Rows};
 
 const GPT2: Dims = Dims {
     vocab_size: 50257,
@@ -61,6 +61,23 @@ fn bench(criterion: &mut Criterion) {
                 b.iter(|| {
                     cache.truncate(n_past);
                     model.forward_alone(&mut scratch, &mut cache, &ids[..1], Rows::Last, false)
+                });
+            });
+        }
+        for n_texts in [1, 2, 4, 8] {
+            group.throughput(Throughput::Elements(n_texts as u64));
+            group.bench_function(format!("batch of {n_texts}"), |b| {
+                let mut scratch = model.scratch(1);
+                let mut caches: Vec<Cache> = (0..n_texts).map(|_| model.new_cache()).collect();
+                for cache in &mut caches {
+                    model.forward_alone(&mut scratch, cache, &ids[..32], Rows::None, false);
+                }
+                b.iter(|| {
+                    caches.iter_mut().for_each(|cache| cache.truncate(32));
+                    let texts = ids[..n_texts].iter().map(|&id| (vec![id], Rows::Last));
+                    let mut forward = Forward::batch(texts);
+                    model.run_alone(&mut forward, &mut scratch, &mut caches);
+                    forward
                 });
             });
         }

@@ -126,6 +126,12 @@ impl Layout {
         Some(Self { dtype, wpe, blocks, ln_f, wte, lm_head, n_bytes: end.0? })
     }
 
+    /// Every matrix, in the image's order.
+    pub fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let blocks = self.blocks.iter().flat_map(|b| [&b.c_attn, &b.c_proj, &b.c_fc, &b.mlp_c_proj]);
+        blocks.chain([&self.wte]).chain(&self.lm_head)
+    }
+
     /// The head: `lm_head`, or `wte` where they are tied.
     pub fn head(&self) -> &Matrix {
         self.lm_head.as_ref().unwrap_or(&self.wte)

@@ -6,6 +6,9 @@ pub const GROUP: usize = 4;
 /// Columns are padded to a multiple of this: one block of q4, and a whole number of chunks in every format.
 pub const BLOCK: usize = 32;
 
+/// Columns of q8 whose sum is computed as an integer: 128 · 8191 · 2048, the largest there can be, fits an i32.
+pub const SEGMENT: usize = 2048;
+
 /// The offset of every part of the image is a multiple of this, bytes: GPUs bind buffers at such offsets.
 pub const ALIGN: usize = 256;
 

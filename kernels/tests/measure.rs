@@ -1,5 +1,6 @@
 //! What the benches rely on: random weights that are valid in every format, and passes that report their ops in order.
 
+use std::slice::from_mut;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
@@ -42,8 +43,8 @@ fn noise_is_valid_in_every_format_and_a_pass_tells_its_ops() {
         let (mut scratch, mut cache) = (model.scratch(1), model.new_cache());
         OPS.lock().expect("no panic").clear();
         let mut forward = Forward::new(vec![3, 1, 4, 1, 5], Rows::All, false);
-        assert!(model.forward(&mut forward, &mut scratch, &mut cache, |pass| pass.run::<Noting>(0)));
-        let output = forward.output;
+        assert!(model.forward(&mut forward, &mut scratch, from_mut(&mut cache), |pass| pass.run::<Noting>(0)));
+        let output = &forward.outputs[0];
         assert_eq!(output.logits.len(), 5 * DIMS.vocab_size);
         assert!(output.logits.iter().all(|x| x.is_finite()), "{dtype:?}");
         let (low, high) = output.logits.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));

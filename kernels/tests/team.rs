@@ -84,10 +84,10 @@ fn run<P: Platform>(model: &PackedModel, n_members: usize) -> (Vec<Output>, usiz
                 pass.run::<P>(0);
             });
         };
-        while !model.forward(&mut forward, &mut scratch, &mut cache, &mut team) {
+        while !model.forward(&mut forward, &mut scratch, std::slice::from_mut(&mut cache), &mut team) {
             n_pauses += 1;
         }
-        forward.output
+        forward.outputs.swap_remove(0)
     };
     let outputs = [&ids[..90], &ids[90..99], &ids[99..]].map(output).to_vec();
     (outputs, n_pauses)

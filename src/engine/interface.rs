@@ -13,6 +13,8 @@ pub trait Cache: Clone {
     fn n_tokens(&self) -> usize;
     /// Forgets all but the first `n_tokens`.
     fn truncate(&mut self, n_tokens: usize);
+    /// Bytes of memory that it takes.
+    fn n_bytes(&self) -> usize;
     /// How many of these tokens are known to be computed. On a device that works on while the host goes on they may be
     /// fewer.
     fn n_computed(&self) -> usize {
@@ -27,6 +29,17 @@ pub struct Output {
     pub logits: Vec<f32>,
     /// Attention weights, if asked for: one row-major [H, T, S] per block.
     pub attentions: Option<Vec<Vec<f32>>>,
+}
+
+/// One text's share of a pass over several.
+#[derive(Debug)]
+pub struct BatchRow<'a, C> {
+    /// Its keys and values so far.
+    pub cache: &'a mut C,
+    /// Its new tokens, T ≥ 1.
+    pub ids: &'a [TokenId],
+    /// Which of their logits are wanted.
+    pub rows: Rows,
 }
 
 /// An engine: a model in a device's memory, and the way to run it.
@@ -61,6 +74,40 @@ pub trait Engine {
         rows: Rows,
         with_attentions: bool,
     ) -> Result<Output>;
+
+    /// Whether a token's logits have the same bits however its text is cut into passes, so that a prompt may be cut
+    /// anywhere, and guesses may run beside the newest token, without a trace in the text.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Engine::forward_batch`] takes clearly less time than one text after the other.
+    fn batch_pays(&self) -> bool {
+        false
+    }
+
+    /// Runs the new tokens of several texts in one pass. → an [`Output`] (without attentions) for each, in their order.
+    /// Each text's bits are those of [`Engine::forward`] alone.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`], for any of the texts; every cache is as before then.
+    async fn forward_batch(&self, texts: &mut [BatchRow<'_, Self::Cache>]) -> Result<Vec<Output>> {
+        let n_before: Vec<usize> = texts.iter().map(|text| text.cache.n_tokens()).collect();
+        let mut outputs = Vec::with_capacity(texts.len());
+        for i in 0..texts.len() {
+            let text = &mut texts[i];
+            match self.forward(text.cache, text.ids, text.rows, false).await {
+                Ok(output) => outputs.push(output),
+                Err(error) => {
+                    for (text, n_tokens) in texts[..i].iter_mut().zip(n_before) {
+                        text.cache.truncate(n_tokens);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(outputs)
+    }
 
     /// Runs `ids` as [`Engine::forward`] does, but chooses the next token on the device and does not wait for it.
     /// `None` if the engine cannot choose in this way, or has to make room first; it has done nothing then.

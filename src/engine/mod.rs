@@ -11,7 +11,7 @@ pub mod self_test;
 
 pub use cpu::CpuEngine;
 pub use gpu::GpuEngine;
-pub use interface::{Cache, Engine, Output, Rows, check_bounds, check_ids};
+pub use interface::{BatchRow, Cache, Engine, Output, Rows, check_bounds, check_ids};
 pub use propose::{Choose, Chosen};
 #[cfg(feature = "burn")]
 pub use reference::{Reference, ReferenceSink};

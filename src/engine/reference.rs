@@ -82,6 +82,10 @@ impl Cache for KvCache {
     fn truncate(&mut self, n_tokens: usize) {
         KvCache::truncate(self, n_tokens);
     }
+
+    fn n_bytes(&self) -> usize {
+        KvCache::n_bytes(self)
+    }
 }
 
 impl Engine for Reference {

@@ -21,6 +21,34 @@ pub enum ContextOverflow {
     Slide,
 }
 
+/// Most texts of one prompt.
+pub const MAX_SEQUENCES: usize = 128;
+
+/// How many tokens may be guessed at once. As JSON it is `"auto"` or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum GuessLimit {
+    /// As many as promise to save time.
+    #[serde(serialize_with = "auto_as_json")]
+    Auto,
+    /// Of these, so many at most; 0 is off.
+    AtMost(usize),
+}
+
+impl GuessLimit {
+    /// The number, if there is one.
+    pub fn most(self) -> Option<usize> {
+        match self {
+            Self::Auto => None,
+            Self::AtMost(n) => Some(n),
+        }
+    }
+}
+
+fn auto_as_json<S: Serializer>(serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str("auto")
+}
+
 /// Everything that shapes one generation. As JSON it is what a recipe holds: [`GenerateOptions::with`] takes it back.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GenerateOptions {
@@ -46,6 +74,10 @@ pub struct GenerateOptions {
     pub context_overflow: ContextOverflow,
     /// Whether to start from what an earlier call computed for the same beginning.
     pub prefix_reuse: bool,
+    /// So many texts of the prompt, 1 to [`MAX_SEQUENCES`].
+    pub num_return_sequences: usize,
+    /// How many tokens may be guessed from earlier text; changes no text.
+    pub prompt_lookup_num_tokens: GuessLimit,
     /// What the model's files say of the length of the whole text, as far as nothing says how many tokens are new.
     #[serde(skip)]
     pub total_length: TotalLength,
@@ -60,17 +92,23 @@ pub struct TotalLength {
     pub min: Option<usize>,
 }
 
-/// JSON numbers are exact up to 2⁵³ in JavaScript; a larger seed is written as text.
 fn seed_as_json<S: Serializer>(seed: &Option<u64>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     match seed {
         None => serializer.serialize_none(),
-        Some(seed) if *seed <= (1 << 53) => serializer.serialize_u64(*seed),
-        Some(seed) => serializer.serialize_str(&seed.to_string()),
+        Some(seed) => exact_as_json(seed, serializer),
+    }
+}
+
+/// JSON numbers are exact up to 2⁵³ in JavaScript; a larger one is written as text.
+pub(super) fn exact_as_json<S: Serializer>(n: &u64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match n {
+        0..=0x20_0000_0000_0000 => serializer.serialize_u64(*n),
+        _ => serializer.serialize_str(&n.to_string()),
     }
 }
 
 /// Every option's name.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 29] = [
     "max_new_tokens",
     "do_sample",
     "temperature",
@@ -98,11 +136,18 @@ const NAMES: [&str; 27] = [
     "output_attentions",
     "context_overflow",
     "prefix_reuse",
+    "num_return_sequences",
+    "prompt_lookup_num_tokens",
 ];
 
 /// Options of which `null` is a value, "none". Of the others it stands for "not given".
-const MAY_BE_NULL: [&str; 4] =
-    ["eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"];
+const MAY_BE_NULL: [&str; 5] = [
+    "eos_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "prompt_lookup_num_tokens",
+];
 
 /// Options that turn sampling on where `do_sample` is not given.
 const SAMPLING: [&str; 5] = ["temperature", "top_k", "top_p", "min_p", "seed"];
@@ -122,6 +167,8 @@ impl GenerateOptions {
             output_attentions: false,
             context_overflow: ContextOverflow::Stop,
             prefix_reuse: true,
+            num_return_sequences: 1,
+            prompt_lookup_num_tokens: GuessLimit::Auto,
             total_length: TotalLength::default(),
         }
     }
@@ -149,6 +196,15 @@ impl GenerateOptions {
         }
         options.sampling.validate()?;
         options.sampling.do_sample = !options.sampling.is_greedy();
+        if options.num_return_sequences > 1 && !options.sampling.do_sample {
+            // as in transformers, which has no beams to give several greedy texts either
+            let (name, n) = ("num_return_sequences", options.num_return_sequences);
+            return Err(Error::invalid_option(
+                name,
+                "1 without `do_sample`, since all texts would be the same",
+                n.to_string(),
+            ));
+        }
         // new tokens count before all tokens
         if is_given("max_new_tokens") {
             options.total_length.max = None;
@@ -215,6 +271,22 @@ impl GenerateOptions {
                 }
             }
             "prefix_reuse" => self.prefix_reuse = given.truth()?,
+            "num_return_sequences" => {
+                self.num_return_sequences = given.whole(1)?;
+                if self.num_return_sequences > MAX_SEQUENCES {
+                    return Err(given.wrong(&format!("a whole number from 1 to {MAX_SEQUENCES}")));
+                }
+            }
+            "prompt_lookup_num_tokens" => {
+                self.prompt_lookup_num_tokens = match given.value {
+                    Value::String(text) if text == "auto" => GuessLimit::Auto,
+                    Value::Null => GuessLimit::AtMost(0),
+                    _ => {
+                        let expected = "\"auto\", null or a whole number of at least 0";
+                        GuessLimit::AtMost(given.whole(0).map_err(|_| given.wrong(expected))?)
+                    }
+                }
+            }
             _ => return Err(unknown(given.name)),
         }
         Ok(())

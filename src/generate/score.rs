@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::token_text::{TokenLogprob, named_logprobs};
-use crate::engine::{Cache, Engine, Rows};
+use crate::engine::{BatchRow, Cache, Engine, Output, Rows};
 use crate::error::{Error, Result};
 use crate::sampler;
 use crate::token::TokenId;
@@ -45,9 +45,13 @@ pub struct Scorer<E: Engine> {
     engine: Rc<E>,
     tokenizer: Rc<Tokenizer>,
     ids: Vec<TokenId>,
+    /// Holds the tokens from `window_start` on.
     cache: E::Cache,
-    /// The next id to be run; the cache ends right before it.
+    window_start: usize,
+    /// The first token that has not been run for its score. Before it the window may have to be filled again.
     next: usize,
+    /// How many tokens the pass runs that comes next, or is running.
+    n_pass: usize,
     tokens: Vec<ScoredToken>,
 }
 
@@ -64,7 +68,7 @@ impl<E: Engine> Scorer<E> {
         let text = tokenizer.piece_text(first);
         let tokens = vec![ScoredToken { id: first, text, logprob: None, rank: None, top_logprobs: Vec::new() }];
         let cache = engine.new_cache();
-        Ok(Self { engine, tokenizer, ids, cache, next: 0, tokens })
+        Ok(Self { engine, tokenizer, ids, cache, window_start: 0, next: 0, n_pass: 0, tokens })
     }
 
     /// Scores the next tokens, at most `max_tokens` (logits of [32, 50257] take 6.4 MB). A text longer than the context
@@ -72,34 +76,74 @@ impl<E: Engine> Scorer<E> {
     /// → (tokens scored so far, of so many)
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] if the device fails.
+    /// [`Error::DeviceLost`] if the device fails, after which the step can be taken again.
     pub async fn step(&mut self, max_tokens: usize) -> Result<(usize, usize)> {
-        let max_tokens = max_tokens.max(1);
-        let n_ctx = self.engine.config().n_positions;
-        let n_total = self.ids.len();
-        if self.next + 1 < n_total {
-            if self.cache.n_tokens() == n_ctx {
-                self.cache.truncate(0);
-                for ids in self.ids[self.next - n_ctx / 2..self.next].chunks(max_tokens) {
-                    self.engine.forward(&mut self.cache, ids, Rows::None, false).await?;
-                }
-            }
-            let n_new = max_tokens.min(n_total - 1 - self.next).min(n_ctx - self.cache.n_tokens());
-            let ids = &self.ids[self.next..self.next + n_new];
-            let output = self.engine.forward(&mut self.cache, ids, Rows::All, false).await?;
-            let targets = &self.ids[self.next + 1..];
-            for (logits, &id) in output.logits.chunks_exact(self.engine.config().vocab_size).zip(targets) {
-                self.tokens.push(ScoredToken {
-                    id,
-                    text: self.tokenizer.piece_text(id),
-                    logprob: Some(sampler::log_prob(logits, id)),
-                    rank: Some(sampler::rank(logits, id)),
-                    top_logprobs: named_logprobs(&self.tokenizer, logits, N_TOP),
-                });
-            }
-            self.next += n_new;
+        let n_before = self.progress();
+        while !self.is_done() && self.progress() == n_before {
+            self.plan(max_tokens);
+            let engine = self.engine.clone();
+            let row = self.row();
+            let output = engine.forward(row.cache, row.ids, row.rows, false).await?;
+            self.take(&output);
         }
-        Ok((self.tokens.len(), n_total))
+        Ok(self.progress())
+    }
+
+    /// (tokens scored so far, of so many)
+    pub fn progress(&self) -> (usize, usize) {
+        (self.tokens.len(), self.ids.len())
+    }
+
+    /// Whether every token has its score.
+    pub fn is_done(&self) -> bool {
+        self.tokens.len() == self.ids.len()
+    }
+
+    /// Bytes of its cache.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.n_bytes()
+    }
+
+    /// Takes what is left of the text to another engine with the same model.
+    pub fn move_to(&mut self, engine: Rc<E>, tokenizer: Rc<Tokenizer>) {
+        self.cache = engine.new_cache();
+        (self.engine, self.tokenizer) = (engine, tokenizer);
+    }
+
+    /// Decides what the next pass runs, at most `max_tokens`. → how many that is; the text must not be done
+    pub(super) fn plan(&mut self, max_tokens: usize) -> usize {
+        let n_ctx = self.engine.config().n_positions;
+        if self.cache.n_tokens() == n_ctx {
+            self.cache.truncate(0);
+            self.window_start = self.next - n_ctx / 2;
+        }
+        let from = self.window_start + self.cache.n_tokens();
+        let to = if from < self.next { self.next } else { self.ids.len() - 1 };
+        self.n_pass = max_tokens.max(1).min(to - from).min(n_ctx - self.cache.n_tokens());
+        self.n_pass
+    }
+
+    /// The planned pass.
+    pub(super) fn row(&mut self) -> BatchRow<'_, E::Cache> {
+        let from = self.window_start + self.cache.n_tokens();
+        let rows = if from < self.next { Rows::None } else { Rows::All };
+        BatchRow { cache: &mut self.cache, ids: &self.ids[from..from + self.n_pass], rows }
+    }
+
+    /// Takes what the planned pass has given.
+    pub(super) fn take(&mut self, output: &Output) {
+        let targets = self.ids.iter().skip(self.next + 1);
+        let rows = output.logits.chunks_exact(self.engine.config().vocab_size);
+        for (logits, &id) in rows.zip(targets) {
+            self.tokens.push(ScoredToken {
+                id,
+                text: self.tokenizer.piece_text(id),
+                logprob: Some(sampler::log_prob(logits, id)),
+                rank: Some(sampler::rank(logits, id)),
+                top_logprobs: named_logprobs(&self.tokenizer, logits, N_TOP),
+            });
+        }
+        self.next = self.tokens.len() - 1;
     }
 
     /// The score, once every token has one.

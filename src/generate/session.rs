@@ -1,69 +1,33 @@
 //! The loop: prefill the prompt once, then decode one token at a time.
 //!
 //! The caller pulls: each [`Session::step`] does a bounded piece of work and returns, so that a page can cancel between
-//! any two of them. An engine for which a piece takes long lets the page live, and be heard, in its midst.
+//! any two of them. An engine for which a piece takes long lets the page live, and be heard, in its midst. A scheduler
+//! takes the step in three, so that several texts share the pass in the middle: plan, run, take.
 //!
 //! Where an engine can choose the next token itself, a step reads that choice and the few best logits while the pass
 //! after it runs already. The sampler here decides all the same: a pass that ran ahead of another token, or past the
-//! end of the text, is taken back.
+//! end of the text, is taken back. The same holds for tokens that were guessed from earlier text: they decide what is
+//! computed already, and the sampler what is written.
 
 use std::rc::Rc;
 
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{Rng, SeedableRng};
-use serde::Serialize;
-
 use super::options::{ContextOverflow, GenerateOptions};
-use super::text::GrowingText;
-use super::token_text::{TokenLogprob, named_logprobs};
-use crate::engine::{Cache, Choose, Engine, Output, Rows};
+use super::run::{Known, Pass, Run};
+use super::step::{Chunk, FinishReason, Step};
+use super::token_text::named_logprobs;
+use crate::engine::{BatchRow, Cache, Engine, Output, Rows};
 use crate::error::{Error, Result};
-use crate::sampler::{self, Sampler};
+use crate::sampler;
 use crate::token::TokenId;
 use crate::tokenizer::Tokenizer;
 
-/// What one new token adds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Chunk {
-    /// Text that is complete with this token; may be empty, never ends inside a character.
-    pub text: String,
-    /// The token.
-    pub token_id: TokenId,
-    /// Its log-probability under the model, if asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub logprob: Option<f32>,
-    /// The most likely tokens, if asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_logprobs: Option<Vec<TokenLogprob>>,
-    /// Attention of the position that predicted this token, if asked for: per block row-major [H, S].
-    #[serde(skip)]
-    pub attentions: Option<Vec<Vec<f32>>>,
-}
-
-/// Why a generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FinishReason {
-    /// End of text or a stop string.
-    Stop,
-    /// `max_new_tokens`, or the context window is full.
-    Length,
-}
-
-/// What one step did.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Ran a part of the prompt, before the first new token.
-    Prefill {
-        /// Tokens that are computed by now; never fewer than the step before said.
-        n_done: usize,
-        /// Tokens that had to be run when the generation began: above 0, and the same in all its steps.
-        n_total: usize,
-    },
-    /// Ran again a part of the text, between two new tokens: the window has slid, or the model is on another device.
-    Refill,
-    /// Chose a token; the last one says why it is the last.
-    Token(Box<Chunk>, Option<FinishReason>),
+/// What became of guesses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guesses {
+    /// Tokens that were run before it was known whether they come next.
+    pub n_guessed: usize,
+    /// How many of them came next.
+    pub n_right: usize,
 }
 
 /// A text with its KV cache, and the generation that is under way, if any.
@@ -74,64 +38,27 @@ pub struct Session<E: Engine> {
     ids: Vec<TokenId>,
     /// Where in `ids` the context window begins: above 0 only after it has slid.
     window_start: usize,
-    /// Holds `ids[window_start..window_start + n_tokens]`; at most all of them.
+    /// Holds the first tokens of `ids[window_start..]`. Beyond the text it may hold guesses of the generation under way.
     cache: E::Cache,
     run: Option<Run<E>>,
+    guesses: Guesses,
 }
 
 impl<E: Engine> Clone for Session<E> {
     /// A copy of the text and its cache; a generation that is under way stays with the original.
     fn clone(&self) -> Self {
+        let mut cache = self.cache.clone();
+        cache.truncate(self.context_usage());
         Self {
             engine: self.engine.clone(),
             tokenizer: self.tokenizer.clone(),
             ids: self.ids.clone(),
             window_start: self.window_start,
-            cache: self.cache.clone(),
+            cache,
             run: None,
+            guesses: Guesses::default(),
         }
     }
-}
-
-/// A generation under way.
-struct Run<E: Engine> {
-    options: GenerateOptions,
-    sampler: Sampler,
-    rng: Xoshiro256PlusPlus,
-    text: GrowingText,
-    /// How many of `ids` were there before the first new one.
-    n_prompt: usize,
-    /// How far the prompt is, of how many tokens that had to be run; `None` before its first piece.
-    prefilled: Option<(usize, usize)>,
-    /// How many of the best logits decide; `None` where it takes all of them, or something else is asked for as well.
-    n_best: Option<usize>,
-    /// The pass of the newest token, which the cache holds, if it has been submitted and its choice not been read.
-    ahead: Option<E::Pending>,
-}
-
-impl<E: Engine> Run<E> {
-    /// How the device is to choose the token that comes `n_later` after the next one. Coins are drawn from `rng` only
-    /// when the sampler picks, so that a pass that is taken back leaves no trace.
-    fn proposal(&self, k: usize, n_later: usize) -> Choose {
-        let (p, mut rng) = (&self.options.sampling, self.rng.clone());
-        for _ in 0..n_later {
-            flip(&mut rng);
-        }
-        Choose {
-            k,
-            top_k: p.top_k.min(k),
-            do_sample: p.do_sample,
-            temperature: if p.do_sample { p.temperature as f32 } else { 1.0 },
-            top_p: p.top_p as f32,
-            min_p: p.min_p as f32,
-            coin: flip(&mut rng) as f32,
-        }
-    }
-}
-
-/// 53 random bits: uniform in [0, 1).
-fn flip(rng: &mut Xoshiro256PlusPlus) -> f64 {
-    (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
 /// A cache in which passes run whose tokens are not known to be the text's: it goes back to what is, whatever happens.
@@ -150,7 +77,8 @@ impl<E: Engine> Session<E> {
     /// An empty text.
     pub fn new(engine: Rc<E>, tokenizer: Rc<Tokenizer>) -> Self {
         let cache = engine.new_cache();
-        Self { engine, tokenizer, ids: Vec::new(), window_start: 0, cache, run: None }
+        let (ids, guesses) = (Vec::new(), Guesses::default());
+        Self { engine, tokenizer, ids, window_start: 0, cache, run: None, guesses }
     }
 
     /// The text so far.
@@ -164,20 +92,36 @@ impl<E: Engine> Session<E> {
         self.ids.len() - self.window_start
     }
 
+    /// Bytes of its cache.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.n_bytes()
+    }
+
+    /// Frees the cache, which is filled again when it is needed. Ends a generation under way.
+    pub fn drop_cache(&mut self) {
+        self.end();
+        self.cache = self.engine.new_cache();
+    }
+
+    /// How many of the first tokens of `ids` the cache holds already.
+    pub fn n_common(&self, ids: &[TokenId]) -> usize {
+        match self.window_start {
+            0 => self.ids.iter().zip(ids).take(self.cache.n_tokens()).take_while(|(a, b)| a == b).count(),
+            _ => 0,
+        }
+    }
+
     /// Makes the text `ids`, keeping what the cache holds of the same beginning. Ends a generation under way.
     pub fn replace(&mut self, ids: Vec<TokenId>, reuse_prefix: bool) {
-        let n_common = match reuse_prefix && self.window_start == 0 {
-            true => self.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count(),
-            false => 0,
-        };
+        let n_common = if reuse_prefix { self.n_common(&ids) } else { 0 };
         self.cache.truncate(n_common);
         (self.ids, self.window_start, self.run) = (ids, 0, None);
     }
 
     /// Appends to the text. Ends a generation under way.
     pub fn append(&mut self, ids: &[TokenId]) {
+        self.end();
         self.ids.extend_from_slice(ids);
-        self.run = None;
     }
 
     /// Takes the last `n_tokens` back. Ends a generation under way.
@@ -195,14 +139,14 @@ impl<E: Engine> Session<E> {
             self.window_start = self.ids.len().saturating_sub((self.engine.config().n_positions / 2).max(1));
             self.cache.truncate(0);
         }
-        self.cache.truncate(self.context_usage());
-        self.run = None;
+        self.end();
         Ok(())
     }
 
     /// Ends a generation under way; the text keeps what it has got.
     pub fn end(&mut self) {
         self.run = None;
+        self.cache.truncate(self.context_usage());
     }
 
     /// Starts a generation after the text. `seed` is used if the options have none.
@@ -234,21 +178,12 @@ impl<E: Engine> Session<E> {
             }
             _ => {}
         }
-        let seed = *options.seed.get_or_insert(seed);
         // the last position is always run again: its logits choose the first token
         self.cache.truncate(n_window - 1);
-        let sampler = Sampler::with_ends(&options.sampling, &options.eos_token_id, options.max_new_tokens);
-        let is_plain = !options.logprobs && !options.output_attentions;
-        self.run = Some(Run {
-            n_best: if is_plain { sampler.n_best(self.engine.config().vocab_size) } else { None },
-            ahead: None,
-            sampler,
-            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-            text: GrowingText::new(&self.tokenizer, &self.ids, options.stop.clone()),
-            n_prompt,
-            prefilled: None,
-            options,
-        });
+        let seed = options.seed.unwrap_or(seed);
+        let mut run = Run::new(&*self.engine, &self.tokenizer, &self.ids, options, seed);
+        run.lookup.begin(&self.ids[self.window_start..]);
+        self.run = Some(run);
         Ok(())
     }
 
@@ -262,6 +197,11 @@ impl<E: Engine> Session<E> {
         self.run.as_ref().map_or(0, |run| run.n_prompt)
     }
 
+    /// What became of guesses since this was asked last.
+    pub fn take_guesses(&mut self) -> Guesses {
+        std::mem::take(&mut self.guesses)
+    }
+
     /// Does the next piece of work: runs at most `max_tokens` of the prompt (at least one), or chooses a token.
     ///
     /// # Errors
@@ -270,16 +210,13 @@ impl<E: Engine> Session<E> {
     /// has been told to stop. An error ends the generation, except for the last two: the next step (after
     /// [`Session::move_to`], if the device is lost) goes on where this one was to.
     pub async fn step(&mut self, max_tokens: usize) -> Result<Step> {
-        let Some(mut run) = self.run.take() else {
-            return Err(Error::InvalidState("no generation is under way".into()));
-        };
-        let step = self.advance(&mut run, max_tokens.max(1)).await;
-        match step {
-            Ok(Step::Prefill { .. } | Step::Refill | Step::Token(_, None)) => self.run = Some(run),
-            Err(Error::DeviceLost(_) | Error::Interrupted) => self.run = Some(Run { ahead: None, ..run }),
-            Ok(Step::Token(_, Some(_))) | Err(_) => {}
+        if let Some(step) = self.take_known() {
+            return step;
         }
-        step
+        self.plan(max_tokens, 0)?;
+        let Some(mut run) = self.run.take() else { return Err(no_generation()) };
+        let step = self.advance(&mut run).await;
+        self.keep(run, step)
     }
 
     /// Takes text and generation to another engine with the same model, whose cache is filled again when it is needed.
@@ -287,43 +224,159 @@ impl<E: Engine> Session<E> {
         self.cache = engine.new_cache();
         (self.engine, self.tokenizer) = (engine, tokenizer);
         if let Some(run) = &mut self.run {
-            run.ahead = None;
+            (run.ahead, run.known) = (None, None);
         }
     }
 
-    async fn advance(&mut self, run: &mut Run<E>, max_tokens: usize) -> Result<Step> {
+    /// How many tokens of the text have to be run for the next one; more than one where a prompt is read, or the window
+    /// slides.
+    pub(super) fn n_unread(&mut self) -> usize {
         let n_ctx = self.engine.config().n_positions;
         if self.context_usage() > n_ctx {
             self.slide(n_ctx); // what does not slide has ended
         }
-        let n_rest = self.rest().len();
-        if n_rest > max_tokens {
-            let chunk = self.rest()[..max_tokens].to_vec();
-            self.engine.forward(&mut self.cache, &chunk, Rows::None, false).await?;
-            if self.ids.len() > run.n_prompt {
-                return Ok(Step::Refill);
+        self.rest().len()
+    }
+
+    /// Whether a pass over several texts can do what this generation asks for.
+    pub(super) fn fits_batch(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.options.output_attentions)
+    }
+
+    /// Decides what the next pass runs: at most `max_tokens` of a prompt (at least one), or the newest token and what is
+    /// likely to follow. n_others: rows of other texts in the same pass
+    pub(super) fn plan(&mut self, max_tokens: usize, n_others: usize) -> Result<()> {
+        let n_unread = self.n_unread();
+        let n_ctx = self.engine.config().n_positions;
+        let n_text = self.context_usage();
+        let Some(run) = &mut self.run else { return Err(no_generation()) };
+        let n_new = self.ids.len() - run.n_prompt;
+        let mut ids = self.ids[self.ids.len() - n_unread..].to_vec();
+        let mut guess = Vec::new();
+        if n_unread == 1 {
+            let most = (run.options.max_new_tokens - n_new - 1).min(n_ctx - n_text);
+            guess = run.lookup.guess(&self.ids[self.window_start..], most, n_others);
+        }
+        let rows = match (n_unread > max_tokens.max(1), guess.is_empty()) {
+            (true, _) => Rows::None,
+            (false, true) => Rows::Last,
+            (false, false) => Rows::All,
+        };
+        ids.truncate(max_tokens.max(1));
+        ids.extend(&guess);
+        run.pass = Pass { ids, n_guess: guess.len(), rows };
+        Ok(())
+    }
+
+    /// The planned pass.
+    pub(super) fn row(&mut self) -> Result<BatchRow<'_, E::Cache>> {
+        let Some(Run { pass: Pass { ids, rows, .. }, .. }) = &self.run else { return Err(no_generation()) };
+        Ok(BatchRow { cache: &mut self.cache, ids, rows: *rows })
+    }
+
+    /// Takes what the planned pass has given.
+    pub(super) fn take(&mut self, output: Output) -> Result<Step> {
+        let Some(mut run) = self.run.take() else { return Err(no_generation()) };
+        let step = self.take_output(&mut run, output);
+        self.keep(run, step)
+    }
+
+    /// The next token, if its logits are known already.
+    pub(super) fn take_known(&mut self) -> Option<Result<Step>> {
+        let mut run = self.run.take_if(|run| run.known.is_some())?;
+        let known = run.known.take()?;
+        let step = self.choose(&mut run, known);
+        Some(self.keep(run, step))
+    }
+
+    /// Notes that the planned pass has failed; the generation ends unless it can go on where it was.
+    pub(super) fn fail(&mut self, error: &Error) {
+        match error {
+            Error::DeviceLost(_) | Error::Interrupted => {
+                if let Some(run) = &mut self.run {
+                    run.ahead = None;
+                }
             }
-            // a move to another device may leave more to be run than there was: the progress waits for that
-            let (n_done, n_total) = run.prefilled.unwrap_or((0, n_rest));
-            // a GPU may still be computing what was submitted
-            let n_under_way = self.cache.n_tokens().saturating_sub(self.cache.n_computed());
-            let n_done = n_done.max(n_total.saturating_sub(n_rest - max_tokens + n_under_way));
-            run.prefilled = Some((n_done, n_total));
-            return Ok(Step::Prefill { n_done, n_total });
+            _ => self.end(),
         }
-        if let Some(token_id) = self.choose_ahead(run).await? {
-            return Ok(self.accept(run, token_id, &Output::default(), 1));
+    }
+
+    /// The same text with a generation of its own: the planned pass has run, and nothing was chosen from it yet.
+    pub(super) fn fork(&self, seed: u64) -> Self {
+        let mut fork = self.clone();
+        fork.run = self.run.as_ref().map(|run| {
+            let mut own = Run::new(&*self.engine, &self.tokenizer, &self.ids, run.options.clone(), seed);
+            own.lookup.begin(&self.ids[self.window_start..]);
+            own.pass = run.pass.clone();
+            own
+        });
+        fork
+    }
+
+    /// Puts a generation back after a step, unless that was its last one.
+    fn keep(&mut self, run: Run<E>, step: Result<Step>) -> Result<Step> {
+        match &step {
+            Ok(Step::Token(_, Some(_))) => self.end(),
+            Ok(_) => self.run = Some(run),
+            Err(error) => {
+                self.run = Some(run);
+                self.fail(error);
+            }
         }
-        let rest = self.rest().to_vec();
-        let output = self.engine.forward(&mut self.cache, &rest, Rows::Last, run.options.output_attentions).await?;
-        let coin = flip(&mut run.rng);
-        let token_id = run.sampler.pick(&output.logits, &self.ids, run.n_prompt, coin)?;
-        Ok(self.accept(run, token_id, &output, rest.len()))
+        step
+    }
+
+    /// Runs the planned pass, and takes what it gives.
+    async fn advance(&mut self, run: &mut Run<E>) -> Result<Step> {
+        if run.pass.rows == Rows::Last
+            && let Some(token_id) = self.choose_ahead(run).await?
+        {
+            let none = Known::new(Output::default(), Vec::new(), 0);
+            return Ok(self.accept(run, token_id, &none));
+        }
+        let Pass { ids, rows, .. } = &run.pass;
+        let with_attentions = run.options.output_attentions && *rows != Rows::None;
+        let output = self.engine.forward(&mut self.cache, ids, *rows, with_attentions).await?;
+        self.take_output(run, output)
+    }
+
+    fn take_output(&mut self, run: &mut Run<E>, output: Output) -> Result<Step> {
+        let Pass { ids, n_guess, rows } = &run.pass;
+        if *rows != Rows::None {
+            self.guesses.n_guessed += n_guess;
+            let guess = ids[ids.len() - n_guess..].to_vec();
+            return self.choose(run, Known::new(output, guess, self.engine.config().vocab_size));
+        }
+        if self.ids.len() > run.n_prompt {
+            return Ok(Step::Refill);
+        }
+        let n_rest = self.rest().len();
+        // a move to another device may leave more to be run than there was: the progress waits for that
+        let (n_done, n_total) = run.prefilled.unwrap_or((0, n_rest + ids.len()));
+        // a GPU may still be computing what was submitted
+        let n_under_way = self.cache.n_tokens().saturating_sub(self.cache.n_computed());
+        let n_done = n_done.max(n_total.saturating_sub(n_rest + n_under_way));
+        run.prefilled = Some((n_done, n_total));
+        Ok(Step::Prefill { n_done, n_total })
+    }
+
+    /// Chooses the next token from logits that are known. What was guessed wrong goes from the cache.
+    fn choose(&mut self, run: &mut Run<E>, mut known: Known) -> Result<Step> {
+        let coin = run.flip();
+        let token_id = run.sampler.pick(known.logits(), &self.ids, run.n_prompt, coin)?;
+        let step = self.accept(run, token_id, &known);
+        if known.advance(token_id) {
+            self.guesses.n_right += 1;
+            run.known = Some(known);
+        } else {
+            self.cache.truncate(self.context_usage() - 1);
+        }
+        Ok(step)
     }
 
     /// What of the text is not in the cache.
     fn rest(&self) -> &[TokenId] {
-        &self.ids[self.window_start + self.cache.n_tokens()..]
+        self.ids.get(self.window_start + self.cache.n_tokens()..).unwrap_or_default()
     }
 
     /// The next token from the few best logits, with the pass after it on its way. `None` where it takes all logits:
@@ -350,13 +403,13 @@ impl<E: Engine> Session<E> {
             false => self.engine.propose_next(unproven.cache, &pending, &run.proposal(n_best, 1))?,
         };
         let chosen = self.engine.chosen(pending).await?;
-        let mut rng = run.rng.clone();
+        let coin = run.peek(); // used up only if it decides
         let picked = match chosen.has_bad_logits {
             true => None,
-            false => run.sampler.pick_from_best(&chosen.top, flip(&mut rng)),
+            false => run.sampler.pick_from_best(&chosen.top, coin),
         };
         let Some(token_id) = picked else { return Ok(None) };
-        run.rng = rng;
+        run.flip();
         unproven.n_proven = n_text;
         if token_id == chosen.id && next.is_some() {
             (unproven.n_proven, run.ahead) = (n_text + 1, next);
@@ -368,13 +421,15 @@ impl<E: Engine> Session<E> {
     fn slide(&mut self, n_ctx: usize) {
         self.window_start = self.ids.len() - (n_ctx / 2).max(1);
         self.cache.truncate(0);
+        if let Some(run) = &mut self.run {
+            run.lookup.begin(&self.ids[self.window_start..]);
+        }
     }
 
-    /// Appends a token to the text. output: of the pass of `n_run` tokens that it was chosen from, as far as it was
-    /// asked for
-    fn accept(&mut self, run: &mut Run<E>, token_id: TokenId, output: &Output, n_run: usize) -> Step {
-        let logits = &output.logits;
+    /// Appends a token to the text. known: what it was chosen from, as far as it was asked for
+    fn accept(&mut self, run: &mut Run<E>, token_id: TokenId, known: &Known) -> Step {
         self.ids.push(token_id);
+        run.lookup.observe(&self.ids[self.window_start..]);
 
         let n_new = self.ids.len() - run.n_prompt;
         let is_eos = run.options.eos_token_id.contains(&token_id);
@@ -396,19 +451,21 @@ impl<E: Engine> Session<E> {
         let chunk = Chunk {
             text,
             token_id,
-            logprob: logprobs.then(|| sampler::log_prob(logits, token_id)),
-            top_logprobs: logprobs.then(|| named_logprobs(&self.tokenizer, logits, run.options.top_logprobs)),
-            attentions: output
-                .attentions
-                .as_ref()
-                .map(|blocks| blocks.iter().map(|w| last_rows(w, self.engine.config().n_head, n_run)).collect()),
+            logprob: logprobs.then(|| sampler::log_prob(known.logits(), token_id)),
+            top_logprobs: logprobs.then(|| named_logprobs(&self.tokenizer, known.logits(), run.options.top_logprobs)),
+            attentions: known.attentions().map(|blocks| {
+                let n_head = self.engine.config().n_head;
+                blocks.iter().map(|w| last_rows(w, n_head, run.pass.ids.len())).collect()
+            }),
         };
         Step::Token(Box::new(chunk), finish)
     }
 
     /// Ends the generation early but softly. → text that was held back for a character or a stop string
     pub fn interrupt(&mut self) -> String {
-        self.run.take().map_or(String::new(), |mut run| run.text.finish())
+        let held = self.run.as_mut().map_or(String::new(), |run| run.text.finish());
+        self.end();
+        held
     }
 }
 
@@ -416,4 +473,8 @@ impl<E: Engine> Session<E> {
 fn last_rows(weights: &[f32], n_head: usize, n_new: usize) -> Vec<f32> {
     let n_keys = weights.len() / (n_head * n_new);
     weights.chunks_exact(n_new * n_keys).flat_map(|head| &head[(n_new - 1) * n_keys..]).copied().collect()
+}
+
+fn no_generation() -> Error {
+    Error::InvalidState("no generation is under way".into())
 }

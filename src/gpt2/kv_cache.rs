@@ -56,6 +56,12 @@ impl KvCache {
         self.len() == 0
     }
 
+    /// Bytes of its keys and values, which are f32.
+    pub fn n_bytes(&self) -> usize {
+        let keys_values = self.layers.iter().filter_map(|layer| layer.keys_values.as_ref());
+        keys_values.map(|(k, v)| 4 * (k.shape().num_elements() + v.shape().num_elements())).sum()
+    }
+
     /// Forgets all but the first `n_tokens`.
     pub fn truncate(&mut self, n_tokens: usize) {
         for layer in &mut self.layers {

@@ -3,7 +3,7 @@
 use crate::checkpoint::Config;
 use crate::engine::cpu::{CpuCache, CpuEngine, Kernels};
 use crate::engine::gpu::{GpuCache, GpuEngine, Pending};
-use crate::engine::{Cache, Choose, Chosen, Engine, Output, Rows};
+use crate::engine::{BatchRow, Cache, Choose, Chosen, Engine, Output, Rows};
 use crate::error::{Error, Result};
 use crate::token::TokenId;
 
@@ -23,6 +23,16 @@ pub enum AnyEngineCache<K: Kernels> {
     Cpu(CpuCache<K>),
     /// The GPU's.
     Gpu(GpuCache),
+}
+
+impl<K: Kernels> AnyEngineCache<K> {
+    fn cpu(&mut self) -> Option<&mut CpuCache<K>> {
+        if let Self::Cpu(cache) = self { Some(cache) } else { None }
+    }
+
+    fn gpu(&mut self) -> Option<&mut GpuCache> {
+        if let Self::Gpu(cache) = self { Some(cache) } else { None }
+    }
 }
 
 impl<K: Kernels> Clone for AnyEngineCache<K> {
@@ -46,6 +56,13 @@ impl<K: Kernels> Cache for AnyEngineCache<K> {
         match self {
             Self::Cpu(cache) => cache.truncate(n_tokens),
             Self::Gpu(cache) => cache.truncate(n_tokens),
+        }
+    }
+
+    fn n_bytes(&self) -> usize {
+        match self {
+            Self::Cpu(cache) => cache.n_bytes(),
+            Self::Gpu(cache) => cache.n_bytes(),
         }
     }
 
@@ -85,7 +102,28 @@ impl<K: Kernels> Engine for AnyEngine<K> {
         match (self, cache) {
             (Self::Cpu(engine), AnyEngineCache::Cpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
             (Self::Gpu(engine), AnyEngineCache::Gpu(cache)) => engine.forward(cache, ids, rows, with_attentions).await,
-            _ => Err(Error::InvalidState("this cache belongs to another engine".into())),
+            _ => Err(foreign_cache()),
+        }
+    }
+
+    fn is_exact(&self) -> bool {
+        match self {
+            Self::Cpu(engine) => engine.is_exact(),
+            Self::Gpu(engine) => engine.is_exact(),
+        }
+    }
+
+    fn batch_pays(&self) -> bool {
+        match self {
+            Self::Cpu(engine) => engine.batch_pays(),
+            Self::Gpu(engine) => engine.batch_pays(),
+        }
+    }
+
+    async fn forward_batch(&self, texts: &mut [BatchRow<'_, AnyEngineCache<K>>]) -> Result<Vec<Output>> {
+        match self {
+            Self::Cpu(engine) => engine.forward_batch(&mut with_caches(texts, AnyEngineCache::cpu)?).await,
+            Self::Gpu(engine) => engine.forward_batch(&mut with_caches(texts, AnyEngineCache::gpu)?).await,
         }
     }
 
@@ -109,4 +147,20 @@ impl<K: Kernels> Engine for AnyEngine<K> {
             Self::Cpu(_) => Err(Error::InvalidState("this pass belongs to another engine".into())),
         }
     }
+}
+
+/// The same texts with the caches that `of_engine` finds in theirs.
+fn with_caches<'a, C, D: 'a>(
+    texts: &'a mut [BatchRow<'_, C>],
+    of_engine: impl Fn(&'a mut C) -> Option<&'a mut D>,
+) -> Result<Vec<BatchRow<'a, D>>> {
+    let text = |text: &'a mut BatchRow<'_, C>| {
+        let cache = of_engine(&mut *text.cache).ok_or_else(foreign_cache)?;
+        Ok(BatchRow { cache, ids: text.ids, rows: text.rows })
+    };
+    texts.iter_mut().map(text).collect()
+}
+
+fn foreign_cache() -> Error {
+    Error::InvalidState("this cache belongs to another engine".into())
 }

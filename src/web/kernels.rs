@@ -6,10 +6,9 @@ use js_sys::{Float32Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use super::any_engine::AnyEngine;
-use crate::engine::cpu::Kernels;
-use crate::engine::{Output, Rows};
+use crate::engine::Output;
+use crate::engine::cpu::{Kernels, Text};
 use crate::error::{Error, Result};
-use crate::token::TokenId;
 
 #[wasm_bindgen]
 extern "C" {
@@ -33,21 +32,27 @@ extern "C" {
     fn cache_truncate(this: &KernelModule, cache: usize, n_tokens: usize);
     #[wasm_bindgen(method, js_name = cacheFree)]
     fn cache_free(this: &KernelModule, cache: usize);
-    /// Begins a pass. → whether there is enough memory
-    #[wasm_bindgen(method)]
-    fn forward(this: &KernelModule, cache: usize, ids: &[u32], rows: u32, with_attentions: bool) -> bool;
+    #[wasm_bindgen(method, js_name = cacheBytes)]
+    fn cache_bytes(this: &KernelModule, cache: usize) -> usize;
+    /// Begins a pass of several texts: of each its cache, how many ids it has and its `rows`, then the ids of all.
+    /// → whether there is enough memory
+    #[wasm_bindgen(method, js_name = forwardBatch)]
+    fn forward_batch(this: &KernelModule, plan: &[u32], n_texts: usize, with_attentions: bool) -> bool;
     /// Goes on with it for a while. → whether it is done
     #[wasm_bindgen(method)]
     fn advance(this: &KernelModule) -> bool;
     /// Lets the worker handle messages. → whether the pass is still wanted
     #[wasm_bindgen(method)]
     async fn pause(this: &KernelModule) -> JsValue;
-    /// → logits; a view that is valid until the next call
+    /// → logits of a text; a view that is valid until the next call
     #[wasm_bindgen(method)]
-    fn logits(this: &KernelModule) -> Float32Array;
+    fn logits(this: &KernelModule, text: usize) -> Float32Array;
     /// → attention weights of a block; a view that is valid until the next call
     #[wasm_bindgen(method)]
     fn attentions(this: &KernelModule, layer: usize) -> Float32Array;
+    /// Whether it multiplies integer weights as bytes.
+    #[wasm_bindgen(method, getter, js_name = byteProducts)]
+    pub fn byte_products(this: &KernelModule) -> bool;
     /// How many threads run it.
     #[wasm_bindgen(method, getter)]
     pub fn threads(this: &KernelModule) -> u32;
@@ -61,8 +66,8 @@ pub struct Module {
     /// The object that runs it.
     pub js: KernelModule,
     n_layer: usize,
-    /// Whether the pass under way computes attention weights.
-    with_attentions: Cell<bool>,
+    /// How many texts the pass under way has, and whether it computes attention weights.
+    under_way: Cell<(usize, bool)>,
 }
 
 impl Module {
@@ -88,7 +93,7 @@ impl Module {
         ];
         match js.create(&numbers, dtype as u32) as usize {
             0 => Err(crate::checkpoint::packing::out_of_memory(config, dtype)),
-            _ => Ok(Self { js, n_layer: dims.n_layer, with_attentions: Cell::default() }),
+            _ => Ok(Self { js, n_layer: dims.n_layer, under_way: Cell::default() }),
         }
     }
 }
@@ -110,21 +115,32 @@ impl Kernels for Module {
         self.js.cache_free(cache);
     }
 
-    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()> {
-        self.with_attentions.set(with_attentions);
-        match self.js.forward(cache, ids, rows as u32, with_attentions) {
+    fn cache_bytes(&self, cache: usize) -> usize {
+        self.js.cache_bytes(cache)
+    }
+
+    fn begin(&self, texts: &[Text], with_attentions: bool) -> Result<()> {
+        self.under_way.set((texts.len(), with_attentions));
+        let shares = texts.iter().flat_map(|t| [t.cache as u32, t.ids.len() as u32, t.rows as u32]);
+        let plan: Vec<u32> = shares.chain(texts.iter().flat_map(|t| t.ids).copied()).collect();
+        match self.js.forward_batch(&plan, texts.len(), with_attentions) {
             true => Ok(()),
-            false => Err(Error::OutOfMemory { what: format!("a pass of {} tokens", ids.len()), n_bytes: 0 }),
+            false => {
+                let n_ids: usize = texts.iter().map(|t| t.ids.len()).sum();
+                Err(Error::OutOfMemory { what: format!("a pass of {n_ids} tokens"), n_bytes: 0 })
+            }
         }
     }
 
-    fn advance(&self) -> Result<Option<Output>> {
+    fn advance(&self) -> Result<Option<Vec<Output>>> {
         if !self.js.advance() {
             return Ok(None);
         }
+        let (n_texts, with_attentions) = self.under_way.get();
         let attentions = || (0..self.n_layer).map(|layer| self.js.attentions(layer).to_vec()).collect();
-        let attentions = self.with_attentions.get().then(attentions);
-        Ok(Some(Output { logits: self.js.logits().to_vec(), attentions }))
+        let output =
+            |text| Output { logits: self.js.logits(text).to_vec(), attentions: with_attentions.then(attentions) };
+        Ok(Some((0..n_texts).map(output).collect()))
     }
 
     async fn pause(&self) -> Result<()> {

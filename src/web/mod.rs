@@ -18,6 +18,8 @@ mod packer;
 #[cfg(all(target_arch = "wasm32", feature = "full"))]
 mod pipelines;
 #[cfg(target_arch = "wasm32")]
+mod scheduler;
+#[cfg(target_arch = "wasm32")]
 mod session;
 #[cfg(target_arch = "wasm32")]
 mod start;
@@ -31,6 +33,8 @@ pub use loader::{Compiling, Loader, destroy_gpu, packed_name, shard_names, token
 pub use model::Model;
 #[cfg(target_arch = "wasm32")]
 pub use packer::{PackedFile, Packer, layout_version};
+#[cfg(target_arch = "wasm32")]
+pub use scheduler::Scheduler;
 #[cfg(target_arch = "wasm32")]
 pub use session::{Scorer, Session};
 #[cfg(target_arch = "wasm32")]

@@ -10,7 +10,8 @@ use super::any_engine::AnyEngine;
 use super::device::DeviceChoice;
 use super::js::{JsResult, to_js};
 use super::kernels::PageEngine;
-use super::session::{Scorer, Session};
+use super::scheduler::Scheduler;
+use super::session::{Scorer, Session, json_object};
 use crate::checkpoint::{names, packing};
 use crate::engine::Engine as _;
 use crate::generate::{self, GenerateOptions};
@@ -53,6 +54,7 @@ struct Info<'a> {
     weight_bytes: usize,
     context_window: usize,
     threads: u32,
+    byte_products: bool,
 }
 
 #[wasm_bindgen]
@@ -77,6 +79,10 @@ impl Model {
             threads: match &*self.engine {
                 AnyEngine::Cpu(engine) => engine.kernels().js.threads(),
                 AnyEngine::Gpu(_) => 1,
+            },
+            byte_products: match &*self.engine {
+                AnyEngine::Cpu(engine) => engine.kernels().js.byte_products(),
+                AnyEngine::Gpu(_) => false,
             },
         })
     }
@@ -127,15 +133,35 @@ impl Model {
         Session::new(session, self.engine.config().clone(), self.defaults.clone())
     }
 
-    /// Takes a text, and a generation that is under way, to this model: the same one, loaded again.
+    /// Checks options without using them, so that a mistake is told before anything is computed. → all options
+    #[wasm_bindgen(js_name = checkOptions)]
+    pub fn check_options(&self, options_json: &str) -> JsResult<JsValue> {
+        to_js(&self.defaults.with(&json_object(options_json)?, self.engine.config())?)
+    }
+
+    /// What runs texts, with so many in a pass at most; by default as many as the engine is best with.
+    pub fn scheduler(&self, max_batch_size: Option<usize>) -> Scheduler {
+        Scheduler { inner: generate::Scheduler::new(self.engine.clone(), max_batch_size) }
+    }
+
+    /// Takes a text to this model: the same one, loaded again. One that is written goes with its scheduler.
     #[wasm_bindgen(js_name = takeOver)]
-    pub fn take_over(&self, session: &Session) -> JsResult<()> {
-        session.with(|s| s.move_to(self.engine.clone(), self.tokenizer.clone()))
+    pub fn take_over(&self, session: &Session) {
+        if let Some(mut inner) = session.inner.take() {
+            inner.move_to(self.engine.clone(), self.tokenizer.clone());
+            session.inner.set(Some(inner));
+        }
+    }
+
+    /// Takes the texts that are written and scored to this model: the same one, loaded again.
+    #[wasm_bindgen(js_name = takeOverAll)]
+    pub fn take_over_all(&self, scheduler: &Scheduler) {
+        scheduler.inner.move_to(self.engine.clone(), self.tokenizer.clone());
     }
 
     /// A text to be scored.
     pub fn scorer(&self, ids: Vec<u32>) -> JsResult<Scorer> {
-        let scorer = generate::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?;
-        Ok(Scorer::new(scorer))
+        let inner = generate::Scorer::new(self.engine.clone(), self.tokenizer.clone(), ids)?;
+        Ok(Scorer { inner })
     }
 }

@@ -1,19 +1,18 @@
-//! Generating and scoring, for JavaScript.
+//! Texts, for JavaScript.
 
 use std::cell::Cell;
 
-use js_sys::{Array, Float32Array, Reflect};
-use serde::Serialize;
 use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 
-use super::js::{JsResult, now_ms, set, take, to_js};
+use super::js::{JsResult, set, take, to_js};
 use super::kernels::PageEngine;
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};
-use crate::generate::{self, Chunk, FinishReason, GenerateOptions, Step};
+use crate::generate::{self, GenerateOptions};
 
-fn json_object(text: &str) -> Result<Map<String, Value>> {
+/// Options as a caller gave them.
+pub(super) fn json_object(text: &str) -> Result<Map<String, Value>> {
     serde_json::from_str(text).map_err(|e| Error::invalid_option("options", "an object", e.to_string()))
 }
 
@@ -22,23 +21,8 @@ fn json_object(text: &str) -> Result<Map<String, Value>> {
 pub struct Session {
     config: Config,
     defaults: GenerateOptions,
-    /// Taken out while a call uses it, so that a second call meanwhile is an error and not a panic.
-    inner: Cell<Option<generate::Session<PageEngine>>>,
-}
-
-#[derive(Serialize)]
-struct StepMessage<'a> {
-    kind: &'a str,
-    /// How long the step took.
-    ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n_done: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n_total: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    chunk: Option<&'a Chunk>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finish_reason: Option<FinishReason>,
+    /// Taken out while a call uses it or it is written, so that another call meanwhile is an error and not a panic.
+    pub(super) inner: Cell<Option<generate::Session<PageEngine>>>,
 }
 
 impl Session {
@@ -102,72 +86,30 @@ impl Session {
         Ok(js)
     }
 
-    /// Checks options without using them, so that a mistake is told before anything is computed.
-    #[wasm_bindgen(js_name = checkOptions)]
-    pub fn check_options(&self, options_json: &str) -> JsResult<JsValue> {
-        to_js(&self.defaults.with(&json_object(options_json)?, &self.config)?)
+    /// How many of the first of these tokens it has computed already.
+    #[wasm_bindgen(js_name = nCommon)]
+    pub fn n_common(&self, ids: &[u32]) -> JsResult<usize> {
+        self.with(|s| s.n_common(ids))
     }
 
-    /// Does the next piece of work, in `ms`: at most `max_tokens` of a prompt. → `{kind: "prefill", n_done, n_total}`,
-    /// `{kind: "refill"}` or `{kind: "token", chunk, finish_reason?}`
-    pub async fn step(&self, max_tokens: usize) -> JsResult<JsValue> {
-        let mut inner = take(&self.inner)?;
-        let start_ms = now_ms();
-        let step = inner.step(max_tokens).await;
-        let ms = now_ms() - start_ms;
-        self.inner.set(Some(inner));
-        let mut message =
-            StepMessage { kind: "refill", ms, n_done: None, n_total: None, chunk: None, finish_reason: None };
-        match step? {
-            Step::Refill => to_js(&message),
-            Step::Prefill { n_done, n_total } => {
-                message = StepMessage { kind: "prefill", n_done: Some(n_done), n_total: Some(n_total), ..message };
-                to_js(&message)
-            }
-            Step::Token(chunk, finish_reason) => {
-                let js = to_js(&StepMessage { kind: "token", chunk: Some(&chunk), finish_reason, ..message })?;
-                if let Some(blocks) = &chunk.attentions {
-                    let blocks: Array =
-                        blocks.iter().map(|w| JsValue::from(Float32Array::from(w.as_slice()))).collect();
-                    set(&Reflect::get(&js, &"chunk".into())?, "attentions", &blocks);
-                }
-                Ok(js)
-            }
-        }
+    /// Bytes of its cache, of which it may share some with its copies; 0 while it is written.
+    #[wasm_bindgen(js_name = cacheBytes)]
+    pub fn cache_bytes(&self) -> usize {
+        let inner = self.inner.take();
+        let n_bytes = inner.as_ref().map_or(0, generate::Session::cache_bytes);
+        self.inner.set(inner);
+        n_bytes
     }
 
-    /// Ends the generation early but softly. → text that was held back
-    pub fn interrupt(&self) -> JsResult<String> {
-        self.with(|s| s.interrupt())
+    /// Frees the cache, which is filled again when it is needed.
+    #[wasm_bindgen(js_name = dropCache)]
+    pub fn drop_cache(&self) -> JsResult<()> {
+        self.with(|s| s.drop_cache())
     }
 }
 
-/// A text that is being scored.
+/// A text that is to be scored.
 #[wasm_bindgen]
 pub struct Scorer {
-    inner: Cell<Option<generate::Scorer<PageEngine>>>,
-}
-
-impl Scorer {
-    /// A scorer of the model's.
-    pub(super) fn new(scorer: generate::Scorer<PageEngine>) -> Self {
-        Self { inner: Cell::new(Some(scorer)) }
-    }
-}
-
-#[wasm_bindgen]
-impl Scorer {
-    /// Scores the next tokens, at most `max_tokens`. → `[n_done, n_total]`
-    pub async fn step(&self, max_tokens: usize) -> JsResult<Vec<u32>> {
-        let mut inner = take(&self.inner)?;
-        let step = inner.step(max_tokens).await;
-        self.inner.set(Some(inner));
-        let (n_done, n_total) = step?;
-        Ok(vec![n_done as u32, n_total as u32])
-    }
-
-    /// The score, once every token has one.
-    pub fn finish(self) -> JsResult<JsValue> {
-        to_js(&take(&self.inner)?.finish())
-    }
+    pub(super) inner: generate::Scorer<PageEngine>,
 }

@@ -1,6 +1,6 @@
 //! What every engine must do, held against it here once.
 
-use gpt2_web::engine::{Cache, Engine, Rows};
+use gpt2_web::engine::{BatchRow, Cache, Engine, Rows};
 use gpt2_web::sampler::argmax;
 use pollster::block_on;
 
@@ -35,6 +35,46 @@ pub fn every_split_of_a_prompt_gives_the_same_logits<E: Engine>(what: &str, engi
         assert_close(&format!("{what} truncated to {cut}"), &found.logits, &expected, tolerance);
     }
     assert_eq!(whole.n_tokens(), ids.len(), "a clone's changes are its own");
+}
+
+/// One pass over several texts gives each the bits that it has alone, and an error leaves all of them as they were. The
+/// engine holds the model `odd`.
+pub fn texts_in_one_pass_have_the_bits_of_texts_alone<E: Engine>(what: &str, engine: &E) {
+    let ids = ids(&json(&golden("models/odd/expected.json"))["ids"]);
+    // a token after a prompt, a whole prompt, the rest of one, a part whose logits nobody wants
+    let (n, half) = (ids.len(), ids.len() / 2);
+    let shares =
+        [(n - 1, n, Rows::Last), (0, n, Rows::All), (half, n, Rows::Last), (0, half, Rows::None), (1, 2, Rows::All)];
+    let cache = |n_past: usize| {
+        let mut cache = engine.new_cache();
+        if n_past > 0 {
+            block_on(engine.forward(&mut cache, &ids[..n_past], Rows::None, false)).expect("before");
+        }
+        cache
+    };
+    for n_texts in 1..=shares.len() {
+        let mut caches: Vec<_> = shares[..n_texts].iter().map(|&(from, ..)| cache(from)).collect();
+        let rows = |caches| -> Vec<BatchRow<E::Cache>> {
+            let texts = shares.iter().zip::<std::slice::IterMut<E::Cache>>(caches);
+            texts.map(|(&(from, to, rows), cache)| BatchRow { cache, ids: &ids[from..to], rows }).collect()
+        };
+        let mut texts = rows(caches.iter_mut());
+        if let Some(last) = texts.last_mut() {
+            let ids = std::mem::replace(&mut last.ids, &[u32::MAX]);
+            block_on(engine.forward_batch(&mut texts)).expect_err("no such token");
+            texts.iter().zip(&shares).for_each(|(text, share)| assert_eq!(text.cache.n_tokens(), share.0, "{what}"));
+            texts[n_texts - 1].ids = ids;
+        }
+        let found = block_on(engine.forward_batch(&mut texts)).expect("a pass");
+        for (i, (&(from, to, rows), found)) in shares.iter().zip(found).enumerate() {
+            let alone = block_on(engine.forward(&mut cache(from), &ids[from..to], rows, false)).expect("alone");
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&found.logits), bits(&alone.logits), "{what}, text {i} of {n_texts}");
+            assert_eq!(found.attentions, None, "{what}");
+            assert_eq!(caches[i].n_tokens(), to, "{what}");
+        }
+    }
+    assert_eq!(block_on(engine.forward_batch(&mut [])).expect("nothing to do"), []);
 }
 
 /// Attention weights are transformers'. The engine holds the model `base`.

@@ -9,6 +9,7 @@ pub mod oracle;
 mod places;
 #[cfg(feature = "burn")]
 mod reference;
+mod texts;
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,6 +25,7 @@ pub use folder::{LoadedModel, load_folder};
 pub use places::{golden, shared};
 #[cfg(feature = "burn")]
 pub use reference::{reference, tensors};
+pub use texts::{Demo, LONG};
 
 /// The folders in `tests/golden/models`, one for each kind of configuration and checkpoint.
 pub const MODELS: [&str; 13] = [

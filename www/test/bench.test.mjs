@@ -51,12 +51,17 @@ for (const [dtype, threads] of [
     const speeds = await table("speeds");
     assert.deepEqual(
       speeds.map(([name]) => name),
-      ["read sweep", "prompt of 32", "prompt of 128", "prompt of 512", "token after 32", "token after 512"],
+      [
+        "read sweep",
+        ...["prompt of 32", "prompt of 128", "prompt of 512"],
+        ...["token after 32", "token after 512"],
+        ...["2 texts after 32", "4 texts after 32", "8 texts after 32"],
+      ],
     );
     for (const [name, ms, tokens, gb, share] of speeds) {
       assert.ok(Number(ms) >= 0 && ms !== "", `${name}: ${ms} ms`);
       if (name !== "read sweep") assert.ok(Number(tokens) > 0, `${name}: ${tokens} tokens/s`);
-      if (!name.startsWith("prompt")) assert.ok(Number(gb) > 0, `${name}: ${gb} GB/s`);
+      if (!/^prompt|texts/.test(name)) assert.ok(Number(gb) > 0, `${name}: ${gb} GB/s`);
       if (name.startsWith("token")) assert.match(share, /^\d+ %$/);
     }
     const parts = await table("profiles");

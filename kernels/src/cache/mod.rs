@@ -4,11 +4,15 @@
 //! of its own, which is about a quarter of the bytes: at 512 tokens of context a new token reads much of the cache
 //! beside the weights.
 //!
+//! A copy of a cache shares the pages of the other. A page that several caches hold is copied when one of them is about
+//! to write to it, so that texts with a common beginning hold it once.
+//!
 //! In reading order: `page` (how they lie), `attend` (what attention computes from them).
 
 mod attend;
 mod page;
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -22,13 +26,14 @@ use page::HeadPage;
 /// Keys and values of one head of one block.
 #[derive(Clone, Default)]
 pub struct HeadCache {
-    pages: Vec<HeadPage>,
+    pages: Vec<Arc<HeadPage>>,
 }
 
 impl HeadCache {
     /// Stores key and value of token number `n`, for which there must be room. k, v: \[D\]
     pub fn put(&mut self, n: usize, k: &[f32], v: &[f32]) {
-        self.pages[n / PAGE].put(n % PAGE, k, v);
+        // `Cache::reserve` has copied the page if another cache holds it, too
+        Arc::make_mut(&mut self.pages[n / PAGE]).put(n % PAGE, k, v);
     }
 
     /// q · k of the first tokens, one for each of `scores`.
@@ -76,25 +81,52 @@ impl Cache {
         }
     }
 
-    /// Makes room for `n_new` more tokens.
+    /// Makes room for `n_new` more tokens: allocates pages, and copies those that it shares and would write to.
     pub fn reserve(&mut self, n_new: usize) {
-        let n_pages = (self.n_tokens + n_new).div_ceil(PAGE);
+        let (first, n_pages) = self.written_pages(n_new);
         for head in &mut self.heads {
-            head.pages.resize_with(n_pages.max(head.pages.len()), || HeadPage::new(self.is_quantised, self.head_dim));
+            for page in head.pages.iter_mut().take(n_pages).skip(first) {
+                Arc::make_mut(page);
+            }
+            let page = || Arc::new(HeadPage::new(self.is_quantised, self.head_dim));
+            head.pages.resize_with(n_pages.max(head.pages.len()), page);
         }
     }
 
     /// Bytes that [`Self::reserve`] would allocate.
     pub fn reserve_bytes(&self, n_new: usize) -> usize {
-        let n_held = self.heads.first().map_or(0, |h| h.pages.len());
-        let n_pages = (self.n_tokens + n_new).div_ceil(PAGE).saturating_sub(n_held);
-        n_pages * self.heads.len() * HeadPage::n_bytes(self.is_quantised, self.head_dim)
+        let (first, n_pages) = self.written_pages(n_new);
+        let held = self.pages().take(n_pages).skip(first);
+        let n_own = held.filter(|page| Arc::strong_count(page) == 1).count();
+        (n_pages - first - n_own) * self.page_bytes()
+    }
+
+    /// The pages that `n_new` more tokens are written to: the first, and the one after the last.
+    fn written_pages(&self, n_new: usize) -> (usize, usize) {
+        (self.n_tokens / PAGE, (self.n_tokens + n_new).div_ceil(PAGE).max(self.n_tokens / PAGE))
+    }
+
+    /// The pages of one head, which stand for those of all: they are allocated, copied and freed together.
+    fn pages(&self) -> impl Iterator<Item = &Arc<HeadPage>> {
+        self.heads.iter().take(1).flat_map(|head| &head.pages)
+    }
+
+    /// Bytes of a page of every head.
+    fn page_bytes(&self) -> usize {
+        self.heads.len() * HeadPage::n_bytes(self.is_quantised, self.head_dim)
     }
 
     /// Bytes of its pages.
     pub fn n_bytes(&self) -> usize {
-        let n_pages: usize = self.heads.iter().map(|h| h.pages.len()).sum();
-        n_pages * HeadPage::n_bytes(self.is_quantised, self.head_dim)
+        self.pages().count() * self.page_bytes()
+    }
+
+    /// Bytes that several caches hold, to be given all that share pages. A shared page counts once.
+    pub fn n_bytes_of<'a>(caches: impl Iterator<Item = &'a Self>) -> usize {
+        // each of n caches that share a page counts an n-th of it
+        let share = |page: &Arc<HeadPage>| 1.0 / Arc::strong_count(page) as f64;
+        let bytes = |cache: &Self| cache.pages().map(share).sum::<f64>() * cache.page_bytes() as f64;
+        libm::round(caches.map(bytes).sum()) as usize
     }
 
     /// Counts `n_new` more tokens, whose keys and values every head has stored.

@@ -1,9 +1,11 @@
 //! How a team gets through the stages of one pass, and where it may pause.
 
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::rows::Rows;
-use super::stages::Stages;
+use super::stages::{Row, Stages, Text};
 use crate::cache::Cache;
 use crate::model::PackedModel;
 use crate::scratch::{MemberScratch, Scratch};
@@ -20,41 +22,60 @@ pub struct Pass<'a> {
     pause_after: AtomicUsize,
 }
 
+/// What a pass computes of one text.
+pub struct Part<'a> {
+    /// The text's keys and values so far.
+    pub cache: &'a mut Cache,
+    /// Its tokens in this pass, checked against vocabulary and context window.
+    pub ids: &'a [u32],
+    /// Which of their logits it computes.
+    pub rows: Rows,
+}
+
+/// Where a pass leaves what it computes.
+pub struct Results<'a> {
+    /// [rows of all parts, V'/4]
+    pub logits: &'a mut [[f32; 4]],
+    /// [n_layer, H, T, S], for a pass of one text, or empty
+    pub attentions: &'a mut [f32],
+}
+
 /// No stage has this number.
 const NEVER: usize = usize::MAX;
 
 impl<'a> Pass<'a> {
-    /// Prepares a pass of at most [`crate::MAX_TOKENS`] ids, or the rest of one, from stage `from` on. The caller has
-    /// checked the ids against vocabulary and context window. logits: [rows, V'/4]; attentions: [n_layer, H, T, S] or
-    /// empty
-    #[allow(clippy::too_many_arguments)] // no two of them belong together
+    /// Prepares a pass of at most [`crate::MAX_TOKENS`] ids in all, or the rest of one, from stage `from` on.
     pub fn new(
         model: &'a PackedModel,
         scratch: &'a mut Scratch,
-        cache: &'a mut Cache,
-        ids: &'a [u32],
-        rows: Rows,
-        logits: &'a mut [[f32; 4]],
-        attentions: &'a mut [f32],
+        parts: impl Iterator<Item = Part<'a>>,
+        results: Results<'a>,
         barrier: &'a Barrier,
         from: usize,
     ) -> Self {
-        let n_past = cache.n_tokens();
-        cache.reserve(ids.len());
+        let (mut texts, mut rows, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+        for Part { cache, ids, rows: of_part } in parts {
+            let (first, n_past) = (rows.len(), cache.n_tokens());
+            cache.reserve(ids.len());
+            rows.extend(ids.iter().zip(n_past..).map(|(&id, position)| Row { id, position }));
+            let Range { start, end } = of_part.tokens(ids.len());
+            wanted.extend(first + start..first + end);
+            texts.push(Text { rows: first..rows.len(), n_past, cache: Shared::new(cache.heads_mut()) });
+        }
         Self {
             stages: Stages {
                 model,
-                ids,
-                n_past,
+                all: (0..rows.len()).collect(),
                 rows,
+                wanted,
+                texts,
                 n_members: scratch.members.len(),
-                cache: Shared::new(cache.heads_mut()),
                 x: Shared::new(&mut scratch.x),
                 qkv: Shared::new(&mut scratch.qkv),
                 heads: Shared::new(&mut scratch.heads),
                 hidden: Shared::new(&mut scratch.hidden),
-                logits: Shared::new(logits),
-                attentions: Shared::new(attentions),
+                logits: Shared::new(results.logits),
+                attentions: Shared::new(results.attentions),
             },
             members: Shared::new(&mut scratch.members),
             barrier,

@@ -13,7 +13,6 @@ mod state;
 #[cfg(feature = "threads")]
 mod threads;
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 #[cfg(not(feature = "threads"))]
@@ -69,8 +68,7 @@ extern "C" fn create(
     *state() = State::default();
     let Some(model) = PackedModel::new(dims, Dtype::ALL[dtype as usize]) else { return 0 };
     let n_bytes = model.layout().n_bytes;
-    *state() =
-        State { scratch: Some(model.scratch(1)), model: Some(model), ids: vec![0; n_positions], ..State::default() };
+    *state() = State { scratch: Some(model.scratch(1)), model: Some(model), ..State::default() };
     n_bytes
 }
 
@@ -80,10 +78,14 @@ extern "C" fn image() -> *mut u8 {
     state().model.as_mut().map_or(core::ptr::null_mut(), |m| m.image_mut().as_mut_ptr())
 }
 
-/// Where the caller writes the ids of a forward pass: u32 [n_positions].
+/// Where the caller writes what the next forward pass is of, `n` numbers: for each text the handle of its cache, how
+/// many ids it has, and which of their logits are wanted (0 = none, 1 = of the last, 2 = of all); then the ids of all
+/// texts.
 #[unsafe(no_mangle)]
-extern "C" fn ids() -> *mut u32 {
-    state().ids.as_mut_ptr()
+extern "C" fn plan(n: usize) -> *mut u32 {
+    let plan = &mut state().plan;
+    plan.resize(n, 0);
+    plan.as_mut_ptr()
 }
 
 /// A new cache. → its handle
@@ -93,14 +95,26 @@ extern "C" fn cache_new() -> usize {
     keep(cache)
 }
 
-/// A copy of a cache. → its handle, or -1 if there is not enough memory
+/// A copy of a cache, which shares its pages until one of the two writes to them. → its handle, or -1 if there is no
+/// such cache
 #[unsafe(no_mangle)]
 extern "C" fn cache_clone(handle: usize) -> isize {
-    let Some(cache) = state().caches[handle].as_ref() else { return -1 };
-    if !can_allocate(cache.n_bytes()) {
-        return -1;
+    match state().caches[handle].clone() {
+        Some(cache) => keep(Some(cache)) as isize,
+        None => -1,
     }
-    keep(Some(cache.clone())) as isize
+}
+
+/// Bytes of a cache's pages, of which it may share some with others.
+#[unsafe(no_mangle)]
+extern "C" fn cache_bytes(handle: usize) -> usize {
+    state().caches[handle].as_ref().map_or(0, Cache::n_bytes)
+}
+
+/// Bytes of the pages of all caches.
+#[unsafe(no_mangle)]
+extern "C" fn caches_bytes() -> usize {
+    Cache::n_bytes_of(state().caches.iter().flatten())
 }
 
 /// Stores a cache, in the place of a freed one if there is any. → its handle
@@ -134,18 +148,29 @@ fn can_allocate(n_bytes: usize) -> bool {
     Vec::<u8>::new().try_reserve_exact(n_bytes).is_ok()
 }
 
-/// Prepares a forward pass of the first `n_ids` of [`ids`] behind what the cache holds; [`advance`] runs it. rows: 0 =
-/// none, 1 = last, 2 = all. → 0, or 1 if there is not enough memory
+/// Prepares a forward pass of the first `n_texts` texts of [`plan`], each behind what its cache holds; [`advance`] runs
+/// it. Attention weights are there for a single text. → 0, or 1 if there is not enough memory
 #[unsafe(no_mangle)]
-extern "C" fn forward(handle: usize, n_ids: usize, rows: u32, with_attentions: u32) -> u32 {
-    let State { model, caches, ids, forward, .. } = state();
-    let (Some(model), Some(cache)) = (model, &caches[handle]) else { return 1 };
+extern "C" fn forward(n_texts: usize, with_attentions: u32) -> u32 {
+    let State { model, caches, plan, forward, .. } = state();
+    let Some(model) = model else { return 1 };
     *forward = None;
-    let rows = [Rows::None, Rows::Last, Rows::All][rows as usize];
-    if !can_allocate(model.pass_bytes(cache, n_ids, rows, with_attentions != 0)) {
+    let (texts, mut ids) = plan.split_at(3 * n_texts);
+    let (mut handles, mut shares, mut n_bytes) = (Vec::new(), Vec::new(), 0);
+    for &[handle, n_ids, rows] in texts.as_chunks().0 {
+        let (handle, n_ids) = (handle as usize, n_ids as usize);
+        let rows = [Rows::None, Rows::Last, Rows::All][rows as usize];
+        let Some(cache) = &caches[handle] else { return 1 };
+        n_bytes += model.pass_bytes(cache, n_ids, rows, with_attentions != 0);
+        let (of_text, rest) = ids.split_at(n_ids);
+        handles.push(handle);
+        shares.push((of_text.to_vec(), rows));
+        ids = rest;
+    }
+    if !can_allocate(n_bytes) {
         return 1;
     }
-    *forward = Some((handle, Forward::new(ids[..n_ids].to_vec(), rows, with_attentions != 0)));
+    *forward = Some((handles, Forward::batch(shares).with_attentions(with_attentions != 0)));
     0
 }
 
@@ -153,38 +178,44 @@ extern "C" fn forward(handle: usize, n_ids: usize, rows: u32, with_attentions: u
 #[unsafe(no_mangle)]
 extern "C" fn advance(budget_ms: f64) -> u32 {
     let State { model, scratch, caches, forward, .. } = state();
-    let (Some(model), Some(scratch), Some((handle, forward))) = (model, scratch, forward) else { return 1 };
-    let Some(cache) = &mut caches[*handle] else { return 1 };
+    let (Some(model), Some(scratch), Some((handles, forward))) = (model, scratch, forward) else { return 1 };
+    // out of their places while the pass has them; one that has been freed meanwhile is empty, and nobody asks for it
+    let mut taken: Vec<Cache> =
+        handles.iter().map(|&handle| caches[handle].take().unwrap_or_else(|| model.new_cache())).collect();
     clock::set_deadline(budget_ms);
-    model.forward(forward, scratch, cache, team::run).into()
+    let is_done = model.forward(forward, scratch, &mut taken, team::run);
+    for (&handle, cache) in handles.iter().zip(taken) {
+        caches[handle] = Some(cache);
+    }
+    is_done.into()
 }
 
-fn output() -> Option<&'static Output> {
-    state().forward.as_ref().map(|(_, forward)| &forward.output)
+fn output(text: usize) -> Option<&'static Output> {
+    state().forward.as_ref().and_then(|(_, forward)| forward.outputs.get(text))
 }
 
-/// Where the logits of the last forward pass lie: f32 [rows, V].
+/// Where the logits of a text in the last forward pass lie: f32 [rows, V].
 #[unsafe(no_mangle)]
-extern "C" fn logits() -> *const f32 {
-    output().map_or(core::ptr::null(), |o| o.logits.as_ptr())
+extern "C" fn logits(text: usize) -> *const f32 {
+    output(text).map_or(core::ptr::null(), |o| o.logits.as_ptr())
 }
 
-/// How many logits the last forward pass gave: rows · V.
+/// How many logits the last forward pass gave for a text: rows · V.
 #[unsafe(no_mangle)]
-extern "C" fn n_logits() -> usize {
-    output().map_or(0, |o| o.logits.len())
+extern "C" fn n_logits(text: usize) -> usize {
+    output(text).map_or(0, |o| o.logits.len())
 }
 
 /// Where the attention weights of a block lie: f32 [H, T, S].
 #[unsafe(no_mangle)]
 extern "C" fn attentions(layer: usize) -> *const f32 {
-    output().and_then(|o| o.attentions.get(layer)).map_or(core::ptr::null(), Vec::as_ptr)
+    output(0).and_then(|o| o.attentions.get(layer)).map_or(core::ptr::null(), Vec::as_ptr)
 }
 
 /// How many attention weights a block of the last forward pass has: H · T · S, or 0 if they were not asked for.
 #[unsafe(no_mangle)]
 extern "C" fn n_attentions(layer: usize) -> usize {
-    output().and_then(|o| o.attentions.get(layer)).map_or(0, Vec::len)
+    output(0).and_then(|o| o.attentions.get(layer)).map_or(0, Vec::len)
 }
 
 /// Reads the whole image once and does nothing else: no token can take less time. → all of it combined by xor, since
@@ -200,4 +231,14 @@ extern "C" fn fill(seed: u32) {
     if let Some(model) = &mut state().model {
         noise::fill(model, seed.into());
     }
+}
+
+/// Multiplies bytes, where the weights are integers, or 16-bit numbers; both give the same bits. To be called when the
+/// image is whole. → whether it does so; not if there is not enough memory
+#[unsafe(no_mangle)]
+extern "C" fn use_byte_dots(is_wanted: u32) -> u32 {
+    let Some(model) = &mut state().model else { return 0 };
+    let is_used = is_wanted != 0 && can_allocate(model.offsets_bytes());
+    model.use_byte_dots(is_used);
+    is_used.into()
 }

@@ -16,17 +16,17 @@ pub struct State {
     pub scratch: Option<Scratch>,
     /// By handle; `None` where one has been freed.
     pub caches: Vec<Option<Cache>>,
-    /// The ids of the next forward pass: [n_positions]
-    pub ids: Vec<u32>,
-    /// The current forward pass, or the last one if none is under way, and the handle of its cache.
-    pub forward: Option<(usize, Forward)>,
+    /// What the next forward pass is of.
+    pub plan: Vec<u32>,
+    /// The current forward pass, or the last one if none is under way, and the handles of its caches.
+    pub forward: Option<(Vec<usize>, Forward)>,
 }
 
 static STATE: LeaderOnly<State> = LeaderOnly(UnsafeCell::new(State {
     model: None,
     scratch: None,
     caches: Vec::new(),
-    ids: Vec::new(),
+    plan: Vec::new(),
     forward: None,
 }));
 

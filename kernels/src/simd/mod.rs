@@ -8,16 +8,18 @@ mod chunk;
 mod portable;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
+#[cfg(target_arch = "wasm32")]
+mod wasm_nibbles;
 
 pub use chunk::Chunk;
 #[cfg(not(target_arch = "wasm32"))]
 pub use portable::{
-    F32x4, I16x8, I32x4, arrange_for_nibbles, dot_nibbles, sweep, widen_f16, widen_halves, widen_i8, widen_nibbles,
+    F32x4, I16x8, I32x4, NibbleX, Nibbles, dot_bytes, planes, sweep, widen_f16, widen_halves, widen_i8,
 };
 #[cfg(target_arch = "wasm32")]
-pub use wasm::{
-    F32x4, I16x8, I32x4, arrange_for_nibbles, dot_nibbles, sweep, widen_f16, widen_halves, widen_i8, widen_nibbles,
-};
+pub use wasm::{F32x4, I16x8, I32x4, dot_bytes, planes, sweep, widen_f16, widen_halves, widen_i8};
+#[cfg(target_arch = "wasm32")]
+pub use wasm_nibbles::{NibbleX, Nibbles};
 
 /// The factor by which the results of [`widen_f16`] and [`widen_halves`] are too small: they shift a half's exponent to
 /// where an f32 has it and leave its bias, 15, as it is, where an f32 has 127.

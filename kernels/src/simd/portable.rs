@@ -123,10 +123,34 @@ impl I32x4 {
         Self([0; 4])
     }
 
-    /// This number and three zeros.
+    /// The same number in every lane.
     #[inline(always)]
-    pub fn first(x: i32) -> Self {
-        Self([x, 0, 0, 0])
+    pub fn splat(x: i32) -> Self {
+        Self([x; 4])
+    }
+
+    /// Loads from memory.
+    #[inline(always)]
+    pub fn load(x: &[i32; 4]) -> Self {
+        Self(*x)
+    }
+
+    /// 128 times each lane.
+    #[inline(always)]
+    pub fn times_128(self) -> Self {
+        Self(self.0.map(|x| x.wrapping_shl(7)))
+    }
+
+    /// Lane i of the result is the sum of `rows[i]`, modulo 2³².
+    #[inline(always)]
+    pub fn sums(rows: [Self; 4]) -> Self {
+        Self(rows.map(|Self(row)| row.into_iter().fold(0, i32::wrapping_add)))
+    }
+
+    /// The four numbers.
+    #[inline(always)]
+    pub fn lanes(self) -> [i32; 4] {
+        self.0
     }
 
     /// The same numbers as f32.
@@ -162,6 +186,12 @@ impl I16x8 {
         *x = self.0;
     }
 
+    /// The eight numbers.
+    #[inline(always)]
+    pub fn stored(self) -> [i16; 8] {
+        self.0
+    }
+
     /// The same pair four times.
     #[inline(always)]
     pub fn splat_pair(pair: [i16; 2]) -> Self {
@@ -194,32 +224,60 @@ pub fn widen_i8(chunk: &Chunk) -> [I16x8; 2] {
     array::from_fn(|half| I16x8(array::from_fn(|i| i16::from(chunk[8 * half + i] as i8))))
 }
 
-/// Thirty-two 4-bit numbers, stored + 8, as i16: first the low halves of the bytes, then the high ones.
+/// The product of sixteen i8 with as many numbers in 0..128, added to `sum`. Which four products a lane adds is up to
+/// the platform; the four lanes together are what counts.
 #[inline(always)]
-pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
-    let low = |i: usize| i16::from(chunk[i] & 15) - 8;
-    let high = |i: usize| i16::from(chunk[i] >> 4) - 8;
-    [
-        I16x8(array::from_fn(low)),
-        I16x8(array::from_fn(|i| low(8 + i))),
-        I16x8(array::from_fn(high)),
-        I16x8(array::from_fn(|i| high(8 + i))),
-    ]
+pub fn dot_bytes(bytes: &Chunk, x: &Chunk, sum: I32x4) -> I32x4 {
+    let ([low, high], [x_low, x_high]) = (widen_i8(bytes), widen_i8(x));
+    sum + low.dot(x_low) + high.dot(x_high)
 }
 
-/// Brings a block's 32 numbers into the order that [`dot_nibbles`] reads, which here is their own order.
-pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
-    x
+/// Sixteen numbers within ±8191 as 128 h + l - 8192. → h and l, which are in 0..128
+#[inline(always)]
+pub fn planes(low: I16x8, high: I16x8) -> [Chunk; 2] {
+    // what is not finite becomes any number, whose scale is NaN
+    let x = |i: usize| if i < 8 { low.0[i] } else { high.0[i - 8] }.wrapping_add(8192);
+    [array::from_fn(|i| (x(i) >> 7) as u8), array::from_fn(|i| (x(i) & 127) as u8)]
 }
 
-/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is
-/// stored.
-#[inline(always)]
-pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
-    let eight = |of: &dyn Fn(usize) -> u8| I16x8(array::from_fn(|i| i16::from(of(i))));
-    let low = eight(&|i| chunk[i] & 15).dot(x[0]) + eight(&|i| chunk[8 + i] & 15).dot(x[1]);
-    let high = eight(&|i| chunk[i] >> 4).dot(x[2]) + eight(&|i| chunk[8 + i] >> 4).dot(x[3]);
-    low + high
+/// Thirty-two 4-bit numbers, in the form in which they are multiplied.
+#[derive(Clone, Copy)]
+pub struct Nibbles([I16x8; 4]);
+
+/// The thirty-two numbers that [`Nibbles`] are multiplied with.
+pub type NibbleX = [[i16; 8]; 4];
+
+impl Nibbles {
+    /// The numbers that a chunk holds: first the low halves of its bytes, then the high ones.
+    #[inline(always)]
+    pub fn load(chunk: &Chunk) -> Self {
+        let (low, high) = (|i: usize| i16::from(chunk[i] & 15), |i: usize| i16::from(chunk[i] >> 4));
+        Self([
+            I16x8(array::from_fn(low)),
+            I16x8(array::from_fn(|i| low(8 + i))),
+            I16x8(array::from_fn(high)),
+            I16x8(array::from_fn(|i| high(8 + i))),
+        ])
+    }
+
+    /// Brings 32 numbers into the form that [`Self::dot`] reads.
+    #[inline(always)]
+    pub fn x(x: [I16x8; 4]) -> NibbleX {
+        x.map(I16x8::stored)
+    }
+
+    /// The products with x, in parts that [`Self::sums`] adds up.
+    #[inline(always)]
+    pub fn dot(self, x: &NibbleX) -> I32x4 {
+        let dot = |i: usize| self.0[i].dot(I16x8::load(&x[i]));
+        (dot(0) + dot(1)) + (dot(2) + dot(3))
+    }
+
+    /// Lane i of the result is the sum of `rows[i]`.
+    #[inline(always)]
+    pub fn sums(rows: [I32x4; 4]) -> I32x4 {
+        I32x4::sums(rows)
+    }
 }
 
 /// Eight halves, each divided by [`super::F16_SCALE`]; right for zero and normal halves only.

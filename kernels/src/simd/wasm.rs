@@ -8,13 +8,13 @@ use super::chunk::Chunk;
 
 /// Four f32.
 #[derive(Clone, Copy)]
-pub struct F32x4(v128);
+pub struct F32x4(pub(super) v128);
 /// Four i32.
 #[derive(Clone, Copy)]
-pub struct I32x4(v128);
+pub struct I32x4(pub(super) v128);
 /// Eight i16.
 #[derive(Clone, Copy)]
-pub struct I16x8(v128);
+pub struct I16x8(pub(super) v128);
 
 macro_rules! operator {
     ($trait:ident, $method:ident, $type:ident, $op:ident) => {
@@ -139,10 +139,42 @@ impl I32x4 {
         Self(i32x4_splat(0))
     }
 
-    /// This number and three zeros.
+    /// The same number in every lane.
     #[inline(always)]
-    pub fn first(x: i32) -> Self {
-        Self(i32x4(x, 0, 0, 0))
+    pub fn splat(x: i32) -> Self {
+        Self(i32x4_splat(x))
+    }
+
+    /// Loads from memory.
+    #[inline(always)]
+    pub fn load(x: &[i32; 4]) -> Self {
+        // SAFETY: `x` is 16 readable bytes, and the instruction takes any alignment
+        Self(unsafe { v128_load(x.as_ptr().cast()) })
+    }
+
+    /// 128 times each lane.
+    #[inline(always)]
+    pub fn times_128(self) -> Self {
+        Self(i32x4_shl(self.0, 7))
+    }
+
+    /// Lane i of the result is the sum of `rows[i]`, modulo 2³².
+    #[inline(always)]
+    pub fn sums(rows: [Self; 4]) -> Self {
+        let pair = |a: Self, b: Self| i32x4_add(i64x2_shuffle::<0, 2>(a.0, b.0), i64x2_shuffle::<1, 3>(a.0, b.0));
+        let (ab, cd) = (pair(rows[0], rows[1]), pair(rows[2], rows[3]));
+        Self(i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(ab, cd), i32x4_shuffle::<1, 3, 5, 7>(ab, cd)))
+    }
+
+    /// The four numbers.
+    #[inline(always)]
+    pub fn lanes(self) -> [i32; 4] {
+        [
+            i32x4_extract_lane::<0>(self.0),
+            i32x4_extract_lane::<1>(self.0),
+            i32x4_extract_lane::<2>(self.0),
+            i32x4_extract_lane::<3>(self.0),
+        ]
     }
 
     /// The same numbers as f32.
@@ -179,6 +211,14 @@ impl I16x8 {
         unsafe { v128_store(x.as_mut_ptr().cast(), self.0) }
     }
 
+    /// The eight numbers.
+    #[inline(always)]
+    pub fn stored(self) -> [i16; 8] {
+        let mut into = [0; 8];
+        self.store(&mut into);
+        into
+    }
+
     /// The same pair four times.
     #[inline(always)]
     pub fn splat_pair(pair: [i16; 2]) -> Self {
@@ -192,8 +232,9 @@ impl I16x8 {
     }
 }
 
+/// A chunk as a vector.
 #[inline(always)]
-fn load(chunk: &Chunk) -> v128 {
+pub(super) fn load(chunk: &Chunk) -> v128 {
     // SAFETY: `chunk` is 16 readable bytes, and the instruction takes any alignment
     unsafe { v128_load(chunk.as_ptr().cast()) }
 }
@@ -206,69 +247,31 @@ pub fn widen_i8(chunk: &Chunk) -> [I16x8; 2] {
     unsafe { [I16x8(i16x8_load_extend_i8x8(at)), I16x8(i16x8_load_extend_i8x8(at.add(8)))] }
 }
 
-/// Thirty-two 4-bit numbers, stored + 8, as i16: first the low halves of the bytes, then the high ones.
+/// The product of sixteen i8 with as many numbers in 0..128, added to `sum`. Which four products a lane adds is up to
+/// the platform; the four lanes together are what counts.
 #[inline(always)]
-pub fn widen_nibbles(chunk: &Chunk) -> [I16x8; 4] {
-    let bytes = load(chunk);
-    let eight = i8x16_splat(8);
-    let low = i8x16_sub(v128_and(bytes, i8x16_splat(15)), eight);
-    let high = i8x16_sub(u8x16_shr(bytes, 4), eight);
-    [
-        I16x8(i16x8_extend_low_i8x16(low)),
-        I16x8(i16x8_extend_high_i8x16(low)),
-        I16x8(i16x8_extend_low_i8x16(high)),
-        I16x8(i16x8_extend_high_i8x16(high)),
-    ]
-}
-
-/// Brings a block's 32 numbers, within ±32639, into the order that [`dot_nibbles`] reads.
-///
-/// With relaxed SIMD each is split into x = 256 h + l with i8 h and l, because the instruction that multiplies bytes is
-/// the fastest.
-#[cfg(target_feature = "relaxed-simd")]
-pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
-    let parts = |x: &[i16; 8], y: &[i16; 8]| {
-        let (x, y) = (I16x8::load(x).0, I16x8::load(y).0);
-        let low = |x| i16x8_shr(i16x8_shl(x, 8), 8);
-        let high = |x| i16x8_shr(i16x8_sub(x, low(x)), 8);
-        [i8x16_narrow_i16x8(high(x), high(y)), i8x16_narrow_i16x8(low(x), low(y))]
-    };
-    let ([a, b], [c, d]) = (parts(&x[0], &x[1]), parts(&x[2], &x[3]));
-    [a, b, c, d].map(|part| {
-        let mut into = [0; 8];
-        I16x8(part).store(&mut into);
-        into
-    })
-}
-
-/// Brings a block's 32 numbers into the order that [`dot_nibbles`] reads, which without relaxed SIMD is their own
-/// order.
-#[cfg(not(target_feature = "relaxed-simd"))]
-pub fn arrange_for_nibbles(x: [[i16; 8]; 4]) -> [[i16; 8]; 4] {
-    x
-}
-
-/// Σ (q + 8) · x over the 32 columns of a block, spread over four lanes that the caller adds up; q + 8 is what is
-/// stored.
-#[inline(always)]
-pub fn dot_nibbles(chunk: &Chunk, x: &[I16x8; 4]) -> I32x4 {
-    let bytes = load(chunk);
-    let (low, high) = (v128_and(bytes, u8x16_splat(15)), u8x16_shr(bytes, 4));
+pub fn dot_bytes(bytes: &Chunk, x: &Chunk, sum: I32x4) -> I32x4 {
     #[cfg(target_feature = "relaxed-simd")]
-    {
-        // a lane is at most 4 · 15 · 128 in magnitude, which fits an i16
-        let dot = |low_x: I16x8, high_x: I16x8| {
-            let (a, b) = (i16x8_relaxed_dot_i8x16_i7x16(low_x.0, low), i16x8_relaxed_dot_i8x16_i7x16(high_x.0, high));
-            I16x8(i16x8_add(a, b))
-        };
-        dot(x[0], x[2]).dot(I16x8(i16x8_splat(256))) + dot(x[1], x[3]).dot(I16x8(i16x8_splat(1)))
-    }
+    return I32x4(i32x4_relaxed_dot_i8x16_i7x16_add(load(bytes), load(x), sum.0));
     #[cfg(not(target_feature = "relaxed-simd"))]
     {
-        let low = I16x8(u16x8_extend_low_u8x16(low)).dot(x[0]) + I16x8(u16x8_extend_high_u8x16(low)).dot(x[1]);
-        let high = I16x8(u16x8_extend_low_u8x16(high)).dot(x[2]) + I16x8(u16x8_extend_high_u8x16(high)).dot(x[3]);
-        low + high
+        let ([low, high], [x_low, x_high]) = (widen_i8(bytes), widen_i8(x));
+        sum + low.dot(x_low) + high.dot(x_high)
     }
+}
+
+/// Sixteen numbers within ±8191 as 128 h + l - 8192. → h and l, which are in 0..128
+#[inline(always)]
+pub fn planes(low: I16x8, high: I16x8) -> [Chunk; 2] {
+    let [low, high] = [low, high].map(|x| i16x8_add(x.0, i16x8_splat(8192)));
+    let seven = i16x8_splat(127);
+    let pack = |low, high| {
+        let mut into = [0; 16];
+        // SAFETY: `into` is 16 writable bytes, and the instruction takes any alignment
+        unsafe { v128_store(into.as_mut_ptr().cast(), i8x16_narrow_i16x8(low, high)) }
+        into
+    };
+    [pack(i16x8_shr(low, 7), i16x8_shr(high, 7)), pack(v128_and(low, seven), v128_and(high, seven))]
 }
 
 /// Four halves as f32 in place: sign to bit 31, exponent and mantissa to bits 27..13.

@@ -2,6 +2,7 @@
 //! The same tests run natively and, as WebAssembly, in the browser.
 
 mod attention;
+mod company;
 mod input;
 mod pointwise;
 mod products;

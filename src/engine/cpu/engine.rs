@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::fmt;
 use std::rc::Rc;
 
-use super::kernels::Kernels;
+use super::kernels::{Kernels, Text};
 use crate::checkpoint::Config;
-use crate::engine::{Cache, Engine, Output, Rows, check_bounds};
-use crate::error::Result;
+use crate::engine::{BatchRow, Cache, Engine, Output, Rows, check_bounds};
+use crate::error::{Error, Result};
 use crate::token::TokenId;
 
 /// The CPU engine.
@@ -42,9 +42,10 @@ impl<K: Kernels> fmt::Debug for CpuCache<K> {
 }
 
 impl<K: Kernels> Clone for CpuCache<K> {
-    /// A copy. Without memory for one it is an empty cache: its text is then computed again, with the same result.
+    /// A copy, which shares the keys and values with this one. Without memory for it, it is an empty cache: its text is
+    /// then computed again, with the same result.
     fn clone(&self) -> Self {
-        self.kernels.truncate_cache(self.number, self.n_tokens); // see `CpuEngine::forward`
+        self.kernels.truncate_cache(self.number, self.n_tokens); // see `CpuEngine::run`
         let (number, n_tokens) = match self.kernels.clone_cache(self.number) {
             Some(number) => (number, self.n_tokens),
             None => (self.kernels.new_cache(), 0),
@@ -68,6 +69,30 @@ impl<K: Kernels> Cache for CpuCache<K> {
         self.n_tokens = self.n_tokens.min(n_tokens);
         self.kernels.truncate_cache(self.number, n_tokens);
     }
+
+    fn n_bytes(&self) -> usize {
+        self.kernels.cache_bytes(self.number)
+    }
+}
+
+impl<K: Kernels> CpuEngine<K> {
+    /// One pass over several texts.
+    async fn run(&self, texts: &mut [BatchRow<'_, CpuCache<K>>], with_attentions: bool) -> Result<Vec<Output>> {
+        for BatchRow { cache, ids, .. } in &*texts {
+            check_bounds(&self.config, cache.n_tokens, ids)?;
+            // an earlier call may have been cancelled after some of its ids
+            self.kernels.truncate_cache(cache.number, cache.n_tokens);
+        }
+        let plan: Vec<_> = texts.iter().map(|t| Text { cache: t.cache.number, ids: t.ids, rows: t.rows }).collect();
+        self.kernels.begin(&plan, with_attentions)?;
+        loop {
+            if let Some(outputs) = self.kernels.advance()? {
+                texts.iter_mut().for_each(|text| text.cache.n_tokens += text.ids.len());
+                return Ok(outputs);
+            }
+            self.kernels.pause().await?;
+        }
+    }
 }
 
 impl<K: Kernels> Engine for CpuEngine<K> {
@@ -76,6 +101,14 @@ impl<K: Kernels> Engine for CpuEngine<K> {
 
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn batch_pays(&self) -> bool {
+        true
     }
 
     fn new_cache(&self) -> CpuCache<K> {
@@ -89,16 +122,11 @@ impl<K: Kernels> Engine for CpuEngine<K> {
         rows: Rows,
         with_attentions: bool,
     ) -> Result<Output> {
-        check_bounds(&self.config, cache.n_tokens, ids)?;
-        // an earlier call may have been cancelled after some of its ids
-        self.kernels.truncate_cache(cache.number, cache.n_tokens);
-        self.kernels.begin(cache.number, ids, rows, with_attentions)?;
-        loop {
-            if let Some(output) = self.kernels.advance()? {
-                cache.n_tokens += ids.len();
-                return Ok(output);
-            }
-            self.kernels.pause().await?;
-        }
+        let outputs = self.run(&mut [BatchRow { cache, ids, rows }], with_attentions).await?;
+        outputs.into_iter().next().ok_or_else(|| Error::InvalidState("the kernels gave no output for a text".into()))
+    }
+
+    async fn forward_batch(&self, texts: &mut [BatchRow<'_, CpuCache<K>>]) -> Result<Vec<Output>> {
+        if texts.is_empty() { Ok(Vec::new()) } else { self.run(texts, false).await }
     }
 }

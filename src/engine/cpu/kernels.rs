@@ -4,6 +4,17 @@ use crate::engine::{Output, Rows};
 use crate::error::Result;
 use crate::token::TokenId;
 
+/// A text in a pass.
+#[derive(Debug)]
+pub struct Text<'a> {
+    /// The number of its cache.
+    pub cache: usize,
+    /// Its new tokens.
+    pub ids: &'a [TokenId],
+    /// Which of their logits are wanted.
+    pub rows: Rows,
+}
+
 /// The kernels with the weights of one model. They own the caches, which the engine knows by number.
 #[allow(async_fn_in_trait)] // as for `Engine`
 pub trait Kernels {
@@ -15,16 +26,19 @@ pub trait Kernels {
     fn truncate_cache(&self, cache: usize, n_tokens: usize);
     /// Frees it.
     fn free_cache(&self, cache: usize);
+    /// Bytes of a cache's keys and values, of which it may share some with its copies.
+    fn cache_bytes(&self, cache: usize) -> usize;
     /// Starts a pass over ids that are in the vocabulary and fit the context window. A pass under way is abandoned.
+    /// Attention weights can be had for a single text.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`]
-    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()>;
-    /// Continues the pass for a few milliseconds. → its output; `None` if it is not done yet
+    /// [`crate::Error::OutOfMemory`], [`crate::Error::InvalidState`] if a cache has been freed.
+    fn begin(&self, texts: &[Text], with_attentions: bool) -> Result<()>;
+    /// Continues the pass for a few milliseconds. → an output for each text; `None` if it is not done yet
     ///
     /// # Errors
-    /// [`crate::Error::InvalidState`] if the cache has been freed.
-    fn advance(&self) -> Result<Option<Output>>;
+    /// As [`Self::begin`].
+    fn advance(&self) -> Result<Option<Vec<Output>>>;
     /// Lets the page handle its events.
     ///
     /// # Errors

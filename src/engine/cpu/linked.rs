@@ -5,16 +5,15 @@ use std::rc::Rc;
 
 use gpt2_kernels::cache::Cache;
 use gpt2_kernels::scratch::Scratch;
-use gpt2_kernels::{Dtype, PackedModel};
+use gpt2_kernels::{Dtype, Forward, PackedModel};
 
 use super::engine::CpuEngine;
-use super::kernels::Kernels;
+use super::kernels::{Kernels, Text};
 use crate::checkpoint::Config;
 use crate::checkpoint::packing::{layout, out_of_memory};
 use crate::checkpoint::{CheckpointReader, PackingSink, TensorSink};
-use crate::engine::{Output, Rows};
+use crate::engine::Output;
 use crate::error::{Error, Result};
-use crate::token::TokenId;
 
 /// The kernels and a model in this process's memory.
 pub struct Linked {
@@ -22,8 +21,8 @@ pub struct Linked {
     scratch: RefCell<Scratch>,
     /// The caches by their number; `None` where one was freed.
     caches: RefCell<Vec<Option<Cache>>>,
-    /// The output of the pass that `begin` ran. There is no page that must stay responsive, so it runs as a whole.
-    output: RefCell<Option<Output>>,
+    /// The outputs of the pass that `begin` ran. There is no page that must stay responsive, so it runs as a whole.
+    outputs: RefCell<Option<Vec<Output>>>,
 }
 
 impl CpuEngine<Linked> {
@@ -47,12 +46,17 @@ impl CpuEngine<Linked> {
         read(&mut stream)?;
         let (_, warnings) = stream.finish()?;
         let scratch = RefCell::new(model.scratch(1));
-        let linked = Linked { model, scratch, caches: RefCell::default(), output: RefCell::default() };
+        let linked = Linked { model, scratch, caches: RefCell::default(), outputs: RefCell::default() };
         Ok((Self::new(config, Rc::new(linked)), warnings))
     }
 }
 
 impl Linked {
+    /// Bytes of all caches; what several share counts once.
+    pub fn all_bytes(&self) -> usize {
+        Cache::n_bytes_of(self.caches.borrow().iter().flatten())
+    }
+
     fn keep(&self, cache: Cache) -> usize {
         let mut caches = self.caches.borrow_mut();
         let free = caches.iter().position(Option::is_none).unwrap_or(caches.len());
@@ -61,6 +65,11 @@ impl Linked {
             None => caches.push(Some(cache)),
         }
         free
+    }
+
+    fn take(&self, cache: usize) -> Result<Cache> {
+        let taken = self.caches.borrow_mut().get_mut(cache).and_then(Option::take);
+        taken.ok_or_else(|| Error::InvalidState(format!("cache {cache} is freed, or twice in one pass")))
     }
 
     fn with<T>(&self, cache: usize, f: impl FnOnce(&mut Cache) -> T) -> Option<T> {
@@ -87,18 +96,27 @@ impl Kernels for Linked {
         }
     }
 
-    fn begin(&self, cache: usize, ids: &[TokenId], rows: Rows, with_attentions: bool) -> Result<()> {
-        let run = |cache: &mut Cache| {
-            self.model.forward_alone(&mut self.scratch.borrow_mut(), cache, ids, rows, with_attentions)
-        };
-        let output = self.with(cache, run).ok_or_else(|| Error::InvalidState(format!("cache {cache} is freed")))?;
-        let attentions = with_attentions.then_some(output.attentions);
-        *self.output.borrow_mut() = Some(Output { logits: output.logits, attentions });
+    fn cache_bytes(&self, cache: usize) -> usize {
+        self.with(cache, |c| c.n_bytes()).unwrap_or(0)
+    }
+
+    fn begin(&self, texts: &[Text], with_attentions: bool) -> Result<()> {
+        let taken = texts.iter().map(|text| self.take(text.cache)).collect::<Result<Vec<_>>>();
+        let mut taken = taken?;
+        let shares = texts.iter().map(|text| (text.ids.to_vec(), text.rows));
+        let mut forward = Forward::batch(shares).with_attentions(with_attentions);
+        self.model.run_alone(&mut forward, &mut self.scratch.borrow_mut(), &mut taken);
+        for (text, cache) in texts.iter().zip(taken) {
+            self.caches.borrow_mut()[text.cache] = Some(cache);
+        }
+        let output =
+            |o: gpt2_kernels::Output| Output { logits: o.logits, attentions: with_attentions.then_some(o.attentions) };
+        *self.outputs.borrow_mut() = Some(forward.outputs.into_iter().map(output).collect());
         Ok(())
     }
 
-    fn advance(&self) -> Result<Option<Output>> {
-        Ok(self.output.take())
+    fn advance(&self) -> Result<Option<Vec<Output>>> {
+        Ok(self.outputs.take())
     }
 
     async fn pause(&self) -> Result<()> {

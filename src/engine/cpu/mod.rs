@@ -8,5 +8,5 @@ mod kernels;
 mod linked;
 
 pub use engine::{CpuCache, CpuEngine};
-pub use kernels::Kernels;
+pub use kernels::{Kernels, Text};
 pub use linked::Linked;

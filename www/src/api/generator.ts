@@ -137,6 +137,7 @@ function contact(what: "load" | "estimate", model: ModelSource, options: CreateG
     verify: options.verify ?? true,
     dtype: options.dtype ?? "auto",
     threads: options.threads ?? "auto",
+    max_batch_size: options.max_batch_size ?? null,
     files,
     custom_fetch: options.fetch !== undefined,
   };
@@ -183,7 +184,10 @@ export class Generator {
     };
   }
 
-  /** Continues a prompt, given as text or as token ids. Errors come out of the stream and its `result`. */
+  /**
+   * Continues a prompt, given as text or as token ids. Errors come out of the stream and its `result`. Calls need not
+   * wait for each other: their texts are written side by side, and each is what it would be alone.
+   */
   generate(prompt: string | readonly number[], options: GenerateOptions = {}): GenerationStream {
     return this.#stream(null, prompt, options);
   }
@@ -285,13 +289,14 @@ export class Generator {
   }
 
   #result(
-    { options, context_usage: _, prompt: whole, info, ...answer }: WireResult,
+    { options, context_usage: _, cache_bytes: __, prompt: whole, info, sequences, ...answer }: WireResult,
     given: string | number[],
   ): GenerationResult {
     Object.assign(this.info, info); // if the device was lost meanwhile, something else runs the model now
     const { model, revision, device, dtype } = this.info;
-    const recipe = { model, revision, device, dtype, prompt: whole ?? given, ...options };
-    return { ...answer, recipe };
+    const recipe: Recipe = { model, revision, device, dtype, prompt: whole ?? given, ...options };
+    const own = (seed: number | string): Recipe => ({ ...recipe, num_return_sequences: 1, seed });
+    return { ...answer, sequences: sequences.map((text) => ({ ...text, recipe: own(text.seed) })), recipe };
   }
 }
 

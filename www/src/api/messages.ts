@@ -8,6 +8,7 @@ import type { WireError } from "./errors.js";
 import type {
   Chunk,
   Estimate,
+  GeneratedSequence,
   GenerationResult,
   GeneratorInfo,
   GeneratorStats,
@@ -39,6 +40,8 @@ export interface WireLoadOptions {
   device: string;
   dtype: string;
   threads: number | "auto";
+  /** `null` for what measures best. */
+  max_batch_size: number | null;
   cache: boolean;
   verify: boolean;
   /** Where the worker's files are: absolute, and the script's such that a worker can be started from it. */
@@ -56,12 +59,19 @@ export interface Kept {
   warnings: string[];
 }
 
+/** What a session takes. */
+export interface TextUsage {
+  /** Tokens that its text has now. */
+  context_usage: number;
+  /** Bytes of its keys and values, of which it may share some with its copies. */
+  cache_bytes: number;
+}
+
 /** A finished generation. */
-export interface WireResult extends Omit<GenerationResult, "recipe"> {
+export interface WireResult extends Omit<GenerationResult, "recipe" | "sequences">, TextUsage {
+  sequences: Omit<GeneratedSequence, "recipe">[];
   /** Every option that was in force. */
   options: Record<string, unknown>;
-  /** Tokens that the text has now. */
-  context_usage: number;
   /** The whole text before the new one, if it began with more than the prompt. */
   prompt?: number[];
   /** What runs the model now, if its device was lost on the way. */
@@ -81,11 +91,9 @@ interface Requests {
   decode: { body: { ids: number[] }; answer: string };
   stats: { body: object; answer: GeneratorStats };
   /** Answered with the number of the new session. */
-  "session-open": { body: { clone_of: number | null }; answer: { session: number; context_usage: number } };
-  /** Answered with the context usage afterwards, in tokens. */
-  "session-append": { body: { session: number; text: string | number[] }; answer: number };
-  /** Answered with the context usage afterwards, in tokens. */
-  "session-rewind": { body: { session: number; n_tokens: number }; answer: number };
+  "session-open": { body: { clone_of: number | null }; answer: { session: number } & TextUsage };
+  "session-append": { body: { session: number; text: string | number[] }; answer: TextUsage };
+  "session-rewind": { body: { session: number; n_tokens: number }; answer: TextUsage };
   /** Answered with whether there was such a session. */
   "session-close": { body: { session: number }; answer: boolean };
 }

@@ -2,7 +2,7 @@
 
 import type { Client } from "./client.js";
 import { invalidOption } from "./errors.js";
-import type { WireResult } from "./messages.js";
+import type { TextUsage, WireResult } from "./messages.js";
 import type { GenerationStream } from "./stream.js";
 import type { GenerateOptions } from "./types.js";
 import { promptOf } from "./validate.js";
@@ -21,7 +21,7 @@ export class Session {
   #client: Client;
   #stream: Stream;
   #number: Promise<number>;
-  #usage = 0;
+  #usage: TextUsage = { context_usage: 0, cache_bytes: 0 };
 
   /** @internal */
   constructor(client: Client, contextWindow: number, stream: Stream, cloneOf: Promise<number> | null) {
@@ -35,13 +35,22 @@ export class Session {
 
   /** Tokens that the text has, as the worker last told. */
   get context_usage(): number {
-    return this.#usage;
+    return this.#usage.context_usage;
+  }
+
+  /**
+   * Bytes of memory that what was computed of the text takes, as the worker last told. Copies share what they have in
+   * common. It grows with the text up to the context window; what takes too much together, and was not used for long,
+   * is freed and computed again when its text goes on.
+   */
+  get cache_bytes(): number {
+    return this.#usage.cache_bytes;
   }
 
   /** Appends the prompt and what the model writes after it. */
   generate(prompt: string | readonly number[] = "", options: GenerateOptions = {}): GenerationStream {
-    const stream = this.#stream(this.#number, prompt, options, ({ context_usage }) => {
-      this.#usage = context_usage;
+    const stream = this.#stream(this.#number, prompt, options, (answer) => {
+      this.#usage = answer;
     });
     // What a failed generation wrote stays in the text, so the worker is asked how long that is now. One that is gone
     // has no answer.
@@ -82,8 +91,8 @@ export class Session {
 
   async #open(cloneOf: Promise<number> | null): Promise<number> {
     const body = { clone_of: cloneOf && (await cloneOf) };
-    const { session, context_usage } = await this.#client.ask("session-open", body).answer;
-    this.#usage = context_usage;
-    return session;
+    const answer = await this.#client.ask("session-open", body).answer;
+    this.#usage = answer;
+    return answer.session;
   }
 }

@@ -57,6 +57,11 @@ export interface CreateGeneratorOptions {
    * faster.
    */
   threads?: "auto" | number;
+  /**
+   * How many texts are written together at most; more take turns. By default 8 on the CPU, where that is fastest, and on
+   * a GPU whatever its engine is best with.
+   */
+  max_batch_size?: number;
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
   revision?: string;
   /** Where models that are named by a Hugging Face id come from. Default `"https://huggingface.co/"`. */
@@ -153,6 +158,18 @@ export interface GenerateOptions {
    * text there, `"slide"` forgets the older half of the text and goes on. Default `"stop"`.
    */
   context_overflow?: "error" | "stop" | "slide";
+  /**
+   * So many texts of one prompt, at most 128: it is read once, and they are written together. The first has the seed of
+   * the request, the others have seeds that are derived from it. Default 1; more are for sampling only, as in
+   * transformers, and not for a session, which is one text.
+   */
+  num_return_sequences?: number;
+  /**
+   * How many of the next tokens may be guessed from what stands earlier in the text, to be verified in one pass. It
+   * makes texts that repeat themselves faster, and changes no text. `"auto"`, the default, guesses as many as promise to
+   * save time; 0 or `null` is off.
+   */
+  prompt_lookup_num_tokens?: "auto" | number | null;
   /** Whether to use what an earlier call computed for the same beginning. Default `true`. */
   prefix_reuse?: boolean;
   /** Called, before the first chunk, with how far a long prompt has been read. */
@@ -185,6 +202,8 @@ export interface TokenLogprob {
 
 /** What one new token adds to the text. */
 export interface Chunk {
+  /** Which of the texts it belongs to: below `num_return_sequences`, so 0 where there is one. */
+  index: number;
   /** Whole characters; may be empty. */
   text: string;
   /** `null` only for text that was held back for a stop string when `interrupt()` ended the generation. */
@@ -212,19 +231,38 @@ export interface Recipe {
   [option: string]: unknown;
 }
 
-/** A finished generation. */
-export interface GenerationResult {
+/** A text that was written after a prompt. */
+export interface GeneratedText {
   /** What was written, without the prompt. */
   text: string;
   /** Its tokens. */
   token_ids: number[];
   /** `"stop"`: by itself or at a stop string; `"length"`: `max_new_tokens`, or a full window; `"interrupt"`: by you. */
   finish_reason: "stop" | "length" | "interrupt";
-  /** Numbers of tokens: of the prompt, and written. */
+}
+
+/** One of the texts of a prompt. */
+export interface GeneratedSequence extends GeneratedText {
+  /** Which of them it is, from 0 on. */
+  index: number;
+  /** Its own seed; as decimal digits where it is too large for an exact number. */
+  seed: number | string;
+  /** What writes this text again, alone. */
+  recipe: Recipe;
+}
+
+/** A finished generation: its text, or the first of its texts, and all of them. */
+export interface GenerationResult extends GeneratedText {
+  /** All texts: `num_return_sequences` of them. */
+  sequences: GeneratedSequence[];
+  /** Numbers of tokens: of the prompt, and written, of all texts together. */
   usage: { prompt_tokens: number; completion_tokens: number };
-  /** Milliseconds for reading the prompt and for writing, and tokens per second of each. */
+  /**
+   * Milliseconds until the first token, which the prompt takes, and from there to the end; and tokens per second of
+   * each, of all texts together. What else is written meanwhile takes its share of the time.
+   */
   timings: { prompt_ms: number; predicted_ms: number; prompt_per_second: number; predicted_per_second: number };
-  /** What writes the same text again. */
+  /** What writes the same text, or texts, again. */
   recipe: Recipe;
 }
 
@@ -272,6 +310,11 @@ export interface GeneratorInfo {
   context_window: number;
   /** CPU threads in use; 1 on WebGPU. */
   threads: number;
+  /**
+   * Whether the CPU multiplies bytes where the weights are integers, because its processor was measured to be faster so.
+   * The text is the same.
+   */
+  byte_products: boolean;
   /** Outcome of the test at load, which compares the engine with known answers. */
   self_test: string;
   /** Why the CPU is used, if the GPU was wanted. */
@@ -298,16 +341,49 @@ export interface Estimate {
   problems: string[];
 }
 
-/** Measured since loading. */
+/** The median, and what 95 and 99 of 100 stay below. */
+export interface Percentiles {
+  /** The median. */
+  p50: number;
+  /** 95 of 100 stay below it. */
+  p95: number;
+  /** 99 of 100 stay below it. */
+  p99: number;
+}
+
+/** Measured since loading; percentiles and means are those of the last 1024 events of their kind. */
 export interface GeneratorStats {
   /** Tokens that were written. */
   tokens: number;
-  /** Milliseconds from token to token: the median, and what 95 and 99 of 100 stay below. */
-  token_ms: { p50: number; p95: number; p99: number };
-  /** Tokens per second of writing. */
+  /** Milliseconds from a request to its first token. */
+  first_token_ms: Percentiles;
+  /** Milliseconds from token to token of one text. */
+  token_ms: Percentiles;
+  /** Tokens per second of all texts together, while any is written. */
   tokens_per_second: number;
+  /** Tokens per second of one text, on average. */
+  tokens_per_second_per_text: number;
+  /** Texts that are written and scored together now. */
+  batch_size: number;
+  /** How many those were, on average. */
+  mean_batch_size: number;
+  /** How many they may be: the option of {@link createGenerator}, or its default. */
+  max_batch_size: number;
+  /** Texts that wait for their turn now. */
+  queue_length: number;
+  /** Tokens that were guessed from earlier text. */
+  draft_tokens: number;
+  /** How many of these guesses were right, 0 to 1; `null` where none was made. */
+  draft_acceptance: number | null;
   /** Bytes of WebAssembly memory. */
   bytes_held: number;
+  /**
+   * Bytes of the keys and values of all texts: those that are written, open sessions, and earlier texts whose beginnings
+   * may be used again. On the CPU they lie within `bytes_held`, and what several share counts once.
+   */
+  cache_bytes: number;
+  /** Sessions that are not disposed of. */
+  open_sessions: number;
   /** This and the following are measured on WebGPU only. */
   dispatches_per_token: number | null;
   /** Command buffers that are handed to the GPU. */

@@ -15,19 +15,22 @@ import { type FromThread, imports, type ToThread } from "./kernel-module.js";
 interface Exports {
   create(...numbers: number[]): number;
   image(): number;
-  ids(): number;
+  plan(n: number): number;
   cache_new(): number;
   cache_clone(cache: number): number;
   cache_truncate(cache: number, nTokens: number): void;
   cache_free(cache: number): void;
-  forward(cache: number, nIds: number, rows: number, withAttentions: number): number;
+  cache_bytes(cache: number): number;
+  caches_bytes(): number;
+  forward(nTexts: number, withAttentions: number): number;
   advance(budgetMs: number): number;
-  logits(): number;
-  n_logits(): number;
+  logits(text: number): number;
+  n_logits(text: number): number;
   attentions(layer: number): number;
   n_attentions(layer: number): number;
   sweep(): number;
   fill(seed: number): void;
+  use_byte_dots(isWanted: number): number;
   set_profile(isOn: number): void;
   op_ms(): number;
   // These three only the modules with shared memory have.
@@ -42,6 +45,8 @@ interface Started extends KernelMemory {
   exports: Exports;
   /** Whether the memory can be shared with other threads. */
   isShared: boolean;
+  /** Whether it has relaxed SIMD, with which a processor's instruction for products of bytes can be reached. */
+  isRelaxed: boolean;
 }
 
 /** Where the package's files are, by name. */
@@ -64,6 +69,8 @@ const START_MS = 10_000;
 export class Kernels {
   /** How many threads run it, this one included. */
   threads = 1;
+  /** Whether integer weights are multiplied as bytes: see {@link chooseProducts}. */
+  byteProducts = false;
   #started: Started;
   #files: KernelFiles;
   #workers: Worker[] = [];
@@ -136,13 +143,32 @@ export class Kernels {
     this.#exports.cache_free(cache);
   }
 
+  /** Bytes of a cache's keys and values, of which it may share some with its copies. */
+  cacheBytes(cache: number): number {
+    return this.#exports.cache_bytes(cache) >>> 0;
+  }
+
+  /** Bytes of the keys and values of all caches. */
+  cachesBytes(): number {
+    return this.#exports.caches_bytes() >>> 0;
+  }
+
   /**
    * Begins a pass over `ids`; `rows` says of which tokens it gives logits: 0 none, 1 the last, 2 all. Returns whether
    * there is enough memory.
    */
   forward(cache: number, ids: Uint32Array, rows: number, withAttentions: boolean): boolean {
-    new Uint32Array(this.memory.buffer, this.#exports.ids() >>> 0, ids.length).set(ids);
-    return this.#exports.forward(cache, ids.length, rows, Number(withAttentions)) === 0;
+    return this.forwardBatch(Uint32Array.of(cache, ids.length, rows, ...ids), 1, withAttentions);
+  }
+
+  /**
+   * Begins a pass over the ids of several texts. The plan has three numbers for each text, its cache, how many ids it
+   * has and the `rows` of {@link forward}, and then the ids of all. Only of a single text there are attention weights.
+   */
+  forwardBatch(plan: Uint32Array, nTexts: number, withAttentions: boolean): boolean {
+    const at = this.#exports.plan(plan.length) >>> 0; // first, since the memory may grow
+    new Uint32Array(this.memory.buffer, at, plan.length).set(plan);
+    return this.#exports.forward(nTexts, Number(withAttentions)) === 0;
   }
 
   /** Goes on with the pass for `budgetMs`. Returns whether it is done. */
@@ -156,9 +182,9 @@ export class Kernels {
     return this.#isWanted();
   }
 
-  /** Logits of the last pass, [rows, vocabulary]: a view that the next call ends. */
-  logits(): Float32Array {
-    return new Float32Array(this.memory.buffer, this.#exports.logits() >>> 0, this.#exports.n_logits());
+  /** Logits of a text in the last pass, [rows, vocabulary]: a view that the next call ends. */
+  logits(text: number): Float32Array {
+    return new Float32Array(this.memory.buffer, this.#exports.logits(text) >>> 0, this.#exports.n_logits(text));
   }
 
   /** Attention weights of a block in the last pass: a view that the next call ends. */
@@ -195,6 +221,23 @@ export class Kernels {
   }
 
   /**
+   * Multiplies integer weights as bytes where the processor is faster so; which it is, two tokens at a time tell. Both
+   * ways give the same bits. To be called when the image is whole and before {@link useThreads}.
+   */
+  chooseProducts(): void {
+    if (!this.#started.isRelaxed || this.#exports.use_byte_dots(1) === 0) return;
+    let [bytesMs, wordsMs] = [Infinity, Infinity];
+    for (let i = 0; i < 2; i++) {
+      // In turns, so that whatever else the machine does meets both.
+      this.#exports.use_byte_dots(1);
+      bytesMs = Math.min(bytesMs, this.#passMs(2, 2));
+      this.#exports.use_byte_dots(0);
+      wordsMs = Math.min(wordsMs, this.#passMs(2, 2));
+    }
+    this.byteProducts = bytesMs < wordsMs && this.#exports.use_byte_dots(1) === 1;
+  }
+
+  /**
    * Uses so many threads from now on; for `"auto"`, measures how many make a token fastest. Returns why there are fewer
    * than asked for, `null` if there are not.
    */
@@ -217,10 +260,10 @@ export class Kernels {
 
   async #findThreads(): Promise<void> {
     const most = Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS);
-    let best = { threads: 1, ms: this.#tokenMs() };
+    let best = { threads: 1, ms: this.#passMs(1, 6) };
     for (let n = 2; n <= most; n *= 2) {
       await this.#setThreads(n);
-      const ms = this.#tokenMs();
+      const ms = this.#passMs(1, 6);
       // More threads must be a clear gain, since they take cores from the rest of the machine.
       if (ms > 0.9 * best.ms) break;
       best = { threads: this.threads, ms };
@@ -229,13 +272,14 @@ export class Kernels {
     await this.#setThreads(best.threads);
   }
 
-  /** How long a token takes: the best of several, since the first are slower. */
-  #tokenMs(): number {
+  /** How long a pass of so many tokens takes: the best of several, since the first are slower. */
+  #passMs(nTokens: number, nPasses: number): number {
     const cache = this.cacheNew();
+    const ids = new Uint32Array(nTokens);
     let bestMs = Infinity;
-    for (let i = 0; i < 6; i++) {
+    for (let i = 0; i < nPasses; i++) {
       const startMs = performance.now();
-      this.forward(cache, Uint32Array.of(0), 1, false);
+      this.forward(cache, ids, 1, false);
       this.advance(Infinity);
       bestMs = Math.min(bestMs, performance.now() - startMs);
       this.cacheTruncate(cache, 0);
@@ -288,10 +332,11 @@ export class Kernels {
 
 /** Compiles and starts a module, for several threads if there is a shared memory. */
 async function startModule(files: KernelFiles, shared: KernelMemory | null, signal: AbortSignal): Promise<Started> {
-  const name = `kernels${(await relaxedSimd()) ? "-relaxed" : ""}${shared ? "-threads" : ""}.wasm` as const;
+  const isRelaxed = await relaxedSimd();
+  const name = `kernels${isRelaxed ? "-relaxed" : ""}${shared ? "-threads" : ""}.wasm` as const;
   const response = await fetchModule(name, files[name], signal);
   const module = await WebAssembly.compile(await response.arrayBuffer());
   const { memory, maxBytes } = shared ?? (newMemory(false) as KernelMemory);
   const { exports } = await WebAssembly.instantiate(module, imports(memory));
-  return { module, memory, maxBytes, exports: exports as unknown as Exports, isShared: shared !== null };
+  return { module, memory, maxBytes, exports: exports as unknown as Exports, isShared: shared !== null, isRelaxed };
 }

@@ -1,24 +1,18 @@
 /** What the worker answers to each request: it owns the model and the texts. */
 
 import type { Session } from "../../wasm/gpt2_web.js";
-import { makeError } from "../api/errors.js";
-import type {
-  Answer,
-  Body,
-  Kept,
-  Request,
-  RequestName,
-  WireInfo,
-  WireLoadOptions,
-  WireResult,
-} from "../api/messages.js";
+import { abortError, invalidOption } from "../api/errors.js";
+import type { Answer, Body, Kept, Request, RequestName, WireLoadOptions, WireResult } from "../api/messages.js";
 import type { Chunk, ProgressEvent, PromptProgress } from "../api/types.js";
 import type { Fetch } from "../files/request.js";
-import { generate, isLost, type Pace, score } from "./decode.js";
 import { estimate } from "./estimate.js";
-import { type Counters, Latencies } from "./latencies.js";
 import { type Loaded, load, reload } from "./load.js";
+import { Loop } from "./loop.js";
+import { type Counters, type Figures, Metrics } from "./metrics.js";
+import type { Pace } from "./task.js";
+import { Texts } from "./texts.js";
 import { wasm } from "./wasm.js";
+import { type Desk, generate, score, usageOf } from "./writing.js";
 
 /** What belongs to one request besides its body. */
 export interface Context {
@@ -32,33 +26,40 @@ export interface Context {
   };
   /** What fetches the files of a model. */
   fetchOf(options: WireLoadOptions): Fetch;
-  /** Whether the request that is running when this is called, be it a later one, is still wanted. */
-  isWanted(): boolean;
+  /** Aborts when the worker is about to end. */
+  ending: AbortSignal;
 }
 
 type Answers = { [N in RequestName]: (body: Body<N>, context: Context) => Answer<N> | Promise<Answer<N>> };
 
-let loaded: Loaded | undefined;
-/** Loads the model again after its GPU was lost. */
-let again: ((lost: Loaded, reason: Error, signal: AbortSignal) => Promise<Loaded>) | undefined;
-/** Whether `loaded.info` is not what the page was told at loading. */
-let hasMoved = false;
-let latencies = new Latencies(() => undefined);
-/** The text that all continuations by `generator.generate` share, so that a common beginning is computed once. */
-let shared: Session | undefined;
-const sessions = new Map<number, Session>();
-let nextSession = 1;
+/** A loaded model, and what works with it. */
+interface Office extends Desk {
+  loaded: Loaded;
+  texts: Texts;
+  /** Whether `loaded.info` is not what the page was told at loading. */
+  hasMoved: boolean;
+}
+
+let office: Office | undefined;
 
 const answers: Answers = {
-  async load({ model: source, options }, { pace, tell, fetchOf, isWanted }) {
-    const asked = { source, options, fetch: fetchOf(options), emit: tell.progress, isWanted };
-    const fresh = await load({ ...asked, signal: pace.signal });
-    loaded = fresh;
-    again = (lost, reason, signal) => reload(lost, reason, { ...asked, signal });
-    latencies = new Latencies(() => loaded?.model.counters() as Counters);
-    shared = fresh.model.session();
-    void fresh.keeping.done.then(tell.kept);
-    return fresh.info;
+  async load({ model: source, options }, { pace, tell, fetchOf, ending }) {
+    const asked = {
+      source,
+      options,
+      fetch: fetchOf(options),
+      emit: tell.progress,
+      isWanted: () => office?.loop.isWanted() ?? !pace.signal.aborted,
+    };
+    const loaded = await load({ ...asked, signal: pace.signal });
+    const { model, keeping, info } = loaded;
+    const scheduler = model.scheduler(options.max_batch_size ?? undefined);
+    const metrics = new Metrics(() => office?.loaded.model.counters() as Counters);
+    const recover = (lost: Error) => move(lost, (gone) => reload(gone, lost, { ...asked, signal: ending }));
+    const loop = new Loop(scheduler, { device: currentDevice, recover }, metrics);
+    office = { loaded, scheduler, loop, metrics, texts: new Texts(model), hasMoved: false };
+    void keeping.done.then(tell.kept);
+    return info;
   },
 
   estimate({ model, options }, { pace, fetchOf }) {
@@ -66,65 +67,71 @@ const answers: Answers = {
   },
 
   async generate({ session: number, prompt, options }, { pace, tell }) {
-    const generation = { options, pace, emit: tell.chunk, told: tell.prompt, latencies };
-    if (number !== null) {
-      const session = find("generate", number);
-      const ids = idsOf("generate", prompt, session);
+    const here = ready("generate");
+    const generation = { options, pace, emit: tell.chunk, told: tell.prompt };
+    if (number === null) {
+      const ids = idsOf(prompt);
+      const session = here.texts.take(ids, checked(here, options).prefix_reuse);
+      try {
+        return current(await generate(here, { ...generation, session, undo: () => undefined }));
+      } finally {
+        here.texts.keep(session);
+      }
+    }
+    return here.texts.with(number, async (session) => {
+      if (pace.signal.aborted) throw abortError();
+      const { num_return_sequences: n } = checked(here, options);
+      if (n > 1)
+        throw invalidOption("num_return_sequences", "1 in a session, which is one text; clone() gives more", n);
+      const ids = idsOf(prompt, session);
       session.append(ids);
       const whole = Array.from(session.ids()); // a recipe begins where the text does
       const undo = () => session.rewind(ids.length);
-      return current({ ...(await generate({ ...generation, session, undo })), prompt: whole });
-    }
-    const { session } = ready("generate");
-    const ids = idsOf("generate", prompt);
-    const { prefix_reuse } = session.checkOptions(options) as { prefix_reuse: boolean };
-    session.replace(ids, prefix_reuse);
-    return current(await generate({ ...generation, session, undo: () => undefined }));
+      return current({ ...(await generate(here, { ...generation, session, undo })), prompt: whole });
+    });
   },
 
-  async score({ text }, { pace }) {
-    const run = () => {
-      const { model } = ready("score");
-      return score(model.scorer(model.encode(text)), pace);
-    };
-    try {
-      return await run();
-    } catch (error) {
-      if (!isLost(error)) throw error;
-      await pace.recover(error);
-      return run(); // from the beginning, since nothing of the score has been told yet
-    }
+  score({ text }, { pace }) {
+    const here = ready("score");
+    const { model } = here.loaded;
+    return score(here, model.scorer(model.encode(text)), pace);
   },
 
-  encode: ({ text }) => Array.from(ready("encode").model.encode(text)),
+  encode: ({ text }) => Array.from(ready("encode").loaded.model.encode(text)),
 
-  decode: ({ ids }) => ready("decode").model.decode(Uint32Array.from(ids)),
+  decode: ({ ids }) => ready("decode").loaded.model.decode(Uint32Array.from(ids)),
 
-  stats: () => latencies.stats(ready("stats").bytesHeld()),
+  stats() {
+    const { loaded, scheduler, metrics, texts } = ready("stats");
+    const figures = scheduler.figures() as Figures;
+    return metrics.stats(figures, {
+      bytes_held: loaded.bytesHeld(),
+      cache_bytes: loaded.cacheBytes() ?? figures.cache_bytes + texts.idleBytes(),
+      open_sessions: texts.nOpen,
+    });
+  },
 
-  "session-open"({ clone_of }) {
-    const { model } = ready("session-open");
-    const session = clone_of === null ? model.session() : find("session-open", clone_of).clone();
-    sessions.set(nextSession, session);
-    return { session: nextSession++, context_usage: session.contextUsage() };
+  async "session-open"({ clone_of }) {
+    const { loaded, texts } = ready("session-open");
+    const clone = clone_of === null ? loaded.model.session() : await texts.with(clone_of, (session) => session.clone());
+    return { session: texts.open(clone), ...usageOf(clone) };
   },
 
   "session-append"({ session: number, text }) {
-    const session = find("session-append", number);
-    session.append(idsOf("session-append", text, session));
-    return session.contextUsage();
+    return ready("session-append").texts.with(number, (session) => {
+      session.append(idsOf(text, session));
+      return usageOf(session);
+    });
   },
 
   "session-rewind"({ session: number, n_tokens }) {
-    const session = find("session-rewind", number);
-    session.rewind(n_tokens);
-    return session.contextUsage();
+    return ready("session-rewind").texts.with(number, (session) => {
+      session.rewind(n_tokens);
+      return usageOf(session);
+    });
   },
 
-  "session-close"({ session: number }) {
-    sessions.get(number)?.free();
-    return sessions.delete(number);
-  },
+  "session-close": ({ session: number }) => ready("session-close").texts.close(number),
 };
 
 /** Answers a request. */
@@ -134,13 +141,13 @@ export async function answer<N extends RequestName>({ name, body }: Request<N>, 
 }
 
 /** What runs the model now. */
-export function currentDevice(): "webgpu" | "wasm" {
-  return loaded?.info.device ?? "wasm";
+function currentDevice(): "webgpu" | "wasm" {
+  return office?.loaded.info.device ?? "wasm";
 }
 
 /** Waits until the model's weights are kept, if they are about to be. */
 export async function keptNow(): Promise<void> {
-  await loaded?.keeping.done;
+  await office?.loaded.keeping.done;
 }
 
 /** Returns the GPU's memory, if any was taken. */
@@ -149,40 +156,37 @@ export function returnGpu(): void {
 }
 
 /** Moves the model and every text to another device after theirs was lost. */
-export async function recover(lost: Error, signal: AbortSignal): Promise<void> {
-  if (!loaded || !again) throw lost;
-  const gone = loaded;
+async function move(lost: Error, again: (gone: Loaded) => Promise<Loaded>): Promise<void> {
+  if (!office) throw lost;
+  const gone = office.loaded;
   await gone.keeping.stop(); // it reads from the device that is gone, and the next load waits for it
-  const fresh = await again(gone, lost, signal);
-  for (const session of [...sessions.values(), ...(shared ? [shared] : [])]) fresh.model.takeOver(session);
-  [loaded, hasMoved] = [fresh, true];
+  const fresh = await again(gone);
+  office.texts.moveTo(fresh.model);
+  fresh.model.takeOverAll(office.scheduler);
+  [office.loaded, office.hasMoved] = [fresh, true];
   gone.model.free();
 }
 
-/** The model, the text that continuations share, and what they take. */
-function ready(name: RequestName): Loaded & { session: Session } {
-  if (!loaded || !shared) throw new Error(`"${name}" before a model is loaded`);
-  return { ...loaded, session: shared };
+function ready(name: RequestName): Office {
+  if (!office) throw new Error(`"${name}" before a model is loaded`);
+  return office;
+}
+
+/** Options with every default, checked before anything is done. */
+function checked({ loaded }: Office, options: string): { prefix_reuse: boolean; num_return_sequences: number } {
+  return loaded.model.checkOptions(options) as { prefix_reuse: boolean; num_return_sequences: number };
 }
 
 /**
  * The ids of a text that is put behind what a session holds. A text begins with the tokenizer's special tokens once.
  */
-function idsOf(name: RequestName, text: string | number[], session?: Session): Uint32Array {
+function idsOf(text: string | number[], session?: Session): Uint32Array {
   if (typeof text !== "string") return Uint32Array.from(text);
-  const { model } = ready(name);
+  const { model } = ready("generate").loaded;
   return session && session.ids().length > 0 ? model.encodeContinuation(text) : model.encodePrompt(text);
 }
 
 /** An answer, with what runs the model now if that has changed. */
 function current(result: WireResult): WireResult {
-  const info: WireInfo | undefined = hasMoved ? loaded?.info : undefined;
-  return info ? { ...result, info } : result;
-}
-
-function find(name: RequestName, number: number): Session {
-  ready(name);
-  const session = sessions.get(number);
-  if (!session) throw makeError("disposed", `session ${number} is disposed`);
-  return session;
+  return office?.hasMoved ? { ...result, info: office.loaded.info } : result;
 }

@@ -35,6 +35,8 @@ export interface Loaded {
   keeping: Keeping;
   /** Bytes of WebAssembly memory. */
   bytesHeld(): number;
+  /** Bytes of the keys and values of all texts, on the CPU: what several share counts once. */
+  cacheBytes(): number | null;
 }
 
 /** What is to be loaded, and who is told. */
@@ -305,6 +307,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
   try {
     checkAbort();
     await hub.complete();
+    if (!isUploaded) kernels.chooseProducts();
     const refused = await kernels.useThreads(options.threads);
     if (refused !== null) warnings.add(refused);
   } catch (error) {
@@ -320,6 +323,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     info: { ...info, warnings: [...told] },
     keeping: new Keeping({ ...packed, hub, model, progress, takeWarnings }),
     bytesHeld: () => wasmMemory().buffer.byteLength + kernels.memory.buffer.byteLength,
+    cacheBytes: () => (isUploaded ? null : kernels.cachesBytes()),
   };
 }
 

@@ -1,10 +1,10 @@
-/** The worker: hears the page's messages, and answers one request after the other. */
+/** The worker: hears the page's messages, and answers its requests; those that write run side by side. */
 
 import { abortError, toWire } from "../api/errors.js";
 import type { FromWorker, Request, RequestName, ToWorker } from "../api/messages.js";
 import { ProxyFetch } from "../files/proxy-fetch.js";
 import type { Fetch } from "../files/request.js";
-import { answer, type Context, currentDevice, keptNow, recover, returnGpu } from "./answers.js";
+import { answer, type Context, keptNow, returnGpu } from "./answers.js";
 import { panicMessage } from "./wasm.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
@@ -26,11 +26,11 @@ const post = (message: FromWorker, transfer: Transferable[] = []) => scope.postM
 const running = new Map<number, { controller: AbortController; isInterrupted: boolean }>();
 const proxy = new ProxyFetch(post);
 
-/** Whether the request that is running is still wanted. */
-let isWanted = () => true;
+/** Ends a load that moves the model to another device. */
+const ending = new AbortController();
 
-/** The model does one thing at a time; requests wait for the one before. */
-let queue: Promise<unknown> = Promise.resolve();
+/** All other requests wait for a load. */
+let loading: Promise<unknown> = Promise.resolve();
 
 /** Tells the page that nothing can be asked any more. A panic says more than the trap that it ends in. */
 function crash(error: unknown): void {
@@ -72,6 +72,7 @@ scope.addEventListener("message", ({ data }) => {
  * kept, and returns the device.
  */
 async function dispose(): Promise<void> {
+  ending.abort();
   for (const { controller } of running.values()) controller.abort();
   try {
     await keptNow();
@@ -87,12 +88,7 @@ function enqueue(request: Request<RequestName>): void {
   running.set(id, entry);
   const { signal } = entry.controller;
   const context: Context = {
-    pace: {
-      signal,
-      device: currentDevice,
-      interrupted: () => entry.isInterrupted,
-      recover: (lost: Error) => recover(lost, signal),
-    },
+    pace: { signal, interrupted: () => entry.isInterrupted },
     tell: {
       progress: (event) => post({ kind: "progress", id, event }),
       kept: (kept) => post({ kind: "kept", id, ...kept }),
@@ -100,10 +96,9 @@ function enqueue(request: Request<RequestName>): void {
       chunk: (chunk) => post({ kind: "chunk", id, chunk }, chunk.attentions?.map((a) => a.buffer as ArrayBuffer) ?? []),
     },
     fetchOf: ({ cache, custom_fetch }) => (custom_fetch ? proxy.fetch : platformFetch(cache)),
-    isWanted: () => isWanted(),
+    ending: ending.signal,
   };
-  queue = queue.then(async () => {
-    isWanted = () => !signal.aborted && !entry.isInterrupted;
+  const run = async () => {
     try {
       if (signal.aborted) throw abortError();
       post({ kind: "result", id, name, value: await answer(request, context) });
@@ -114,7 +109,9 @@ function enqueue(request: Request<RequestName>): void {
     } finally {
       running.delete(id);
     }
-  });
+  };
+  const answered = loading.then(run);
+  if (name === "load") loading = answered;
 }
 
 /** What IndexedDB keeps, the browser's own cache need not keep as well, nor mix up with what it has in part. */

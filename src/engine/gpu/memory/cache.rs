@@ -127,11 +127,6 @@ impl GpuCache {
     pub(crate) fn belongs_to(&self, shape: &Rc<CacheShape>) -> bool {
         Rc::ptr_eq(&self.shape, shape)
     }
-
-    /// Bytes of device memory.
-    pub fn n_bytes(&self) -> usize {
-        self.capacity * self.shape.token_bytes * self.shape.n_layer
-    }
 }
 
 impl fmt::Debug for GpuCache {
@@ -148,6 +143,10 @@ impl Cache for GpuCache {
     fn truncate(&mut self, n_tokens: usize) {
         self.n_tokens = self.n_tokens.min(n_tokens);
         self.n_computed = self.n_computed.min(n_tokens);
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.capacity * self.shape.token_bytes * self.shape.n_layer
     }
 
     fn n_computed(&self) -> usize {

@@ -58,12 +58,13 @@ scope.onmessage = ({ data }) => {
 
 const PROMPTS = [32, 128, 512];
 const PASTS = [32, 512];
+const TEXTS = [2, 4, 8];
 /** Values of `rows` in `Kernels.forward`. */
 const [NONE, LAST] = [0, 1];
 
 async function measure(setup: Setup): Promise<void> {
   let nDone = 0;
-  const nSteps = 2 + PROMPTS.length + 2 * PASTS.length + 1;
+  const nSteps = 2 + PROMPTS.length + 2 * PASTS.length + TEXTS.length + 1;
   const step = (text: string) => post({ kind: "step", n_done: nDone++, n_steps: nSteps, text });
 
   step("Making weights up");
@@ -74,6 +75,7 @@ async function measure(setup: Setup): Promise<void> {
   const imageBytes = kernels.create(dims, DTYPES.indexOf(dtype));
   if (imageBytes === 0) throw new Error("there is not enough memory for these weights");
   kernels.fill(1);
+  kernels.chooseProducts();
   const remark = await kernels.useThreads(setup.threads);
   post({ kind: "ready", n_bytes: imageBytes, threads: kernels.threads, remark });
 
@@ -115,6 +117,23 @@ async function measure(setup: Setup): Promise<void> {
       kind: "speed",
       speed: { name: `token after ${n}`, ms, n_tokens: 1, n_bytes: nBytes, sweep_bytes_per_ms: imageBytes / sweepMs },
     });
+  }
+  for (const n of TEXTS) {
+    step(`Writing ${n} texts at once`);
+    const caches = Array.from({ length: n }, () => kernels.cacheNew());
+    const plan = Uint32Array.of(...caches.flatMap((one) => [one, 1, LAST]), ...ids.subarray(0, n));
+    for (const one of caches) {
+      if (!kernels.forward(one, ids.subarray(0, 32), NONE, false)) throw new Error("there is not enough memory");
+      kernels.advance(Infinity);
+    }
+    const [ms] = timed(() => {
+      for (const one of caches) kernels.cacheTruncate(one, 32);
+      if (!kernels.forwardBatch(plan, n, false)) throw new Error("there is not enough memory for a pass");
+      kernels.advance(Infinity);
+    }) as [number];
+    const speed = { name: `${n} texts after 32`, ms, n_tokens: n, n_bytes: null, sweep_bytes_per_ms: null };
+    post({ kind: "speed", speed });
+    for (const one of caches) kernels.cacheFree(one);
   }
   for (const n of PASTS) {
     step(`Writing after ${n} tokens, part by part`);

@@ -1,12 +1,11 @@
 /** Three ways on, side by side: the arrows go from one to the other, Enter or a click takes one. */
 
 import { isAbort } from "../../api/errors.js";
-import type { GenerateOptions, Generator } from "../../api/index.js";
+import type { GeneratedSequence, GenerateOptions, Generator } from "../../api/index.js";
 import { announce, byId } from "../dom.js";
 import type { Editor } from "./editor.js";
 import { promptFor, SpaceEater } from "./prompt.js";
 import { plain } from "./run.js";
-import { continueManyWays, randomSeed } from "./sequences.js";
 
 const N_WAYS = 3;
 /** Long enough to tell the ways apart, short enough to read all three. */
@@ -52,27 +51,14 @@ export class Alternatives {
     this.#texts = Array(N_WAYS).fill("");
     this.#recipes = [];
     this.#show();
-    const { seed, ...rest } = options;
     const eaters = this.#texts.map(() => new SpaceEater(asked.spaces));
-    const run = continueManyWays(
-      generator,
-      asked.prompt,
-      {
-        ...rest,
-        do_sample: true, // the likeliest text is one only
-        max_new_tokens: Math.min(MOST_TOKENS, options.max_new_tokens ?? MOST_TOKENS),
-        seed: seed === undefined ? randomSeed() : BigInt(seed),
-        signal: controller.signal,
-      },
-      {
-        n: N_WAYS,
-        piece: (index, text) => {
-          const card = list.children[index];
-          this.#texts[index] += eaters[index]?.take(text) ?? "";
-          if (card) card.textContent = this.#texts[index] ?? "";
-        },
-      },
-    );
+    const run = this.#follow(generator, asked.prompt, eaters, {
+      ...options,
+      do_sample: true, // the likeliest text is one only
+      num_return_sequences: N_WAYS,
+      max_new_tokens: Math.min(MOST_TOKENS, options.max_new_tokens ?? MOST_TOKENS),
+      signal: controller.signal,
+    });
     this.#running = run.catch(() => undefined); // told below
     try {
       this.#recipes = (await run).map(({ recipe }) => plain(recipe));
@@ -83,6 +69,26 @@ export class Alternatives {
       if (this.#controller === controller) list.setAttribute("aria-busy", "false");
     }
     return true;
+  }
+
+  /** Shows the texts as they are written, all in one batch. */
+  async #follow(
+    generator: Generator,
+    prompt: string | number[],
+    eaters: SpaceEater[],
+    options: GenerateOptions,
+  ): Promise<GeneratedSequence[]> {
+    const stream = generator.generate(prompt, options);
+    const show = async (): Promise<void> => {
+      for await (const { index, text } of stream) {
+        this.#texts[index] += eaters[index]?.take(text) ?? "";
+        const card = list.children[index];
+        if (card) card.textContent = (this.#texts[index] ?? "").trimStart();
+      }
+    };
+    // Both are awaited together, since both reject when a run fails.
+    const [{ sequences }] = await Promise.all([stream.result, show()]);
+    return sequences;
   }
 
   /** Puts the panel away and stops writing. */

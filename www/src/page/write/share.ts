@@ -44,11 +44,12 @@ export function takeLink(): { text: string; refused: string[] } | null {
 export async function copy(text: string, button: HTMLButtonElement): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);
-    const label = button.textContent;
-    button.textContent = "Copied";
+    const words = button.querySelector("span") ?? button; // beside an icon
+    const label = words.textContent;
+    words.textContent = "Copied";
     announce("Copied.");
     setTimeout(() => {
-      button.textContent = label;
+      words.textContent = label;
     }, 1500);
   } catch (error) {
     showAlert({

@@ -23,7 +23,7 @@ const asPublished = {
 };
 
 export default {
-  globs: ["src/elements/generator.ts", "src/elements/autocomplete.ts"],
+  globs: ["src/elements/generator.ts", "src/elements/autocomplete.ts", "src/elements/surprise.ts"],
   outdir: "dist",
   packagejson: false,
   plugins: [asPublished],

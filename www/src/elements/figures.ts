@@ -55,6 +55,18 @@ export function countText(n: number, noun: string): string {
   return `${n.toLocaleString(language())} ${noun}${n === 1 ? "" : "s"}`;
 }
 
+/** A measured number with as many digits as say something: `0.42`, `7.3`, `58`, `1240`. */
+export function figureText(x: number): string {
+  return x.toFixed(x < 1 ? 2 : x < 20 ? 1 : 0);
+}
+
+/** A probability: `12%`, `0.4%`, `< 0.1%`. */
+export function shareText(probability: number): string {
+  const maximumFractionDigits = probability < 0.1 ? 1 : 0;
+  const format = new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits });
+  return probability < 0.001 ? `< ${format.format(0.001)}` : format.format(probability);
+}
+
 /** What a model runs on: `GPU (Apple M2)`, `CPU, 4 threads`. */
 export function deviceText({ device, adapter, threads }: GeneratorInfo): string {
   if (device === "webgpu") return adapter === null ? "GPU" : `GPU (${adapter})`;

@@ -2,7 +2,8 @@
 
 import type { GenerationResult, ProgressEvent, PromptProgress } from "../api/index.js";
 import { type Explanation, explain } from "./explain.js";
-import { countText, progressText, promptText, rateText } from "./figures.js";
+import { countText, figureText, progressText, promptText, rateText, shareText } from "./figures.js";
+import type { Piece } from "./pieces.js";
 
 /** Every text of `<gpt2-generator>`. */
 export interface GeneratorMessages {
@@ -41,15 +42,23 @@ export interface AutocompleteMessages {
 /** Every text of `<gpt2-surprise>`. */
 export interface SurpriseMessages {
   label: string;
-  loading: string;
+  /** The button that loads the model, where it is not there yet. */
+  load: string;
   scoring: string;
-  empty: string;
+  /** What a screen reader hears when a text has been read. */
+  scored(nTokens: number, perplexity: number): string;
+  /** Of the first piece. */
   first: string;
-  rivals: string;
+  /** The legend: of the four bands of ranks, of no and of many bits, of less and of more surprised than another. */
+  bands: [string, string, string, string];
+  few: string;
+  many: string;
+  less: string;
+  more: string;
   progress(event: ProgressEvent): string;
   failed(error: unknown): string;
-  /** What a token's detail says: its bits, how many tokens were likelier, its probability. */
-  token(text: string, bits: number, rank: number, probability: number): string;
+  /** What is told of a piece. */
+  piece(piece: Piece): string;
 }
 
 export const GENERATOR_MESSAGES: GeneratorMessages = {
@@ -84,14 +93,23 @@ export const AUTOCOMPLETE_MESSAGES: AutocompleteMessages = {
 
 export const SURPRISE_MESSAGES: SurpriseMessages = {
   label: "Text, token by token",
-  loading: "Loading the model…",
+  load: "Show what surprises the model",
   scoring: "Reading…",
-  empty: "",
-  first: "The first token: nothing stands before it, so nothing was expected.",
-  rivals: "Likelier here",
+  scored: (nTokens, perplexity) => `Read: ${countText(nTokens, "token")}, perplexity ${figureText(perplexity)}.`,
+  first: "Nothing stands before it, so nothing was expected.",
+  bands: ["among the 10 likeliest", "among 100", "among 1,000", "beyond"],
+  few: "0 bits",
+  many: "16 bits or more",
+  less: "less surprised than the other",
+  more: "more surprised",
   progress: progressText,
   failed: (error) => explain(error).title,
-  token: (text, bits, rank, probability) =>
-    `“${text}”: ${bits.toFixed(1)} bits, probability ${(100 * probability).toPrecision(2)} %, ` +
-    (rank === 0 ? "the likeliest" : `${countText(rank, "token")} were likelier`),
+  piece: ({ text, bits, rank, entropy }) =>
+    [
+      `“${text.replaceAll("\n", "⏎")}”`,
+      countText(Number(figureText(bits ?? 0)), "bit"),
+      rank === 0 ? "the likeliest" : `${countText(rank ?? 0, "token")} likelier`,
+      shareText(2 ** -(bits ?? 0)),
+      `undecided by ${figureText(entropy ?? 0)} bits`,
+    ].join(" · "),
 };

@@ -2,7 +2,7 @@
  * The page: four views of one model, each with a script of its own that is fetched when it is opened.
  *
  * Reading order: `router.ts` (which view is shown), `engine.ts` (the model), `first-load.ts`, then a view's `index.ts`:
- * `write/`, `speed/`, `models/`; beside them `settings.ts`, `alert.ts`, `offline.ts`.
+ * `write/`, `look/`, `speed/`, `models/`; beside them `settings.ts`, `alert.ts`, `offline.ts`.
  */
 import { isAbort } from "../api/errors.js";
 import { showError } from "./alert.js";

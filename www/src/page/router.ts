@@ -4,7 +4,7 @@ import { showError } from "./alert.js";
 import { byId } from "./dom.js";
 
 /** A view by the name that its address has. */
-export type ViewName = "write" | "speed" | "models";
+export type ViewName = "write" | "look" | "speed" | "models";
 
 /** What the script of a view has: `start` wires it when it is first opened. */
 interface ViewModule {
@@ -13,6 +13,7 @@ interface ViewModule {
 
 const LOADERS: Record<ViewName, () => Promise<ViewModule>> = {
   write: () => import("./write/index.js"),
+  look: () => import("./look/index.js"),
   speed: () => import("./speed/index.js"),
   models: () => import("./models/index.js"),
 };

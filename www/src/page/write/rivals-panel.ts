@@ -2,11 +2,12 @@
 
 import { isAbort } from "../../api/errors.js";
 import type { Generator } from "../../api/index.js";
+import { shareText } from "../../elements/figures.js";
 import { showError } from "../alert.js";
 import { announce, byId } from "../dom.js";
 import type { Editor, Word } from "./editor.js";
 import { promptFor } from "./prompt.js";
-import { percentText, type Rival, rivalsAfter } from "./rivals.js";
+import { type Rival, rivalsAfter } from "./rivals.js";
 
 const panel = byId("rivals", HTMLDivElement);
 const title = byId("rivals-title", HTMLParagraphElement);
@@ -58,7 +59,7 @@ export class RivalsPanel {
       this.#show(rivals, word);
       const own = rivals.find(({ text }) => text === word.text);
       remark.textContent = own
-        ? `“${word.text.trim()}” had ${percentText(own.probability)}.`
+        ? `“${word.text.trim()}” had ${shareText(own.probability)}.`
         : `“${word.text.trim()}” was less likely than all of these.`;
       this.#place(word);
       announce(`${rivals.length} rivals of ${word.text.trim()}.`);
@@ -89,7 +90,7 @@ export class RivalsPanel {
       name.textContent = text.trim() === "" ? text.replaceAll("\n", "⏎").replaceAll(" ", "␣") : text.trim();
       const share = document.createElement("span");
       share.className = "figures";
-      share.textContent = percentText(probability);
+      share.textContent = shareText(probability);
       button.append(name, share);
       if (text === word.text) button.setAttribute("aria-current", "true");
       button.addEventListener("click", () => this.#take(text));

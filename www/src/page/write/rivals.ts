@@ -75,10 +75,3 @@ export async function rivalsAfter(
   }
   return sorted();
 }
-
-/** A probability in words that fit into a list: `12 %`, `0.4 %`, `under 0.1 %`. */
-export function percentText(probability: number, language?: string): string {
-  if (probability < 0.001) return "< 0.1 %";
-  const maximumFractionDigits = probability < 0.1 ? 1 : 0;
-  return new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits }).format(probability);
-}

@@ -30,34 +30,36 @@ const STYLE = `
   white-space: pre-wrap;
 }
 .text:focus { outline: none; }
-.text:focus-visible .at { outline: 2px solid var(--_accent); outline-offset: 1px; }
-.token {
-  position: relative;
+.text:focus-visible .at .ink { outline: 2px solid var(--_accent); outline-offset: 1px; }
+.token { position: relative; cursor: pointer; }
+.ink {
   border-radius: 0.15em;
-  cursor: pointer;
-  text-decoration: none;
   text-decoration-color: color-mix(in srgb, currentColor 55%, transparent);
   text-decoration-thickness: 1px;
   text-underline-offset: 0.25em;
 }
-.token[data-band="1"] { background: var(--_band-1); text-decoration-line: underline; text-decoration-style: dotted; }
-.token[data-band="2"] { background: var(--_band-2); text-decoration-line: underline; text-decoration-style: dashed; }
-.token[data-band="3"] { background: var(--_band-3); text-decoration-line: underline; text-decoration-style: solid; }
-.token[data-hot] { background: color-mix(in srgb, var(--_hot) calc(var(--share) * 100%), transparent); }
-.token[data-cool] { background: color-mix(in srgb, var(--_cool) calc(var(--share) * 100%), transparent); }
-.token[data-weight] { box-shadow: inset 0 calc(var(--weight) * -0.42em) 0 var(--_accent); }
-.token[aria-selected="true"] { outline: 2px solid currentColor; outline-offset: 0; }
-.token:hover { outline: 2px solid var(--_accent); }
-.numbered .text { line-height: 2.9; }
+[data-band="1"] .ink { background: var(--_band-1); text-decoration-line: underline; text-decoration-style: dotted; }
+[data-band="2"] .ink { background: var(--_band-2); text-decoration-line: underline; text-decoration-style: dashed; }
+[data-band="3"] .ink { background: var(--_band-3); text-decoration-line: underline; text-decoration-style: solid; }
+[data-hot] .ink { background: color-mix(in srgb, var(--_hot) calc(var(--share) * 100%), transparent); }
+[data-cool] .ink { background: color-mix(in srgb, var(--_cool) calc(var(--share) * 100%), transparent); }
+[data-weight] .ink { box-shadow: 0 calc(var(--weight) * 0.4em) 0 var(--_accent); }
+[data-breaks] .ink::before { content: "⏎"; color: var(--_muted); }
+[aria-selected="true"] .ink { outline: 2px solid currentColor; outline-offset: 1px; }
+.token:hover .ink { outline: 2px solid var(--_accent); outline-offset: 1px; }
+.numbered .text { line-height: 2.7; }
+.numbered .token:not([data-breaks]) { display: inline-block; min-width: 2.3em; line-height: 1.3; white-space: pre; }
 .numbered .token::after {
   content: attr(data-number);
   position: absolute;
-  inset-inline-start: 0.1em;
-  top: 1.35em;
+  inset-inline-start: 0.4em;
+  top: 2em;
   color: var(--_muted);
-  font: 0.625rem/1 system-ui, sans-serif;
+  font: 0.6875rem/1 system-ui, sans-serif;
   font-variant-numeric: tabular-nums;
+  white-space: nowrap;
 }
+.numbered [data-breaks]::after { display: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.3em 1.1em; margin: 0.8em 0 0; padding: 0; list-style: none; font-size: 0.85em; }
 .legend i { display: inline-block; width: 1.1em; height: 0.9em; margin-inline-end: 0.4em; border: 1px solid var(--_muted); border-radius: 0.2em; vertical-align: -0.1em; }
 .detail { min-height: 3.2em; margin-top: 0.8em; font-size: 0.9em; font-variant-numeric: tabular-nums; }
@@ -81,8 +83,8 @@ button {
 }
 button:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
 @media (forced-colors: active) {
-  .token[data-weight] { border-bottom: calc(var(--weight) * 0.42em) solid Highlight; }
-  .token[aria-selected="true"] { outline-color: Highlight; }
+  [data-weight] .ink { border-bottom: calc(var(--weight) * 0.4em) solid Highlight; }
+  [aria-selected="true"] .ink { outline-color: Highlight; }
 }
 ${UNSEEN_STYLE}`;
 

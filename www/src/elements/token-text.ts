@@ -1,6 +1,5 @@
 /** Pieces of a text as coloured spans, of which one or a stretch can be chosen by pointer and keyboard. */
 
-import { figureText } from "./figures.js";
 import { bandOf, type Piece } from "./pieces.js";
 
 /** What the colours tell. `difference`: of another model's bits. */
@@ -65,11 +64,16 @@ export class TokenText {
       span.setAttribute("role", "option");
       span.setAttribute("aria-selected", "false");
       span.setAttribute("part", "token");
-      span.textContent = text;
+      const ink = document.createElement("span");
+      ink.className = "ink";
+      const space = /^[ \t]*/.exec(text)?.[0] ?? "";
+      ink.textContent = text.slice(space.length);
+      // The space before a word is part of its token; it stays without colour, so that a line may break there.
+      span.append(space, ink);
+      if (text.includes("\n")) span.dataset.breaks = "";
       return span;
     });
     this.#box.removeAttribute("aria-activedescendant");
-    // A line break within a span would lie between two of its boxes; behind the spans it breaks the line as it should.
     this.#box.replaceChildren(...this.#spans, rest);
   }
 
@@ -81,7 +85,7 @@ export class TokenText {
       for (const name of ["band", "hot", "cool", "number"]) delete span.dataset[name];
       const isRank = mode === "rank" && !differences;
       const value = differences ? (differences[index] ?? null) : mode === "entropy" ? piece.entropy : piece.bits;
-      if (value !== null) span.dataset.number = figureText(Math.abs(value)).replace(/^/, value < -0.005 ? "−" : "");
+      if (value !== null) span.dataset.number = (Math.round(value * 10) / 10 + 0).toFixed(1).replace("-", "−");
       if (isRank) {
         span.dataset.band = String(bandOf(piece.rank));
         if (piece.rank !== null) span.dataset.number = String(piece.rank + 1);
@@ -124,7 +128,8 @@ export class TokenText {
   }
 
   #indexOf(target: EventTarget | null): number {
-    return target instanceof HTMLSpanElement ? this.#spans.indexOf(target) : -1;
+    const span = target instanceof Element ? target.closest<HTMLSpanElement>(".token") : null;
+    return span ? this.#spans.indexOf(span) : -1;
   }
 
   /** The piece above or below another. */

@@ -66,6 +66,11 @@ export function loadedGenerator(): Generator | null {
   return generator;
 }
 
+/** Where the model that is loaded came from, or null. */
+export function currentSource(): ModelSource | null {
+  return generator && last ? last.source : null;
+}
+
 /** Whether a model is loaded or being loaded. */
 export function isEngineTaken(): boolean {
   return current !== null || generator !== null;

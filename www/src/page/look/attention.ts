@@ -85,13 +85,13 @@ export class AttentionPanel {
   }
 
   #offer(nLayer: number, nHead: number): void {
-    for (const [select, n, name] of [
-      [layerSelect, nLayer, "all layers"],
-      [headSelect, nHead, "all heads"],
+    for (const [select, n] of [
+      [layerSelect, nLayer],
+      [headSelect, nHead],
     ] as const) {
       if (select.options.length === n + 1) continue;
       const numbers = Array.from({ length: n }, (_, i) => new Option(String(i + 1), String(i)));
-      select.replaceChildren(new Option(`mean of ${name}`, MEAN), ...numbers);
+      select.replaceChildren(new Option("Mean of all", MEAN), ...numbers);
     }
   }
 

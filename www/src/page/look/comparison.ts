@@ -60,8 +60,8 @@ export class Comparison {
     const furthest = all.reduce((most, one) => (Math.abs(one.bits) > Math.abs(most.bits) ? one : most));
     const better = b.bits < a.bits ? "less" : "more";
     told.textContent =
-      `${this.#name} is ${better} surprised: ${figureText(b.bitsPerByte)} bits per byte against ` +
-      `${figureText(a.bitsPerByte)}. They differ most at “${ours[furthest.index]?.text.trim()}”, by ` +
+      `${this.#name} is ${better} surprised: ${b.bitsPerByte.toFixed(3)} bits per byte against ` +
+      `${a.bitsPerByte.toFixed(3)}. They differ most at “${ours[furthest.index]?.text.trim()}”, by ` +
       `${figureText(Math.abs(furthest.bits))} bits.`;
     announce(told.textContent);
   }

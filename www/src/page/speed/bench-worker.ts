@@ -16,6 +16,8 @@ export interface Setup {
   n_head: number;
   dtype: BenchDtype;
   threads: number | "auto";
+  /** Only reads the weights. */
+  sweep_only?: boolean;
   /** Where the kernels are. */
   files: Record<WorkerFile, string>;
 }
@@ -98,6 +100,7 @@ async function measure(setup: Setup): Promise<void> {
     kind: "speed",
     speed: { name: "read sweep", ms: sweepMs, n_tokens: 0, n_bytes: imageBytes, sweep_bytes_per_ms: null },
   });
+  if (setup.sweep_only) return;
   for (const n of PROMPTS) {
     step(`Reading a prompt of ${n} tokens`);
     const [ms] = timed(() => prefill(n)) as [number];

@@ -3,7 +3,7 @@
  *
  * `editor.ts` shows it, `tree.ts` remembers all that it was; `run.ts` writes on, `alternatives.ts` three ways,
  * `rivals.ts` tells what else a word might have been. `sampling.ts` and `presets.ts` are the settings, `branches.ts` the
- * tree's panel, `share.ts` copies, links and files.
+ * tree's panel, `share.ts` links and files.
  */
 
 import type { GenerateOptions, Generator } from "../../api/index.js";
@@ -11,6 +11,7 @@ import { isDeviceLost } from "../../elements/explain.js";
 import { countText } from "../../elements/figures.js";
 import { Gpt2AutocompleteElement } from "../../elements/index.js";
 import { hideAlert, retry, showAlert, showError } from "../alert.js";
+import { copy } from "../clipboard.js";
 import { announce, byId, note, pageState, setState, swapFocus } from "../dom.js";
 import { loadAgain, markLost, useEngine } from "../engine.js";
 import { Alternatives, startAgain } from "./alternatives.js";
@@ -21,7 +22,7 @@ import { showPreset, startPresets } from "./presets.js";
 import { RivalsPanel } from "./rivals-panel.js";
 import { outcomeText, Run } from "./run.js";
 import { ControlError, followGreedy, readOptions, startSampling, useSeed } from "./sampling.js";
-import { copy, download, linkTo, startImport, takeLink } from "./share.js";
+import { download, linkTo, startImport, takeLink } from "./share.js";
 import { TextTree } from "./tree.js";
 import { keepTree, readTree, startKeeping } from "./tree-store.js";
 

@@ -1,8 +1,8 @@
-/** Taking the text along: copy, a link that carries text, settings and seed, and the tree as a file. */
+/** Taking the text along: a link that carries text, settings and seed, and the tree as a file. */
 
 import { messageOf } from "../../api/errors.js";
 import { showAlert } from "../alert.js";
-import { announce, byId } from "../dom.js";
+import { byId } from "../dom.js";
 import { readControls, writeControls } from "../settings.js";
 import { TextTree } from "./tree.js";
 
@@ -38,26 +38,6 @@ export function takeLink(): { text: string; refused: string[] } | null {
   // Taken once: a reload goes on with the text as it was changed since.
   history.replaceState(null, "", location.pathname + location.search);
   return { text, refused };
-}
-
-/** Copies a text; the button says so for a moment. */
-export async function copy(text: string, button: HTMLButtonElement): Promise<void> {
-  try {
-    await navigator.clipboard.writeText(text);
-    const words = button.querySelector("span") ?? button; // beside an icon
-    const label = words.textContent;
-    words.textContent = "Copied";
-    announce("Copied.");
-    setTimeout(() => {
-      words.textContent = label;
-    }, 1500);
-  } catch (error) {
-    showAlert({
-      title: "The browser did not let this page copy",
-      detail: messageOf(error),
-      next: "Select the text and copy it with the keyboard.",
-    });
-  }
 }
 
 /** Saves a text as a file. */

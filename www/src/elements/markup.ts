@@ -37,6 +37,7 @@ export interface Gpt2GeneratorAttributes extends Gpt2Attributes {
   prompt?: string | undefined;
   placeholder?: string | undefined;
   name?: string | undefined;
+  alternatives?: Numeric | undefined;
   disabled?: boolean | "" | undefined;
 }
 

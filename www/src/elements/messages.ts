@@ -15,6 +15,11 @@ export interface GeneratorMessages {
   copy: string;
   copied: string;
   again: string;
+  /** The buttons between alternatives, and which one is shown. */
+  alternatives: string;
+  previous: string;
+  next: string;
+  which(shown: number, n: number): string;
   progressLabel: string;
   outputLabel: string;
   loading: string;
@@ -70,6 +75,10 @@ export const GENERATOR_MESSAGES: GeneratorMessages = {
   copy: "Copy",
   copied: "Copied",
   again: "Another",
+  alternatives: "Alternatives",
+  previous: "Previous",
+  next: "Next",
+  which: (shown, n) => `${shown} of ${n}`,
   progressLabel: "Loading the model",
   outputLabel: "Text",
   loading: "Loading the model.",

@@ -97,14 +97,20 @@ export function readControls(ids: readonly string[]): Record<string, string> {
   return Object.fromEntries(values.filter(([id, value]) => value !== usual(control(id))));
 }
 
-/** Sets controls from a link; the others get the values that the HTML says. → those that cannot be set, in words */
+/**
+ * Sets controls from a link, and keeps them as if a person had; the others get the values that the HTML says. → those that
+ * cannot be set, in words
+ */
 export function writeControls(ids: readonly string[], values: URLSearchParams): string[] {
   resetControls(ids);
   const refused: string[] = [];
   for (const id of ids) {
     const value = values.get(id);
-    if (value !== null && !write(control(id), value)) refused.push(`${id}=${value}`);
+    if (value === null) continue;
+    if (write(control(id), value)) kept[id] = value;
+    else refused.push(`${id}=${value}`);
   }
+  store();
   return refused;
 }
 

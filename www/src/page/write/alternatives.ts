@@ -83,6 +83,7 @@ export class Alternatives {
       for await (const { index, text } of stream) {
         this.#texts[index] += eaters[index]?.take(text) ?? "";
         const card = list.children[index];
+        card?.removeAttribute("aria-label"); // its words are its name now
         if (card) card.textContent = (this.#texts[index] ?? "").trimStart();
       }
     };
@@ -106,7 +107,6 @@ export class Alternatives {
       card.type = "button";
       card.className = "way";
       card.setAttribute("aria-label", `Way ${index + 1}`);
-      card.setAttribute("aria-describedby", `way-${index}`);
       card.id = `way-${index}`;
       card.addEventListener("click", () => this.#take(index));
       return card;

@@ -13,7 +13,9 @@ const SMALL = "n_layer=12&n_embd=256&n_head=4&vocab_size=2000";
 
 const served = await serve(WWW);
 const browser = await launch();
-const { page, thrown, shot } = await openWatchedPage(await browser.newContext());
+const context = await browser.newContext();
+await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+const { page, thrown, shot } = await openWatchedPage(context);
 after(async () => {
   await browser.close();
   await stop(served.server);
@@ -105,4 +107,66 @@ test("it fits a narrow window, in light and dark", async () => {
     await shot(`bench-${colorScheme}`, { fullPage: true });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, colorScheme);
   }
+});
+
+const untilMeasured = () =>
+  untilInPage(page, "the model is measured", () =>
+    ["ready", "failed"].includes(document.querySelector("#measure-status").dataset.state),
+  );
+
+test("one press measures the model in use in each precision, and the result can be copied", async () => {
+  await page.setViewportSize({ width: 1280, height: 900 });
+  await page.goto(`${served.url}?view=speed`);
+  await page.waitForSelector("#measure:enabled");
+  await page.click("#measure");
+  await untilMeasured();
+  assert.equal(await page.textContent("#measure-status"), "Done.");
+  const rows = await page.$$eval("#measure-table tbody tr", (all) =>
+    all.map((row) => [...row.children].map((cell) => cell.textContent)),
+  );
+  assert.deepEqual(
+    rows.map(([name]) => name.split(",")[0]),
+    ["CPU fp32", "CPU q8", "CPU q4"],
+  );
+  for (const cells of rows)
+    assert.ok(
+      cells.every((cell) => !/NaN|undefined|Infinity/.test(cell)),
+      cells.join(" | "),
+    );
+  assert.equal(await page.locator(".chart canvas").count(), 2);
+  await shot("speed-measured");
+
+  await page.click("#copy-json");
+  await untilInPage(page, "it is copied", () => document.querySelector("#copy-json").textContent === "Copied");
+  const report = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
+  assert.equal(report.format, "gpt2-web-speed");
+  assert.equal(report.model, "demo");
+  assert.ok(report.sweep_bytes_per_second > 1e8 && report.hardware.logical_processors >= 1);
+  const [fp32, q8, q4] = report.results;
+  assert.equal(fp32.difference, 0);
+  assert.ok(q8.difference > 0 && q8.difference < 0.3 && q4.difference > q8.difference, JSON.stringify([q8, q4]));
+  for (const { load_ms, first_token_ms, prefill, decode, token_ms } of report.results) {
+    assert.deepEqual(
+      decode.map(({ n_tokens }) => n_tokens),
+      [32, 128, 192],
+    );
+    for (const { tokens_per_second } of [...prefill, ...decode]) assert.ok(tokens_per_second > 1);
+    assert.ok(load_ms > 0 && first_token_ms > 0);
+    assert.ok(token_ms.p50 > 0 && token_ms.p50 <= token_ms.p95 && token_ms.p95 <= token_ms.p99);
+  }
+  await page.click("#copy-markdown");
+  await untilInPage(page, "it is copied", () => document.querySelector("#copy-markdown").textContent === "Copied");
+  const markdown = await page.evaluate(() => navigator.clipboard.readText());
+  assert.match(markdown, /\*\*demo\*\*, gpt2-web .*\n/);
+  assert.equal(markdown.split("\n").filter((line) => line.startsWith("| CPU")).length, 3);
+});
+
+test("measuring is cancelled, and nothing chosen is said", async () => {
+  await page.click("#measure");
+  await page.click("#measure-cancel");
+  await untilMeasured();
+  assert.equal(await page.textContent("#measure-status"), "Stopped.");
+  for (const dtype of ["q8", "q4", "fp32"]) await page.uncheck(`input[value="wasm ${dtype}"]`);
+  await page.click("#measure");
+  assert.equal(await page.textContent("#measure-status"), "Choose at least one.");
 });

@@ -24,7 +24,7 @@ import { Keeping } from "./keeping.js";
 import { Preparation } from "./preparation.js";
 import { Progress } from "./progress.js";
 import { inTurn } from "./turn.js";
-import { buildFor, startWasm, wasm, wasmMemory } from "./wasm.js";
+import { buildFor, freeAfterFailure, startWasm, wasm, wasmMemory } from "./wasm.js";
 import { loadWeights } from "./weights.js";
 
 /** A model that is ready. */
@@ -296,7 +296,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     packed = { name, bytes: loader.packedBytes(), files, warnings: told };
   } catch (error) {
     gpu?.stop();
-    loader.free();
+    freeAfterFailure(loader);
     throw error;
   }
   const isUploaded = loader.device === "webgpu";
@@ -311,7 +311,7 @@ async function loadAlone(request: LoadRequest, hub: Hub, findings: Findings, pro
     const refused = await kernels.useThreads(options.threads);
     if (refused !== null) warnings.add(refused);
   } catch (error) {
-    model.free();
+    freeAfterFailure(model);
     throw error;
   }
   const info = model.info() as Omit<WireInfo, "warnings">;
@@ -336,7 +336,7 @@ async function makeLoader(options: WireLoadOptions, configs: Configs, files: Tok
       loader.buildTokenizer();
       return loader;
     } catch (error) {
-      loader.free();
+      freeAfterFailure(loader);
       throw error;
     }
   };

@@ -85,6 +85,18 @@ function running(): Running {
   return inUse;
 }
 
+/**
+ * Frees what a failure has made useless. A trap leaves it in use for ever, which the module says in the place of the
+ * failure; then its memory is lost until the worker ends, and the caller goes on with the failure itself.
+ */
+export function freeAfterFailure(object: { free(): void }): void {
+  try {
+    object.free();
+  } catch (error) {
+    console.warn(`gpt2-web: not freed after a failure (${messageOf(error)})`);
+  }
+}
+
 /** What the last panic said, if there was one: the module is unusable since. */
 export function panicMessage(): string | undefined {
   return lastPanic;

@@ -23,9 +23,10 @@ usage() {
 ./build.sh check         format, lints, types, and whether docs/api is current
 ./build.sh docs          write docs/api, the reference, anew from the types and their docstrings
 ./build.sh fuzz [sec]    fuzz what reads a file of a checkpoint or the cache, so long each (default 60 seconds)
-./build.sh bench [WHAT]  measure: page (the default), load, peers, xl (in headless Chromium; www/bench/ has their options),
+./build.sh bench [WHAT]  measure: page (the default), load, lookup, peers, xl (in headless Chromium; www/bench/ has their options),
                          cpu (the kernels, natively), batch (several texts at once, natively), gpu (the GPU engine through Vulkan), quality (what formats cost)
 ./build.sh bench load    measure loading: time, bytes fetched and stored, memory (see www/bench/load.mjs)
+./build.sh bench lookup  measure look-up drafts, and several texts at once, through the whole package (see www/bench/lookup.mjs)
 ./build.sh pack          leave the npm package in dist/, and tell what it weighs
 ./build.sh help          this text
 TEXT
@@ -352,8 +353,9 @@ run_bench() {
     xl) shift; need_browser; run_pack; exec node www/bench/xl.mjs "$@" ;;
     peers) shift; need_browser; run_pack; exec node www/bench/peers.mjs "$@" ;;
     load) shift; need_browser; build; exec node www/bench/load.mjs "$@" ;;
+    lookup) shift; need_browser; build; exec node www/bench/lookup.mjs "$@" ;;
     page) shift || true; need_browser; build; exec node www/bench/bench.mjs "$@" ;;
-    *) die "no such bench: $1 (page, load, peers, xl, cpu, batch, gpu, quality)" ;;
+    *) die "no such bench: $1 (page, load, lookup, peers, xl, cpu, batch, gpu, quality)" ;;
   esac
 }
 

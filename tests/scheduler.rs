@@ -1,5 +1,5 @@
-//! Many texts at once on the CPU engine, with the demo model: whatever the company, each text is what it is alone, to the
-//! bit, with guesses or without.
+//! Many texts at once on the CPU engine, with the demo model: whatever the company, each text is what it is alone, to
+//! the bit, with guesses or without.
 
 mod common;
 
@@ -120,8 +120,7 @@ fn visit() -> impl Strategy<Value = Visit> {
 }
 
 thread_local! {
-    static DEMO: Demo<CpuEngine<Linked>> = Demo::new(cpu(&demo(), Dtype::Q8));
-    static FLOATS: Demo<CpuEngine<Linked>> = Demo::new(cpu(&demo(), Dtype::Fp32));
+    static DEMOS: [Demo<CpuEngine<Linked>>; 4] = Dtype::ALL.map(|dtype| Demo::new(cpu(&demo(), dtype)));
 }
 
 fn check_visits<E: Engine>(
@@ -188,11 +187,10 @@ proptest! {
     fn a_text_in_any_company_is_what_it_is_alone(
         n_seats in 1..=8_usize,
         max_tokens in prop::sample::select(&[1_usize, 7, 64][..]),
-        is_quantised: bool,
+        dtype in 0..Dtype::ALL.len(),
         visits in prop::collection::vec(visit(), 1..10),
     ) {
-        let demo = if is_quantised { &DEMO } else { &FLOATS };
-        demo.with(|demo| check_visits(demo, &mut HashMap::new(), n_seats, max_tokens, &visits));
+        DEMOS.with(|demos| check_visits(&demos[dtype], &mut HashMap::new(), n_seats, max_tokens, &visits));
     }
 }
 

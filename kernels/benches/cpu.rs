@@ -3,9 +3,10 @@
 //!
 //! The weights are random, because speed does not depend on them. Decode and sweep count the bytes of the image (and,
 //! for decode, of the cache) that they read, so that Criterion prints GiB/s: a token cannot be faster than the sweep of
-//! the same memory. Prefill counts tokens, and so does a batch: one token of each of some texts after 32. Natively the vector operations are those of `simd/portable.rs`, so this
-//! bench compares one version of a kernel with another; `./build.sh bench` measures the speed that visitors get. For
-//! more CPU features than the target's baseline: `RUSTFLAGS="-C target-cpu=native"`.
+//! the same memory. Prefill counts tokens, and so does a batch: one token of each of some texts after 32. Natively the
+//! vector operations are those of `simd/portable.rs`, so this bench compares one version of a kernel with another;
+//! `./build.sh bench` measures the speed that visitors get. For more CPU features than the target's baseline:
+//! `RUSTFLAGS="-C target-cpu=native"`.
 #![allow(missing_docs)] // criterion_main!
 
 use std::cell::LazyCell;

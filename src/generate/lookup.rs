@@ -4,6 +4,12 @@
 //! beside the newest token costs more than one without; each guess that turns out right saves a whole pass. How often
 //! guesses are right is counted for every token of the text, also while none are run, so that prose never pays for
 //! them.
+//!
+//! A text that is written again with changes is followed across them: where a long match is broken by one token, what
+//! stood behind the token that was replaced is likely to come next, and where it was replaced once, it is likely to be
+//! replaced again.
+
+use std::collections::HashMap;
 
 use crate::token::TokenId;
 
@@ -13,14 +19,17 @@ const MAX_MATCH: usize = 8;
 const MAX_GUESS: usize = 15;
 /// Most rows in a pass with guesses, if every text has as many.
 const MAX_ROWS: usize = 32;
-/// What one more row costs in a pass, in units of a pass with one row (measured: `./build.sh bench lookup`).
-const ROW_COST: f64 = 0.3;
+/// What one more row costs in a pass, in units of a pass with one row: measured, 0.35 where memory is slow (20 GB/s) to
+/// 0.6 where it is fast (`./build.sh bench lookup`).
+const ROW_COST: f64 = 0.5;
 /// Guesses have to promise so many times the tokens per time that there are without.
 const MIN_GAIN: f64 = 1.1;
 /// How much a single outcome counts against those before it.
 const RATE: f64 = 0.15;
 /// How often a guess is right after a match of 1, 2, … tokens, before anything is known of the text.
-const PRIOR: [f64; MAX_MATCH] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5];
+const PRIOR: [f64; MAX_MATCH] = [0.05, 0.15, 0.3, 0.45, 0.6, 0.7, 0.75, 0.8];
+/// Behind a token that replaced one in the longest match, as many tokens count as the same.
+const N_AFTER_CHANGE: usize = 6;
 
 /// What one text has taught of its guesses.
 #[derive(Clone)]
@@ -31,6 +40,10 @@ pub(super) struct Lookup {
     hit_rates: [f64; MAX_MATCH],
     /// Where the end of the text has stood before.
     place: Option<Place>,
+    /// What has taken a token's place where earlier text was written again.
+    changes: HashMap<TokenId, TokenId>,
+    /// A change that counts if earlier text goes on behind it.
+    change: Option<(TokenId, TokenId)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,12 +57,14 @@ struct Place {
 impl Lookup {
     /// For a text of which nothing is known yet. max_guess: most tokens to guess at once, `None` for as many as pay
     pub fn new(max_guess: Option<usize>) -> Self {
-        Self { max_guess: max_guess.unwrap_or(MAX_GUESS).min(MAX_GUESS), hit_rates: PRIOR, place: None }
+        let max_guess = max_guess.unwrap_or(MAX_GUESS).min(MAX_GUESS);
+        Self { max_guess, hit_rates: PRIOR, place: None, changes: HashMap::new(), change: None }
     }
 
     /// Looks up the end of a text that a generation begins after.
     pub fn begin(&mut self, text: &[TokenId]) {
         self.place = if self.max_guess == 0 { None } else { find(text) };
+        self.change = None;
     }
 
     /// Learns of the text's newest token. text: with that token
@@ -57,13 +72,31 @@ impl Lookup {
         if self.max_guess == 0 {
             return;
         }
-        if let (Some(place), Some((newest, before))) = (self.place, text.split_last())
-            && let Some(guess) = before.get(place.next)
-        {
-            let rate = &mut self.hit_rates[place.n_match.min(MAX_MATCH) - 1];
-            *rate += RATE * (f64::from(u8::from(guess == newest)) - *rate);
+        let Some((newest, before)) = text.split_last() else { return };
+        let known = self.place.and_then(|place| Some((place, *before.get(place.next)?)));
+        let Some((Place { n_match, next }, there)) = known else {
+            self.place = find(text);
+            return;
+        };
+        let is_hit = self.changed(there) == *newest;
+        let rate = &mut self.hit_rates[n_match.min(MAX_MATCH) - 1];
+        *rate += RATE * (f64::from(u8::from(is_hit)) - *rate);
+        let change = self.change.take();
+        if is_hit {
+            self.changes.extend(change);
+            // of places with as long a match, the one that was right before
+            let on = Place { n_match: (n_match + 1).min(MAX_MATCH), next: next + 1 };
+            let is_longest = on.n_match == MAX_MATCH;
+            let better = if is_longest { None } else { find(text).filter(|place| place.n_match > on.n_match) };
+            self.place = Some(better.unwrap_or(on));
+            return;
         }
         self.place = find(text);
+        if n_match >= MAX_MATCH && self.place.is_none_or(|place| place.n_match < N_AFTER_CHANGE) {
+            self.changes.remove(&there);
+            self.change = Some((there, *newest));
+            self.place = Some(Place { n_match: N_AFTER_CHANGE, next: next + 1 });
+        }
     }
 
     /// The tokens that are worth a try after `text`, at most `most`. n_others: rows of other texts in the same pass
@@ -74,9 +107,15 @@ impl Lookup {
         let mut guess = Vec::with_capacity(n);
         for i in place.next..place.next + n {
             // a text that repeats itself goes on with what was just guessed
-            guess.push(text.get(i).copied().unwrap_or_else(|| guess[i - text.len()]));
+            let there = text.get(i).copied().unwrap_or_else(|| guess[i - text.len()]);
+            guess.push(self.changed(there));
         }
         guess
+    }
+
+    /// What is likely to be written where `there` stood before.
+    fn changed(&self, there: TokenId) -> TokenId {
+        self.changes.get(&there).copied().unwrap_or(there)
     }
 
     /// How many guesses promise the most tokens for the time.
@@ -165,6 +204,18 @@ mod tests {
         let noise: Vec<TokenId> = (0..600).map(|_| (rng.next_u64() >> 57) as TokenId).collect();
         let (n_guessed, _) = play(&noise, 3, 100);
         assert!(n_guessed < 12, "{n_guessed} guesses of a text without order");
+    }
+
+    #[test]
+    fn a_text_that_is_written_again_with_changes_is_followed_across_them() {
+        let verse: Vec<TokenId> = (0..240).map(|i| if i % 12 == 5 { 7 } else { 1000 + i * 37 % 1009 }).collect();
+        let renamed: Vec<TokenId> = verse.iter().map(|&id| if id == 7 { 8 } else { id }).collect();
+        let (n_guessed, n_right) = play(&[&verse[..], &renamed].concat(), verse.len(), 100);
+        assert!(n_right > 200 && n_right * 10 > n_guessed * 9, "{n_right} of {n_guessed} and 240 tokens");
+        // each token is replaced by another one: nothing is learned, and the place is not lost
+        let varied: Vec<TokenId> = (100..).zip(&verse).map(|(n, &id)| if id == 7 { n } else { id }).collect();
+        let (n_guessed, n_right) = play(&[&verse[..], &varied].concat(), verse.len(), 100);
+        assert!(n_right > 160, "{n_right} of {n_guessed} and 220 tokens");
     }
 
     #[test]

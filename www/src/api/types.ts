@@ -58,8 +58,8 @@ export interface CreateGeneratorOptions {
    */
   threads?: "auto" | number;
   /**
-   * How many texts are written together at most; more take turns. By default 8 on the CPU, where that is fastest, and on
-   * a GPU whatever its engine is best with.
+   * How many texts are written together at most; more take turns. By default 8 on the CPU, where that is fastest, and
+   * on a GPU whatever its engine is best with.
    */
   max_batch_size?: number;
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */
@@ -166,8 +166,8 @@ export interface GenerateOptions {
   num_return_sequences?: number;
   /**
    * How many of the next tokens may be guessed from what stands earlier in the text, to be verified in one pass. It
-   * makes texts that repeat themselves faster, and changes no text. `"auto"`, the default, guesses as many as promise to
-   * save time; 0 or `null` is off.
+   * makes texts that repeat themselves faster, and changes no text. `"auto"`, the default, guesses as many as promise
+   * to save time; 0 or `null` is off.
    */
   prompt_lookup_num_tokens?: "auto" | number | null;
   /** Whether to use what an earlier call computed for the same beginning. Default `true`. */
@@ -313,8 +313,8 @@ export interface GeneratorInfo {
   /** CPU threads in use; 1 on WebGPU. */
   threads: number;
   /**
-   * Whether the CPU multiplies bytes where the weights are integers, because its processor was measured to be faster so.
-   * The text is the same.
+   * Whether the CPU multiplies bytes where the weights are integers, because its processor was measured to be faster
+   * so. The text is the same.
    */
   byte_products: boolean;
   /** Outcome of the test at load, which compares the engine with known answers. */
@@ -369,6 +369,8 @@ export interface GeneratorStats {
   batch_size: number;
   /** How many those were, on average. */
   mean_batch_size: number;
+  /** How many steps there were with one text, with two, and so on, since loading. */
+  passes_by_batch_size: number[];
   /** How many they may be: the option of {@link createGenerator}, or its default. */
   max_batch_size: number;
   /** Texts that wait for their turn now. */
@@ -380,8 +382,8 @@ export interface GeneratorStats {
   /** Bytes of WebAssembly memory. */
   bytes_held: number;
   /**
-   * Bytes of the keys and values of all texts: those that are written, open sessions, and earlier texts whose beginnings
-   * may be used again. On the CPU they lie within `bytes_held`, and what several share counts once.
+   * Bytes of the keys and values of all texts: those that are written, open sessions, and earlier texts whose
+   * beginnings may be used again. On the CPU they lie within `bytes_held`, and what several share counts once.
    */
   cache_bytes: number;
   /** Sessions that are not disposed of. */

@@ -1,4 +1,4 @@
-/** The loop that runs the model: pass after pass for all texts together, and messages in between. Runs in the worker. */
+/** The loop that runs the model: pass after pass for all texts together, and messages in between. In the worker. */
 
 import type { Scheduler } from "../../wasm/gpt2_web.js";
 import { abortError } from "../api/errors.js";

@@ -45,6 +45,8 @@ export class Metrics {
   #firstMs = new Recent();
   #tokenMs = new Recent();
   #batchSizes = new Recent();
+  /** How many passes there were with 1, 2, … texts. */
+  #passes: number[] = [];
   #tokens = 0;
   /** Tokens that are not the first of a text, and the time of the steps that wrote them. */
   #nextTokens = 0;
@@ -76,7 +78,12 @@ export class Metrics {
   step(events: TextEvent[], ms: number, before: Counters): void {
     const nNext = this.#nextOfStep;
     this.#nextOfStep = 0;
-    if (events.length > 0) this.#batchSizes.add(new Set(events.map(({ id }) => id)).size);
+    const nTexts = new Set(events.map(({ id }) => id)).size;
+    if (nTexts > 0) {
+      this.#batchSizes.add(nTexts);
+      while (this.#passes.length < nTexts) this.#passes.push(0);
+      this.#passes[nTexts - 1] = (this.#passes[nTexts - 1] ?? 0) + 1;
+    }
     this.#tokens += events.filter(({ kind }) => kind === "token").length;
     if (nNext === 0) return;
     this.#nextTokens += nNext;
@@ -102,6 +109,7 @@ export class Metrics {
       tokens_per_second_per_text: tokenMs > 0 ? 1000 / tokenMs : 0,
       batch_size: figures.n_running,
       mean_batch_size: this.#batchSizes.mean(),
+      passes_by_batch_size: this.#passes,
       max_batch_size: figures.max_batch_size,
       queue_length: figures.n_waiting,
       draft_tokens: figures.n_guessed,

@@ -156,6 +156,28 @@ test("nothing moves for those who want it so, and high contrast keeps what colou
   await page.emulateMedia({ reducedMotion: null, forcedColors: null });
 });
 
+test("nothing moves while a view comes up and its model loads", async () => {
+  for (const width of [360, 1280]) {
+    for (const view of ["write", "look", "speed", "models"]) {
+      const fresh = await browser.newContext({ viewport: { width, height: 800 } });
+      const tab = await fresh.newPage();
+      await tab.addInitScript(() => {
+        window.moved = 0;
+        const add = (list) => {
+          for (const { value } of list.getEntries()) window.moved += value;
+        };
+        new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+      });
+      await tab.goto(`${served.url}?view=${view}`);
+      await tab.waitForFunction(() => document.documentElement.dataset.state === "ready");
+      if (view === "look") await tab.waitForFunction(() => document.querySelector("#surprise").pieces?.length > 0);
+      const moved = await tab.evaluate(() => window.moved);
+      assert.ok(moved < 0.1, `${view} at ${width}: a shift of ${moved}, of which 0.1 is called good`);
+      await fresh.close();
+    }
+  }
+});
+
 /** Most bytes, as brotli sends them, of the page's own scripts and styles. Whoever makes it less lowers a number. */
 const BUDGETS = { first: 23_000, write: 25_000, look: 19_000, speed: 30_000, models: 4_000 };
 

@@ -158,6 +158,7 @@ export class Gpt2AutocompleteElement extends ElementBase {
   get options(): GenerateOptions {
     return this.#options;
   }
+  /** Replaces the options. */
   set options(options: GenerateOptions) {
     this.#options = options;
   }
@@ -166,6 +167,7 @@ export class Gpt2AutocompleteElement extends ElementBase {
   get generator(): Generator | null {
     return this.#hold.generator;
   }
+  /** Uses this one from now on; null goes back to the attributes’ one. */
   set generator(generator: Generator | null) {
     this.dismiss();
     this.#hold.give(generator);
@@ -176,6 +178,7 @@ export class Gpt2AutocompleteElement extends ElementBase {
   get messages(): AutocompleteMessages {
     return this.#messages;
   }
+  /** Replaces some of the words, or all. */
   set messages(messages: Partial<AutocompleteMessages>) {
     this.#messages = { ...AUTOCOMPLETE_MESSAGES, ...messages };
   }
@@ -184,6 +187,7 @@ export class Gpt2AutocompleteElement extends ElementBase {
   get disabled(): boolean {
     return this.hasAttribute("disabled");
   }
+  /** Sets the attribute, or removes it. */
   set disabled(disabled: boolean) {
     this.toggleAttribute("disabled", disabled);
   }

@@ -215,6 +215,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get name(): string {
     return this.getAttribute("name") ?? "";
   }
+  /** Sets the attribute. */
   set name(name: string) {
     this.setAttribute("name", name);
   }
@@ -223,6 +224,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get disabled(): boolean {
     return this.hasAttribute("disabled");
   }
+  /** Sets the attribute, or removes it. */
   set disabled(disabled: boolean) {
     this.toggleAttribute("disabled", disabled);
   }
@@ -231,6 +233,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get value(): string {
     return this.#view.prompt.value;
   }
+  /** Replaces the text. */
   set value(text: string) {
     this.#isTyped = true;
     this.#view.prompt.value = text;
@@ -241,6 +244,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get options(): GenerateOptions {
     return this.#options;
   }
+  /** Replaces the options. */
   set options(options: GenerateOptions) {
     this.#options = options;
   }
@@ -249,6 +253,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get generator(): Generator | null {
     return this.#hold.generator;
   }
+  /** Uses this one from now on; null goes back to the attributes’ one. */
   set generator(generator: Generator | null) {
     this.stop();
     this.#hold.give(generator);
@@ -259,6 +264,7 @@ export class Gpt2GeneratorElement extends ElementBase {
   get messages(): GeneratorMessages {
     return this.#messages;
   }
+  /** Replaces some of the words, or all. */
   set messages(messages: Partial<GeneratorMessages>) {
     this.#messages = { ...GENERATOR_MESSAGES, ...messages };
     this.#label();

@@ -15,10 +15,11 @@ export interface GeneratorMessages {
   copy: string;
   copied: string;
   again: string;
-  /** The buttons between alternatives, and which one is shown. */
+  /** The buttons between alternatives. */
   alternatives: string;
   previous: string;
   next: string;
+  /** Which of several texts is shown, from 1 on. */
   which(shown: number, n: number): string;
   progressLabel: string;
   outputLabel: string;
@@ -27,10 +28,15 @@ export interface GeneratorMessages {
   cancelled: string;
   writing: string;
   notCopied: string;
+  /** How far a load is. */
   progress(event: ProgressEvent): string;
+  /** How far a long prompt has been read. */
   reading(event: PromptProgress): string;
+  /** How fast the text was written. */
   speed(tokensPerSecond: number): string;
+  /** What a screen reader hears when a text is complete. */
   finished(result: GenerationResult): string;
+  /** What went wrong, and what to do about it. */
   error(error: unknown): Explanation;
 }
 
@@ -40,7 +46,9 @@ export interface AutocompleteMessages {
   suggestion(text: string): string;
   /** The chip on a touch screen. */
   take(text: string): string;
+  /** How far a load is. */
   progress(event: ProgressEvent): string;
+  /** What went wrong, in one line. */
   failed(error: unknown): string;
 }
 
@@ -60,7 +68,9 @@ export interface SurpriseMessages {
   many: string;
   less: string;
   more: string;
+  /** How far a load is. */
   progress(event: ProgressEvent): string;
+  /** What went wrong, in one line. */
   failed(error: unknown): string;
   /** What is told of a piece. */
   piece(piece: Piece): string;
@@ -115,7 +125,7 @@ export const SURPRISE_MESSAGES: SurpriseMessages = {
   failed: (error) => explain(error).title,
   piece: ({ text, bits, rank, entropy }) =>
     [
-      `“${text.replaceAll("\n", "⏎")}”`,
+      `“${text.replaceAll("\n", "⏎").trim() || "␣"}”`,
       countText(Number(figureText(bits ?? 0)), "bit"),
       rank === 0 ? "the likeliest" : `${countText(rank ?? 0, "token")} likelier`,
       shareText(2 ** -(bits ?? 0)),

@@ -140,6 +140,7 @@ export class Gpt2SurpriseElement extends ElementBase {
   get value(): string {
     return this.#value ?? (this.textContent ?? "").trim();
   }
+  /** Replaces the text. */
   set value(text: string) {
     if (text === this.value) return;
     this.#value = text;
@@ -157,6 +158,7 @@ export class Gpt2SurpriseElement extends ElementBase {
     const mode = this.getAttribute("mode");
     return mode === "bits" || mode === "entropy" ? mode : "rank";
   }
+  /** Changes what the colours tell. */
   set mode(mode: ColourMode) {
     this.setAttribute("mode", mode);
   }
@@ -165,6 +167,7 @@ export class Gpt2SurpriseElement extends ElementBase {
   get generator(): Generator | null {
     return this.#hold.generator;
   }
+  /** Uses this one from now on; null goes back to the attributes’ one. */
   set generator(generator: Generator | null) {
     this.#run.abort();
     this.#hold.give(generator);
@@ -180,6 +183,7 @@ export class Gpt2SurpriseElement extends ElementBase {
   get messages(): SurpriseMessages {
     return this.#messages;
   }
+  /** Replaces some of the words, or all. */
   set messages(messages: Partial<SurpriseMessages>) {
     this.#messages = { ...SURPRISE_MESSAGES, ...messages };
     this.#label();

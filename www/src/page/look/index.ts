@@ -134,6 +134,7 @@ export function start(): void {
   }
   numbers.addEventListener("change", () => surprise.toggleAttribute("numbers", numbers.checked));
   fit();
+  showNumbers(); // the table has its rows before there is anything to fill in
   useEngine({
     attach(loaded) {
       generator = loaded;

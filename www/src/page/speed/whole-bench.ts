@@ -160,10 +160,8 @@ async function offerGpu(): Promise<void> {
     box.disabled = !adapter;
     box.checked = Boolean(adapter) && !isSoftware && box.defaultChecked;
   }
-  gpuRemark.hidden = Boolean(adapter) && !isSoftware;
-  gpuRemark.textContent = adapter
-    ? "The GPU of this browser is a software adapter: right, and slow."
-    : "This browser gives no GPU to web pages.";
+  if (!adapter) gpuRemark.textContent = "This browser gives no GPU to web pages.";
+  else if (isSoftware) gpuRemark.textContent = "The GPU of this browser is a software adapter: right, and slow.";
 }
 
 /** Wires the bench. */

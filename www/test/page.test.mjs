@@ -29,7 +29,7 @@ const finished = () =>
     /stopped|ended|reached|full/.test(document.querySelector("#outcome").textContent),
   );
 const text = () => page.inputValue("#text");
-/** What stands in the model's ink. */
+/** What stands in the model's ink, which the space before it has no part in. */
 const byModel = () => page.$$eval("#mirror .by-model", (all) => all.map((it) => it.textContent).join(""));
 /** Replaces the text, as somebody types it. */
 const type = async (words) => {
@@ -96,7 +96,7 @@ test("the model goes on where the caret is, piece by piece, in its own ink", asy
   await page.press("#text", "Control+Enter");
   await finished();
   assert.ok((await page.evaluate(() => window.pieces.length)) > 5, "it grows piece by piece");
-  assert.equal(await text(), `The old king${await byModel()}`);
+  assert.equal((await text()).slice("The old king".length).trimStart(), await byModel());
   assert.ok((await byModel()).length > 100);
   assert.match(await page.textContent("#outcome"), /tokens\/s/);
   await page.press("#text", "Control+z");
@@ -228,7 +228,7 @@ test("a pause suggests, to type along advances it, Tab takes it in the model's i
   assert.equal(await page.evaluate(() => document.querySelector("#ghost").suggestion), suggestion.slice(2));
   await page.keyboard.press("Tab");
   assert.equal(await text(), `The old king${suggestion}`);
-  assert.equal(await byModel(), suggestion.slice(2));
+  assert.equal(await byModel(), suggestion.slice(2).trimStart());
   await page.keyboard.press("Control+z");
   assert.equal(await text(), `The old king${suggestion.slice(0, 2)}`);
   await set("suggest", false);

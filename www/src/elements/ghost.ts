@@ -64,6 +64,7 @@ export const GHOST_STYLE = `
 }
 .chip {
   min-height: 2.75rem;
+  max-width: calc(100% - 0.6rem);
   margin: 0.3rem;
   padding: 0.3em 1em;
   overflow: hidden;

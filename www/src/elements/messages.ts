@@ -129,6 +129,6 @@ export const SURPRISE_MESSAGES: SurpriseMessages = {
       countText(Number(figureText(bits ?? 0)), "bit"),
       rank === 0 ? "the likeliest" : `${countText(rank ?? 0, "token")} likelier`,
       shareText(2 ** -(bits ?? 0)),
-      `undecided by ${figureText(entropy ?? 0)} bits`,
+      `entropy ${figureText(entropy ?? 0)} bits`,
     ].join(" · "),
 };

@@ -13,7 +13,7 @@ const ROWS: [string, (sum: Sum) => string][] = [
   ["Perplexity", ({ perplexity }) => figureText(perplexity)],
   ["Bits per token", ({ bits, nTokens }) => figureText(bits / nTokens)],
   ["Bits per byte", ({ bitsPerByte }) => bitsPerByte.toFixed(3)],
-  ["Undecided by, bits", ({ entropy }) => figureText(entropy)],
+  ["Entropy, bits", ({ entropy }) => figureText(entropy)],
   ["Among the 10 likeliest", (sum) => shareText(shareOf(sum, 0))],
   ["Beyond the 1,000", (sum) => shareText(shareOf(sum, 3))],
 ];

@@ -6,6 +6,8 @@ import type { Version } from "./tree.js";
 
 const list = byId("branch-list", HTMLUListElement);
 const LENGTH = 56;
+/** A change that takes away more than this, in UTF-16 units, is worth a line: what it took is found there. */
+const MUCH = 20;
 
 /** The panel's list. */
 export class Branches {
@@ -37,6 +39,7 @@ export class Branches {
       for (let last = version; ; ) {
         const [only, ...others] = below(last.id);
         if (!only || others.length > 0 || last.name !== undefined || last.id === current) return way;
+        if (only.removed > MUCH) return way;
         way.push(only);
         last = only;
       }

@@ -116,7 +116,9 @@ export class Editor {
     };
     const cuts: [Mark, string][] = marks.map((mark) => [mark, "by-model"]);
     if (part) cuts.push([part, "picked"]);
-    for (const [[start, end], className] of this.#disjoint(cuts)) {
+    for (const [[from, end], className] of this.#disjoint(cuts)) {
+      // A space where the ink begins may hang over the end of a line, where it would look like a stain.
+      const start = from + (/^ */.exec(text.slice(from, end))?.[0].length ?? 0);
       upTo(start);
       const mark = document.createElement("mark");
       mark.className = className;

@@ -152,6 +152,32 @@ test("stop is heard after thousands of tokens as after the first, and keeps the 
   assert.equal(await text(), stopped, "nothing comes after stop");
 });
 
+test("a tab in the background goes on, and has caught up when it is looked at", async () => {
+  await page.evaluate(() => {
+    window.frames0 = window.requestAnimationFrame;
+    window.requestAnimationFrame = () => 1; // a hidden tab has no frames
+    Object.defineProperty(document, "hidden", { value: true, configurable: true });
+  });
+  await set("max_new_tokens", "400");
+  await set("seed", "3");
+  await set("context_overflow", "slide");
+  await type("The old king");
+  await page.evaluate(() => (window.lengths = []));
+  await page.evaluate(() => {
+    const note = () => window.lengths.push(document.querySelector("#text").value.length);
+    new MutationObserver(note).observe(document.querySelector("#mirror"), { childList: true });
+  });
+  await page.click("#generate");
+  await finished();
+  const lengths = await page.evaluate(() => window.lengths);
+  assert.ok(lengths.length > 3, `it was shown ${lengths.length} times`);
+  await page.evaluate(() => {
+    window.requestAnimationFrame = window.frames0;
+    delete document.hidden;
+  });
+  assert.ok((await text()).length > 500);
+});
+
 test("three ways on: arrows choose one, the others are branches, and each can be opened", async () => {
   await set("max_new_tokens", "50");
   await set("seed", "1");

@@ -1,15 +1,16 @@
 /** `<gpt2-autocomplete>`. */
 
 import { isAbort } from "../api/errors.js";
-import type { GenerateOptions, GenerationResult, Generator } from "../api/index.js";
+import type { GenerateOptions, Generator } from "../api/index.js";
 import { LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
-import { continuation, firstWord, newestTokens, promptBefore } from "./continuation.js";
+import { firstWord, promptBefore } from "./continuation.js";
 import { ElementBase, ElementState, takeOver, wear } from "./element-base.js";
 import { isDeviceLost } from "./explain.js";
 import { type Caret, caretOf, type FieldElement, insert, isField, roomIn } from "./field.js";
 import { GHOST_STYLE, Ghost } from "./ghost.js";
 import { Hold } from "./hold.js";
 import { AUTOCOMPLETE_MESSAGES, type AutocompleteMessages } from "./messages.js";
+import { writeSuggestion } from "./suggestion.js";
 
 const DELAY_MS = 300;
 const MODIFIERS = ["Shift", "Control", "Alt", "Meta", "AltGraph"];
@@ -380,7 +381,12 @@ export class Gpt2AutocompleteElement extends ElementBase {
       if (signal.aborted) return;
       this.#state.enter("generating");
       this.#at = at;
-      const result = await this.#write(generator, { prompt, spaces, alternative, room: roomIn(field) }, signal);
+      const options = { ...optionsOf(this), ...this.options };
+      const request = { prompt, spaces, alternative, room: roomIn(field), options, signal };
+      const result = await writeSuggestion(generator, request, {
+        grown: (text) => this.#show(text),
+        chunk: (chunk) => this.#tell("gpt2-chunk", chunk),
+      });
       this.#tell("gpt2-done", result);
       if (signal.aborted) return;
       this.#run = null;
@@ -392,42 +398,6 @@ export class Gpt2AutocompleteElement extends ElementBase {
     } catch (error) {
       if (!isAbort(error)) this.#fail(error);
     }
-  }
-
-  async #write(
-    generator: Generator,
-    asked: { prompt: string; spaces: boolean; alternative: number; room: number },
-    signal: AbortSignal,
-  ): Promise<GenerationResult> {
-    const options = { max_new_tokens: 12, do_sample: false, ...optionsOf(this), ...this.options };
-    // The first suggestion is the likeliest text; others are drawn, each by a seed of its own.
-    if (asked.alternative > 0) {
-      const seed = BigInt(options.seed ?? 0) + BigInt(asked.alternative);
-      Object.assign(options, { do_sample: true, temperature: options.temperature ?? 1, seed });
-    }
-    const ids = await newestTokens(generator, asked.prompt, options.max_new_tokens);
-    const stream = generator.generate(ids, {
-      ...options,
-      // A suggestion always ends with its line.
-      stop: ["\n", ...[options.stop ?? []].flat()],
-      signal,
-    });
-    let generated = "";
-    let whole = false;
-    const follow = async (): Promise<void> => {
-      for await (const chunk of stream) {
-        if (signal.aborted || whole) continue;
-        generated += chunk.text;
-        const next = continuation(generated, asked.spaces);
-        whole = next.whole;
-        this.#show(next.text.slice(0, asked.room));
-        this.#tell("gpt2-chunk", chunk);
-        if (whole) stream.interrupt();
-      }
-    };
-    // Both are awaited together, since both reject when a run fails.
-    const [result] = await Promise.all([stream.result, follow()]);
-    return result;
   }
 
   #show(text: string): void {

@@ -2,6 +2,7 @@
 
 import { trustedMarkup } from "../api/trusted.js";
 import { wear } from "./element-base.js";
+import type { GeneratorMessages } from "./messages.js";
 import { UNSEEN_STYLE } from "./unseen.js";
 
 const STYLE = `
@@ -174,4 +175,13 @@ export function buildView(root: ShadowRoot): GeneratorView {
     completion: find("#completion"),
     announcer: find("#announcer"),
   };
+}
+
+/** Writes the words of the parts that always have the same. */
+export function nameParts(view: GeneratorView, said: GeneratorMessages): void {
+  for (const name of ["label", "generate", "stop", "cancel", "retry", "again", "copy"] as const)
+    view[name].textContent = said[name];
+  view.progress.setAttribute("aria-label", said.progressLabel);
+  view.output.setAttribute("aria-label", said.outputLabel);
+  for (const name of ["alternatives", "previous", "next"] as const) view[name].setAttribute("aria-label", said[name]);
 }

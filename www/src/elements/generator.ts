@@ -5,10 +5,10 @@ import type { GenerateOptions, GenerationResult, GenerationStream, Generator, Pr
 import { LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
 import { ElementBase, ElementState, takeOver } from "./element-base.js";
 import { isDeviceLost } from "./explain.js";
-import { buildView } from "./generator-view.js";
-import { GrowingText } from "./growing-text.js";
+import { buildView, nameParts } from "./generator-view.js";
 import { Hold } from "./hold.js";
 import { GENERATOR_MESSAGES, type GeneratorMessages } from "./messages.js";
+import { ShownTexts } from "./shown-texts.js";
 
 /** Where a `<gpt2-generator>` stands; style sheets see it as `:state(…)`. */
 export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "failed";
@@ -114,10 +114,12 @@ export class Gpt2GeneratorElement extends ElementBase {
   /** The run under way, and its end, which never rejects. */
   #stream: GenerationStream | null = null;
   #running: Promise<unknown> = Promise.resolve();
-  /** The texts that were written, and which of them is shown. */
-  #texts: string[] = [];
-  #shown = 0;
-  #growing: GrowingText | null = null;
+  /** What was written last. */
+  readonly #texts = new ShownTexts(
+    this.#view,
+    (shown, n) => this.#messages.which(shown, n),
+    () => this.#setFormValue(),
+  );
 
   constructor() {
     super();
@@ -132,8 +134,6 @@ export class Gpt2GeneratorElement extends ElementBase {
     on(view.retry, () => void this.generate());
     on(view.again, () => void this.generate());
     on(view.copy, () => void this.#copy());
-    on(view.previous, () => this.choose(this.#shown - 1));
-    on(view.next, () => this.choose(this.#shown + 1));
     view.prompt.addEventListener("input", () => {
       this.#isTyped = true;
       this.#setFormValue();
@@ -150,7 +150,7 @@ export class Gpt2GeneratorElement extends ElementBase {
       event.preventDefault();
       this.stop();
     });
-    this.#label();
+    nameParts(view, this.#messages);
   }
 
   /** The browser calls it when the element comes into a document. */
@@ -191,7 +191,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     this.stop();
     this.#isTyped = false;
     this.#view.prompt.value = this.getAttribute("prompt") ?? "";
-    this.#begin([]);
+    this.#texts.begin(0);
     this.#view.output.hidden = true;
     this.#enter(this.#hold.generator ? "ready" : "idle", "");
   }
@@ -267,24 +267,22 @@ export class Gpt2GeneratorElement extends ElementBase {
   /** Replaces some of the words, or all. */
   set messages(messages: Partial<GeneratorMessages>) {
     this.#messages = { ...GENERATOR_MESSAGES, ...messages };
-    this.#label();
+    nameParts(this.#view, this.#messages);
   }
 
   /** What the model wrote last: of several texts the one that is shown. */
   get text(): string {
-    return this.#texts[this.#shown] ?? "";
+    return this.#texts.text;
   }
 
   /** All texts that were written last. */
   get texts(): readonly string[] {
-    return [...this.#texts];
+    return this.#texts.all;
   }
 
   /** Shows one of several texts, from 0 on. */
   choose(index: number): void {
-    if (index < 0 || index >= this.#texts.length) return;
-    this.#shown = index;
-    this.#showText();
+    this.#texts.choose(index);
   }
 
   /** Loads the model without generating. Null where that failed or was cancelled; `gpt2-error` then says why. */
@@ -345,7 +343,7 @@ export class Gpt2GeneratorElement extends ElementBase {
         ...optionsOf(this),
         ...this.#options,
       } satisfies GenerateOptions;
-      this.#begin(Array(options.num_return_sequences ?? 1).fill(""));
+      this.#texts.begin(options.num_return_sequences ?? 1);
       const stream = generator.generate(this.value, options);
       this.#stream = stream;
       // Both are awaited together, since both reject when a run fails.
@@ -365,55 +363,17 @@ export class Gpt2GeneratorElement extends ElementBase {
   async #follow(stream: GenerationStream): Promise<void> {
     try {
       for await (const chunk of stream) {
-        this.#texts[chunk.index] += chunk.text;
-        if (chunk.index === this.#shown) this.#growing?.push(chunk.text);
+        this.#texts.push(chunk.index, chunk.text);
         this.#tell("gpt2-chunk", chunk);
       }
     } finally {
-      this.#growing?.show();
+      this.#texts.flush();
       this.#setFormValue();
     }
   }
 
-  /** Forgets the texts of before and begins with these. */
-  #begin(texts: string[]): void {
-    this.#texts = texts;
-    this.#shown = 0;
-    this.#showText();
-  }
-
-  #showText(): void {
-    const { completion, output, alternatives, which, previous, next } = this.#view;
-    const text = document.createTextNode(this.text);
-    completion.replaceChildren(text);
-    this.#growing = new GrowingText(text, output);
-    alternatives.hidden = this.#texts.length < 2;
-    which.textContent = this.#messages.which(this.#shown + 1, this.#texts.length);
-    previous.disabled = this.#shown === 0;
-    next.disabled = this.#shown === this.#texts.length - 1;
-    this.#setFormValue();
-  }
-
   #setFormValue(): void {
     this.#internals.setFormValue(this.value + this.text, this.value);
-  }
-
-  #label(): void {
-    const { label, generate, stop, cancel, retry, again, copy, progress, output, alternatives, previous, next } =
-      this.#view;
-    const said = this.#messages;
-    label.textContent = said.label;
-    generate.textContent = said.generate;
-    stop.textContent = said.stop;
-    cancel.textContent = said.cancel;
-    retry.textContent = said.retry;
-    again.textContent = said.again;
-    copy.textContent = said.copy;
-    progress.setAttribute("aria-label", said.progressLabel);
-    output.setAttribute("aria-label", said.outputLabel);
-    alternatives.setAttribute("aria-label", said.alternatives);
-    previous.setAttribute("aria-label", said.previous);
-    next.setAttribute("aria-label", said.next);
   }
 
   async #copy(): Promise<void> {
@@ -422,7 +382,7 @@ export class Gpt2GeneratorElement extends ElementBase {
     try {
       await navigator.clipboard.writeText(this.value + this.text);
       copy.textContent = said;
-      setTimeout(() => this.#label(), 1500);
+      setTimeout(() => nameParts(this.#view, this.#messages), 1500);
     } catch {
       said = this.#messages.notCopied;
     }

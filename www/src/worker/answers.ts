@@ -71,12 +71,10 @@ const answers: Answers = {
     const generation = { options, pace, emit: tell.chunk, told: tell.prompt };
     if (number === null) {
       const ids = idsOf(prompt);
-      const session = here.texts.take(ids, checked(here, options).prefix_reuse);
-      try {
-        return current(await generate(here, { ...generation, session, undo: () => undefined }));
-      } finally {
-        here.texts.keep(session);
-      }
+      const result = await here.texts.withTokens(ids, checked(here, options).prefix_reuse, (session) =>
+        generate(here, { ...generation, session, undo: () => undefined }),
+      );
+      return current(result);
     }
     return here.texts.with(number, async (session) => {
       if (pace.signal.aborted) throw abortError();

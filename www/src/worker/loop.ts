@@ -5,6 +5,7 @@ import { abortError } from "../api/errors.js";
 import { breathe } from "../engine/breathe.js";
 import type { Metrics } from "./metrics.js";
 import type { Task, TextEvent } from "./task.js";
+import { isTrap } from "./wasm.js";
 
 /**
  * Tokens of a prompt that one step reads, after which the page is told how far it is. On the GPU a pass lets no message
@@ -105,7 +106,7 @@ export class Loop {
     const settle = this.#tasks.get(task);
     this.#tasks.delete(task);
     // WebAssembly that has trapped gives nothing back
-    if (!(error instanceof WebAssembly.RuntimeError)) task.leave();
+    if (!isTrap(error)) task.leave();
     if (error === undefined) settle?.resolve();
     else settle?.reject(error);
   }

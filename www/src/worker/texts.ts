@@ -2,6 +2,7 @@
 
 import type { Model, Session } from "../../wasm/gpt2_web.js";
 import { makeError } from "../api/errors.js";
+import { isTrap } from "./wasm.js";
 
 /** So many texts of `generate` are kept. */
 const MAX_KEPT = 4;
@@ -29,18 +30,25 @@ export class Texts {
     this.#model = model;
   }
 
-  /** A text with these tokens and what is known of their beginning, if `mayReuse`. It has to be kept afterwards. */
-  take(ids: Uint32Array, mayReuse: boolean): Session {
+  /**
+   * Does something with a text that has these tokens and what is known of their beginning, if `mayReuse`. The text is
+   * kept afterwards.
+   */
+  async withTokens<T>(ids: Uint32Array, mayReuse: boolean, run: (session: Session) => Promise<T>): Promise<T> {
     const session = this.#best(ids) ?? this.#model.session();
     this.#kept.delete(session);
     this.#idle.delete(session);
     this.#taken.add(session);
-    session.replace(ids, mayReuse);
-    return session;
+    return this.#afterwards(
+      () => {
+        session.replace(ids, mayReuse);
+        return run(session);
+      },
+      () => this.#keep(session),
+    );
   }
 
-  /** Takes back what {@link take} gave. */
-  keep(session: Session): void {
+  #keep(session: Session): void {
     this.#taken.delete(session);
     this.#kept.add(session);
     this.#use(session);
@@ -75,11 +83,10 @@ export class Texts {
       const session = this.#open.get(number);
       if (!session) throw makeError("disposed", `session ${number} is disposed`);
       this.#idle.delete(session);
-      try {
-        return await run(session);
-      } finally {
-        this.#use(session);
-      }
+      return this.#afterwards(
+        () => run(session),
+        () => this.#use(session),
+      );
     });
   }
 
@@ -90,6 +97,19 @@ export class Texts {
       if (session) this.#free(session);
       return this.#open.delete(number);
     });
+  }
+
+  /** Does something and then, unless WebAssembly has trapped in it, something else. */
+  async #afterwards<T>(run: () => T | Promise<T>, then: () => void): Promise<T> {
+    let result: T;
+    try {
+      result = await run();
+    } catch (error) {
+      if (!isTrap(error)) then();
+      throw error;
+    }
+    then();
+    return result;
   }
 
   #inOrder<T>(number: number, run: () => Promise<T>): Promise<T> {

@@ -97,6 +97,11 @@ export function freeAfterFailure(object: { free(): void }): void {
   }
 }
 
+/** Whether WebAssembly has trapped. What was in use then stays so for ever, and any further use of it is an error. */
+export function isTrap(error: unknown): boolean {
+  return error instanceof WebAssembly.RuntimeError;
+}
+
 /** What the last panic said, if there was one: the module is unusable since. */
 export function panicMessage(): string | undefined {
   return lastPanic;

@@ -5,7 +5,7 @@ import type { FromWorker, Request, RequestName, ToWorker } from "../api/messages
 import { ProxyFetch } from "../files/proxy-fetch.js";
 import type { Fetch } from "../files/request.js";
 import { answer, type Context, keptNow, returnGpu } from "./answers.js";
-import { panicMessage } from "./wasm.js";
+import { isTrap, panicMessage } from "./wasm.js";
 
 /** The part of a worker's global scope that is used here: the "dom" types describe a window. */
 interface WorkerScope {
@@ -104,7 +104,7 @@ function enqueue(request: Request<RequestName>): void {
       post({ kind: "result", id, name, value: await answer(request, context) });
     } catch (error) {
       // WebAssembly traps after a panic: nothing of this module can be trusted any more.
-      if (error instanceof WebAssembly.RuntimeError) crash(error);
+      if (isTrap(error)) crash(error);
       else post({ kind: "error", id, error: toWire(error) });
     } finally {
       running.delete(id);

@@ -1,6 +1,6 @@
 //! The sampler against transformers, against a naive oracle, against chance, and on hostile input.
 
-use gpt2_web::sampler::{Sampler, SamplingParams, argmax, log_prob, rank, top_logprobs};
+use gpt2_web::sampler::{Sampler, SamplingParams, argmax, entropy, log_prob, rank, top_logprobs};
 use gpt2_web::token::TokenId;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
@@ -295,7 +295,7 @@ proptest! {
             let scores = naive_scores(&params, &logits, &ids, n_prompt);
             prop_assert!(scores.iter().all(|&x| x == f32::NEG_INFINITY), "{:?} for {scores:?}", pick);
         }
-        let _ = (log_prob(&logits, id), rank(&logits, id), top_logprobs(&logits, id as usize));
+        let _ = (log_prob(&logits, id), rank(&logits, id), entropy(&logits), top_logprobs(&logits, id as usize));
     }
 
     /// Partial selection keeps what sorting the whole vocabulary keeps, with the same probabilities and in the same order.
@@ -373,6 +373,8 @@ proptest! {
             }
         }
         prop_assert_eq!(argmax(&logits).unwrap(), kept[0] as TokenId);
+        let naive: f64 = probabilities.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
+        prop_assert!((f64::from(entropy(&logits)) - naive).abs() < 1e-5, "{naive}");
     }
 }
 

@@ -51,7 +51,6 @@ await build({
   entryPoints: {
     index: "src/api/index.ts",
     elements: "src/elements/index.ts",
-    page: "src/page/index.ts",
     transformers: "src/adapters/transformers.ts",
     "prompt-api": "src/adapters/prompt-api.ts",
     openai: "src/adapters/openai.ts",
@@ -87,12 +86,15 @@ for (const { name, from, sourcemap } of threads) {
   const { size } = statSync(`dist/${name}.js`);
   if (size < 4096) throw new Error(`dist/${name}.js: expected 4 KiB or more, found ${size} bytes`);
 }
-// The page's bench. Files that begin with `page` are left out of the npm package.
+// The page. Its files begin with `page` and are left out of the npm package. A view's script is a chunk of its own.
 await build({
   ...common,
-  entryPoints: { "page-bench": "src/page/bench.ts", "page-bench-worker": "src/page/bench-worker.ts" },
+  entryPoints: { page: "src/page/index.ts", "page-bench-worker": "src/page/speed/bench-worker.ts" },
   outdir: "dist",
+  splitting: true,
+  chunkNames: "page-[name]-[hash]",
 });
+await build({ entryPoints: { page: "styles/page.css" }, bundle: true, minify: true, outdir: "dist", target: "es2022" });
 // For package users whose host cannot send headers: a classic script, which they copy beside their index.html.
 await build({ ...common, entryPoints: ["src/isolation/coi-sw.ts"], outdir: "dist", format: "iife", sourcemap: false });
 
@@ -106,12 +108,14 @@ execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", ...declaratio
 
 execFileSync(process.execPath, ["node_modules/@custom-elements-manifest/analyzer/cem.js", "analyze", "--quiet"]);
 
-// What the page's service worker keeps for a visit without a network.
+// What the page's service worker keeps for a visit without a network: not the package's entries, nor what is for
+// editors and for Node.
+const ofPackage = /^(index|elements|learn|transformers|prompt-api|openai|chunk-\w+|cli|coi-sw|custom-elements)\.js(on)?$/;
 const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile() && /\.(js|wasm|json|safetensors)$/.test(entry.name))
-  .filter((entry) => !["custom-elements.json", "cli.js"].includes(entry.name)) // for editors, and for Node
+  .filter((entry) => entry.isFile() && /\.(js|css|wasm|json|safetensors)$/.test(entry.name))
+  .filter((entry) => !ofPackage.test(entry.name))
   .map((entry) => path.join(entry.parentPath, entry.name).replaceAll(path.sep, "/"));
-const beside = ["index.html", "bench.html", "page.css", "manifest.webmanifest", "icon.svg", ...(await drawIcons())];
+const beside = ["index.html", "manifest.webmanifest", "icon.svg", ...(await drawIcons())];
 // for the GPU and other tokenizers, and for learning
-const forSome = listed.filter((file) => /^(gpt2_web_full|gpt2_learn|learn)/.test(path.basename(file)));
+const forSome = listed.filter((file) => /^(gpt2_web_full|gpt2_learn|learn-worker)/.test(path.basename(file)));
 await writeServiceWorker(".", [...beside, ...listed], forSome);

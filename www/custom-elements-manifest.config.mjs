@@ -9,7 +9,7 @@ const asPublished = {
       it.superclass = { name: "HTMLElement" };
       // What has no docstring was guessed: a `className` of something inside, or the name of a variable.
       const isMeant = ({ privacy, name, description }) =>
-        description && privacy !== "private" && !/^#|Callback$|^observedAttributes$/.test(name);
+        description && privacy !== "private" && !/^#|Callback$|^(observedAttributes|formAssociated)$/.test(name);
       it.members = it.members.filter(isMeant);
       it.events = it.events.filter(isMeant);
     }
@@ -23,7 +23,7 @@ const asPublished = {
 };
 
 export default {
-  globs: ["src/elements/generator.ts", "src/elements/autocomplete.ts"],
+  globs: ["src/elements/generator.ts", "src/elements/autocomplete.ts", "src/elements/surprise.ts"],
   outdir: "dist",
   packagejson: false,
   plugins: [asPublished],

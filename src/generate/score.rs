@@ -12,7 +12,7 @@ use crate::token::TokenId;
 use crate::tokenizer::Tokenizer;
 
 /// How many alternatives each token comes with.
-const N_TOP: usize = 5;
+const N_TOP: usize = 10;
 
 /// One token of a scored text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +25,8 @@ pub struct ScoredToken {
     pub logprob: Option<f32>,
     /// How many tokens were more likely; none for the first.
     pub rank: Option<usize>,
+    /// How undecided the model was at its place, in nats: the entropy of all probabilities there; none for the first.
+    pub entropy: Option<f32>,
     /// The most likely tokens at its place.
     pub top_logprobs: Vec<TokenLogprob>,
 }
@@ -68,7 +70,8 @@ impl<E: Engine> Scorer<E> {
         };
         crate::engine::check_ids(engine.config(), &ids)?;
         let text = tokenizer.piece_text(first);
-        let tokens = vec![ScoredToken { id: first, text, logprob: None, rank: None, top_logprobs: Vec::new() }];
+        let (logprob, rank, entropy) = (None, None, None); // nothing stands before it
+        let tokens = vec![ScoredToken { id: first, text, logprob, rank, entropy, top_logprobs: Vec::new() }];
         let cache = engine.new_cache();
         Ok(Self { engine, tokenizer, ids, adapter: None, cache, window_start: 0, next: 0, n_pass: 0, tokens })
     }
@@ -149,6 +152,7 @@ impl<E: Engine> Scorer<E> {
                 text: self.tokenizer.piece_text(id),
                 logprob: Some(sampler::log_prob(logits, id)),
                 rank: Some(sampler::rank(logits, id)),
+                entropy: Some(sampler::entropy(logits)),
                 top_logprobs: named_logprobs(&self.tokenizer, logits, N_TOP),
             });
         }

@@ -41,6 +41,23 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
     ranked.iter().take(n).map(|c| (c.id, (f64::from(c.score) - total) as f32)).collect()
 }
 
+/// How undecided the raw logits `[V]` leave it which token comes, in nats: -Σ p ln p. 0 where one token is certain, ln V
+/// where all are alike; NaN if the logits have no softmax.
+pub fn entropy(logits: &[f32]) -> f32 {
+    let (Ok(()), Ok(max)) = (check(logits), finite_max(logits)) else { return f32::NAN };
+    let (mut total, mut expected) = (0.0, 0.0); // Σ w and Σ w (logit - max), with w = exp(logit - max)
+    let mut weights = [0.0; BLOCK];
+    for block in logits.chunks(BLOCK) {
+        let weights = &mut weights[..block.len()];
+        weigh_block(block, max, 1.0, weights);
+        total += lane_sum(weights);
+        // a masked token has no weight, and nothing times its infinity is no number
+        let parts = weights.iter().zip(block).filter(|&(_, &logit)| logit > f32::NEG_INFINITY);
+        expected += parts.map(|(&weight, &logit)| f64::from(weight) * f64::from(logit - max)).sum::<f64>();
+    }
+    (total.ln() - expected / total) as f32
+}
+
 /// How many tokens come before this one: 0 is the most likely, ties by lower id. V for an id beyond V. `logits`: `[V]`.
 pub fn rank(logits: &[f32], id: TokenId) -> usize {
     let Some(&own) = logits.get(id as usize) else { return logits.len() };

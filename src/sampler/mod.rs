@@ -21,5 +21,5 @@ mod params;
 mod processors;
 
 pub use draw::Sampler;
-pub use logits::{argmax, log_prob, rank, top_logprobs};
+pub use logits::{argmax, entropy, log_prob, rank, top_logprobs};
 pub use params::SamplingParams;

@@ -17,11 +17,25 @@ function attributesIn(file) {
   const [, numbers] = /NUMBERS = \[(.*?)\]/s.exec(shared);
   const inLists = matches(loading + numbers, /"(\w+)"/g).map((name) => name.replaceAll("_", "-"));
   const literal = /(?:get|has)Attribute\("([\w-]+)"\)/g;
-  const observed = /observedAttributes[^\n]*, "([\w-]+)"\]/g;
   const own = source(file);
-  const all = [...inLists, ...matches(shared, literal), ...matches(own, literal), ...matches(own, observed)];
-  return sorted(all.filter((name) => name !== "state")); // the element sets that one itself
+  const [, observed] = /observedAttributes[^=]*= \[(.*?)\]/s.exec(own);
+  // Options of writing are read by the elements that write.
+  const writes = own.includes("optionsOf(this)");
+  const inShared = matches(shared, literal).filter((name) => writes || loading.includes(`"${name}"`));
+  return sorted([
+    ...inLists.filter((name) => writes || loading.includes(`"${name}"`)),
+    ...inShared,
+    ...matches(own.replaceAll("field.getAttribute", ""), literal), // that one is the field's
+    ...matches(observed, /"([\w-]+)"/g),
+  ]);
 }
+
+const FILES = {
+  "gpt2-generator": "generator.ts",
+  "gpt2-autocomplete": "autocomplete.ts",
+  "gpt2-surprise": "surprise.ts",
+};
+const TAGS = Object.keys(FILES);
 
 /** The attributes that an interface of markup.ts has. */
 const attributesOf = (name) => {
@@ -36,18 +50,22 @@ test("the manifest in the package names each attribute, event, part, slot, prope
   const { modules } = read(read("package.json").customElements);
   const [{ declarations, path: module }] = modules;
   assert.equal(module, "dist/elements.js");
-  assert.deepEqual(declarations.map((it) => it.tagName).sort(), ["gpt2-autocomplete", "gpt2-generator"]);
+  assert.deepEqual(declarations.map((it) => it.tagName).sort(), sorted(TAGS));
 
   const browser = await launch();
   t.after(() => browser.close());
   const page = await browser.newPage();
   await page.goto(served.url);
-  const seen = await page.evaluate(async () => {
+  const seen = await page.evaluate(async (tags) => {
     const exported = await import("/package/dist/elements.js");
+    for (const tag of tags) document.body.append(document.createElement(tag));
+    // A text that has been read has tokens, which are parts too.
+    const surprise = document.querySelector("gpt2-surprise");
+    surprise.value = "The old king";
+    if (!(await surprise.score())) throw new Error("the text was not read");
     return Object.fromEntries(
-      ["gpt2-generator", "gpt2-autocomplete"].map((tag) => {
-        const element = document.createElement(tag);
-        document.body.append(element);
+      tags.map((tag) => {
+        const element = document.querySelector(tag);
         const all = [...element.shadowRoot.querySelectorAll("*")];
         const css = element.shadowRoot.adoptedStyleSheets.flatMap((sheet) => [...sheet.cssRules]).map((r) => r.cssText);
         const members = Object.getOwnPropertyNames(element.constructor.prototype);
@@ -64,16 +82,20 @@ test("the manifest in the package names each attribute, event, part, slot, prope
         ];
       }),
     );
-  });
+  }, TAGS);
   for (const it of declarations) {
-    const file = it.tagName === "gpt2-generator" ? "generator.ts" : "autocomplete.ts";
+    const file = FILES[it.tagName];
     const names = (list = []) => sorted(list.map(({ name }) => name));
     const { name, parts, slots, properties, members, observed } = seen[it.tagName];
     assert.equal(it.name, name);
     assert.deepEqual(names(it.attributes), attributesIn(file), it.tagName);
     assert.deepEqual(
       names(it.attributes),
-      sorted([...attributesOf("Gpt2Attributes"), ...attributesOf(`${name.replace("Element", "")}Attributes`)]),
+      sorted([
+        ...attributesOf("Gpt2LoadAttributes"),
+        ...(it.tagName === "gpt2-surprise" ? [] : attributesOf("Gpt2Attributes")),
+        ...attributesOf(`${name.replace("Element", "")}Attributes`),
+      ]),
       "markup.ts",
     );
     for (const attribute of observed) assert.ok(names(it.attributes).includes(attribute), attribute);

@@ -278,7 +278,7 @@ export interface GenerationResult extends GeneratedText {
   recipe: Recipe;
 }
 
-/** One token of a scored text. The first has no `logprob` and no `rank`, since nothing predicts it. */
+/** One token of a scored text. The first has no `logprob`, no `rank` and no `entropy`, since nothing predicts it. */
 export interface ScoredToken {
   /** The token's number in the vocabulary. */
   id: number;
@@ -288,7 +288,9 @@ export interface ScoredToken {
   logprob: number | null;
   /** How many tokens are likelier: 0 is the most likely one. */
   rank: number | null;
-  /** The most likely tokens in its place, likeliest first. */
+  /** How undecided the model was in its place: the entropy of all probabilities there, in nats. */
+  entropy: number | null;
+  /** The ten most likely tokens in its place, likeliest first. */
   top_logprobs: TokenLogprob[];
 }
 

@@ -1,16 +1,28 @@
 /** What to ask a model for at a caret, and how much of its answer to suggest. */
 
-/** Enough context for a few words, and short enough for the smallest window: about 150 tokens. */
-const PROMPT_LENGTH = 600;
+import type { Generator } from "../api/index.js";
 
-/** The prompt for a suggestion after `before`, and whether `before` ends with the space that the next word needs. */
+/** More text than any window of GPT-2 holds: a token of it has rarely more than 8 units. */
+const MOST_UNITS = 8192;
+
+/** The text for a suggestion after `before`, and whether `before` ends with the space that the next word needs. */
 export function promptBefore(before: string): { prompt: string; spaces: boolean } {
   // Words of GPT-2 begin with their space. After a prompt that ends with a space it writes something odd.
   const text = before.replace(/[ \t]+$/, "");
-  let prompt = text.slice(-PROMPT_LENGTH);
-  // The prompt begins with a whole word.
-  if (text.length > PROMPT_LENGTH) prompt = prompt.replace(/^\S*\s+/, "");
-  return { prompt: prompt.trim() === "" ? "" : prompt, spaces: text.length < before.length };
+  return { prompt: text.trim() === "" ? "" : text.slice(-MOST_UNITS), spaces: text.length < before.length };
+}
+
+/**
+ * The newest tokens of a prompt that leave room for `room` new ones. While a text grows at its end they begin at the
+ * same place for long, so that what was computed for them can be used again.
+ */
+export async function newestTokens(generator: Generator, prompt: string, room: number): Promise<number[]> {
+  const ids = await generator.tokenizer.encode(prompt);
+  const nCtx = generator.info.context_window;
+  const most = Math.max(1, nCtx - Math.min(room, nCtx >> 1));
+  if (ids.length <= most) return ids;
+  const step = Math.max(1, most >> 2);
+  return ids.slice(Math.ceil((ids.length - most) / step) * step);
 }
 
 /**
@@ -29,4 +41,9 @@ export function continuation(generated: string, spaces: boolean): { text: string
   // The model would go on with the word before the space, which is no suggestion for here.
   if (text !== "" && !/^\s/.test(text)) return { text: "", whole: true };
   return { text: text.trimStart(), whole };
+}
+
+/** The first word of a suggestion, with the space before it. */
+export function firstWord(text: string): string {
+  return /^\s*[\p{L}\p{M}\p{N}'’]+|^\s*[^\s\p{L}\p{M}\p{N}]+|^\s+/u.exec(text)?.[0] ?? text;
 }

@@ -15,3 +15,46 @@ export function wear(root: ShadowRoot, css: string): void {
   }
   root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }
+
+/**
+ * Takes over properties that were set while the element was not defined yet: as own properties of the element they
+ * would hide the accessors of its class.
+ */
+export function takeOver<E extends HTMLElement>(element: E, names: readonly (keyof E)[]): void {
+  for (const name of names) {
+    if (!Object.hasOwn(element, name)) continue;
+    const value = element[name];
+    delete element[name];
+    element[name] = value;
+  }
+}
+
+/** The one state of an element, which style sheets see as `:state(loading)`. */
+export class ElementState<S extends string> {
+  readonly #states: Set<string> | undefined;
+  #now: S;
+
+  constructor(internals: ElementInternals, first: S) {
+    this.#states = internals.states as unknown as Set<string> | undefined; // Safari 16.4 and Firefox 114 have none
+    this.#now = first;
+    this.#mark("add", first);
+  }
+
+  get now(): S {
+    return this.#now;
+  }
+
+  enter(state: S): void {
+    this.#mark("delete", this.#now);
+    this.#now = state;
+    this.#mark("add", state);
+  }
+
+  #mark(how: "add" | "delete", state: S): void {
+    try {
+      this.#states?.[how](state);
+    } catch {
+      this.#states?.[how](`--${state}`); // Chrome before 125 takes names with dashes only: `:--loading`
+    }
+  }
+}

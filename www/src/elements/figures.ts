@@ -1,5 +1,8 @@
 /** Numbers as people read them. Used by the page and by the elements. */
-import type { ProgressEvent, PromptProgress } from "../api/index.js";
+import type { GeneratorInfo, ProgressEvent, PromptProgress } from "../api/index.js";
+
+/** The page's language, in which numbers are written. */
+const language = () => globalThis.document?.documentElement.lang || "en";
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
@@ -20,7 +23,7 @@ export function parametersText(nParameters: number): string {
   if (nParameters >= 1e9) return `${(nParameters / 1e9).toFixed(1)}B`;
   if (nParameters >= 10e6) return `${(nParameters / 1e6).toFixed(0)}M`;
   if (nParameters >= 1e6) return `${(nParameters / 1e6).toFixed(1)}M`;
-  return nParameters.toLocaleString("en");
+  return nParameters.toLocaleString(language());
 }
 
 /** A time left: `about 3 min left`, `12 s left`, or the empty string where it is not known. */
@@ -34,7 +37,7 @@ export function timeLeftText(etaMs: number | null | undefined): string {
 
 /** How far a prompt has been read: `reading, 512 of 1,000 tokens`. */
 export function promptText({ loaded, total }: PromptProgress): string {
-  return `reading, ${loaded.toLocaleString("en")} of ${countText(total, "token")}`;
+  return `reading, ${loaded.toLocaleString(language())} of ${countText(total, "token")}`;
 }
 
 /** A short time: `84 ms`, `1.3 s`. */
@@ -49,10 +52,29 @@ export function rateText(tokensPerSecond: number): string {
 
 /** A count with its noun: `1 token`, `1,024 tokens`. */
 export function countText(n: number, noun: string): string {
-  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+  return `${n.toLocaleString(language())} ${noun}${n === 1 ? "" : "s"}`;
 }
 
-const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
+/** A measured number with as many digits as say something: `0.42`, `7.3`, `58`, `1240`. */
+export function figureText(x: number): string {
+  return x.toFixed(x < 1 ? 2 : x < 20 ? 1 : 0);
+}
+
+/** A probability: `12%`, `0.4%`, `< 0.1%`. */
+export function shareText(probability: number): string {
+  const maximumFractionDigits = probability < 0.1 ? 1 : 0;
+  const format = new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits });
+  return probability < 0.001 ? `< ${format.format(0.001)}` : format.format(probability);
+}
+
+/** What a model runs on: `GPU (Apple M2)`, `CPU, 4 threads`. */
+export function deviceText({ device, adapter, threads }: GeneratorInfo): string {
+  if (device === "webgpu") return adapter === null ? "GPU" : `GPU (${adapter})`;
+  return threads > 1 ? `CPU, ${threads} threads` : "CPU";
+}
+
+/** What each phase of a load is called. */
+export const PHASES: Readonly<Record<ProgressEvent["phase"], string>> = {
   wait: "Waiting for another tab that loads it",
   download: "Downloading",
   verify: "Checking the download",

@@ -2,6 +2,7 @@
 
 import { trustedMarkup } from "../api/trusted.js";
 import { wear } from "./element-base.js";
+import type { GeneratorMessages } from "./messages.js";
 import { UNSEEN_STYLE } from "./unseen.js";
 
 const STYLE = `
@@ -46,6 +47,9 @@ button {
 button.main { border-color: var(--_accent); background: var(--_accent); color: var(--_on-accent); }
 :focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
 .row { display: flex; flex-wrap: wrap; gap: 0.5em 0.75em; align-items: center; margin-top: 0.6em; }
+button:disabled, textarea:disabled { opacity: 0.55; cursor: not-allowed; }
+.alternatives { display: inline-flex; gap: 0.4em; align-items: center; }
+.alternatives button { padding-inline: 0.8em; }
 .small { color: var(--_muted); font-size: 0.85em; font-variant-numeric: tabular-nums; }
 progress { flex: 1 1 8em; accent-color: var(--_accent); }
 .output {
@@ -72,26 +76,32 @@ ${UNSEEN_STYLE}`;
 
 const TREE = `
 <form part="form">
-  <label part="label" for="prompt"><slot name="label">Your beginning</slot></label>
+  <label part="label" for="prompt"><slot name="label" id="label"></slot></label>
   <textarea part="prompt" id="prompt" rows="3"></textarea>
   <div class="row" part="actions">
-    <button part="button generate" class="main" id="generate" type="submit">Generate</button>
-    <button part="button stop" class="main" id="stop" type="button" hidden>Stop</button>
+    <button part="button generate" class="main" id="generate" type="submit"></button>
+    <button part="button stop" class="main" id="stop" type="button" hidden></button>
+    <button part="button again" id="again" type="button" hidden></button>
+    <button part="button copy" id="copy" type="button" hidden></button>
+    <span part="alternatives" class="alternatives" id="alternatives" role="group" hidden
+      ><button part="button previous" id="previous" type="button">‹</button
+      ><span part="which" class="small" id="which"></span
+      ><button part="button next" id="next" type="button">›</button></span>
     <span part="speed" class="small" id="speed"></span>
   </div>
 </form>
 <div part="loading" class="row" id="loading" hidden>
-  <progress part="progress" id="progress" max="100" aria-label="Loading the model"></progress>
+  <progress part="progress" id="progress" max="100"></progress>
   <span part="progress-text" class="small" id="progress-text"></span>
-  <button part="button cancel" id="cancel" type="button">Cancel</button>
+  <button part="button cancel" id="cancel" type="button"></button>
 </div>
 <div part="error" class="error" id="error" role="alert" hidden>
   <p part="error-title" class="title" id="error-title"></p>
   <p part="error-detail" class="detail" id="error-detail"></p>
   <p part="error-next" id="error-next"></p>
-  <button part="button retry" id="retry" type="button">Retry</button>
+  <button part="button retry" id="retry" type="button"></button>
 </div>
-<div part="output" class="output" id="output" tabindex="0" role="region" aria-label="Text" hidden
+<div part="output" class="output" id="output" tabindex="0" role="region" hidden
   ><span part="prompt-echo" class="echo" id="echo"></span
   ><span part="completion" class="completion" id="completion"></span
 ></div>
@@ -104,6 +114,13 @@ export interface GeneratorView {
   prompt: HTMLTextAreaElement;
   generate: HTMLButtonElement;
   stop: HTMLButtonElement;
+  label: HTMLSlotElement;
+  again: HTMLButtonElement;
+  copy: HTMLButtonElement;
+  alternatives: HTMLElement;
+  previous: HTMLButtonElement;
+  which: HTMLElement;
+  next: HTMLButtonElement;
   speed: HTMLElement;
   loading: HTMLElement;
   progress: HTMLProgressElement;
@@ -136,6 +153,13 @@ export function buildView(root: ShadowRoot): GeneratorView {
     prompt: find("#prompt"),
     generate: find("#generate"),
     stop: find("#stop"),
+    label: find("#label"),
+    again: find("#again"),
+    copy: find("#copy"),
+    alternatives: find("#alternatives"),
+    previous: find("#previous"),
+    which: find("#which"),
+    next: find("#next"),
     speed: find("#speed"),
     loading: find("#loading"),
     progress: find("#progress"),
@@ -151,4 +175,13 @@ export function buildView(root: ShadowRoot): GeneratorView {
     completion: find("#completion"),
     announcer: find("#announcer"),
   };
+}
+
+/** Writes the words of the parts that always have the same. */
+export function nameParts(view: GeneratorView, said: GeneratorMessages): void {
+  for (const name of ["label", "generate", "stop", "cancel", "retry", "again", "copy"] as const)
+    view[name].textContent = said[name];
+  view.progress.setAttribute("aria-label", said.progressLabel);
+  view.output.setAttribute("aria-label", said.outputLabel);
+  for (const name of ["alternatives", "previous", "next"] as const) view[name].setAttribute("aria-label", said[name]);
 }

@@ -2,15 +2,15 @@
 
 import { isAbort } from "../api/errors.js";
 import type { GenerateOptions, GenerationResult, GenerationStream, Generator, ProgressEvent } from "../api/index.js";
-import { choiceOf, LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
-import { ElementBase } from "./element-base.js";
-import { explain, isDeviceLost } from "./explain.js";
-import { countText, progressText, promptText, rateText } from "./figures.js";
-import { buildView } from "./generator-view.js";
-import { GrowingText } from "./growing-text.js";
-import { acquire, discard, Lease, release } from "./shared.js";
+import { LOAD_ATTRIBUTES, optionsOf } from "./attributes.js";
+import { ElementBase, ElementState, takeOver } from "./element-base.js";
+import { isDeviceLost } from "./explain.js";
+import { buildView, nameParts } from "./generator-view.js";
+import { Hold } from "./hold.js";
+import { GENERATOR_MESSAGES, type GeneratorMessages } from "./messages.js";
+import { ShownTexts } from "./shown-texts.js";
 
-/** Where a `<gpt2-generator>` stands; also its `state` attribute, for style sheets. */
+/** Where a `<gpt2-generator>` stands; style sheets see it as `:state(…)`. */
 export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "failed";
 
 /**
@@ -21,10 +21,13 @@ export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "fail
  * ```
  *
  * Attributes hold the options of `generate`, with hyphens. The property `options` holds what they cannot say, and wins
- * over them. All events bubble and are composed.
+ * over them. All events bubble and are composed. With `alternatives="3"` three texts are written as one batch.
+ *
+ * In a form its value, under `name`, is the prompt with what was written after it.
  *
  * Keys: Ctrl or Cmd with Enter in the field generates, Esc stops. The model is shared with the other elements of the
- * page that ask for the same, and is disposed of when the last of them leaves the page.
+ * page that ask for the same, and is disposed of when the last of them leaves the page; one that is set as `generator`
+ * is used instead. States for style sheets: `:state(loading)`, `ready`, `generating`, `failed`.
  *
  * @tagname gpt2-generator
  * @attr {string} model - "demo" (the default), a Hugging Face id, or the URL of a folder
@@ -32,8 +35,11 @@ export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "fail
  * @attr {"auto"|"fp32"|"fp16"|"q8"|"q4"} dtype - the format of the weights
  * @attr {string} revision - the branch, tag or commit of a model on a hub
  * @attr {boolean} preload - loads at once, not at first use
- * @attr {string} prompt - the first text of the field
+ * @attr {string} name - under which a form has its value
+ * @attr {boolean} disabled - neither writes nor takes part in a form
+ * @attr {string} prompt - the text of the field, until somebody types there
  * @attr {string} placeholder - what the field shows while it is empty
+ * @attr {number} alternatives - writes so many texts at once, of which one is shown; 1 by default
  * @attr {number} max-new-tokens - writes so many tokens at most
  * @attr {number} temperature - low keeps to the expected, 0 is greedy
  * @attr {number} top-k - draws from so many of the likeliest tokens; 0 is off
@@ -58,6 +64,12 @@ export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "fail
  * @csspart button - every button
  * @csspart generate - begins to write
  * @csspart stop - ends a text and keeps it
+ * @csspart again - writes once more
+ * @csspart copy - copies the prompt and the text
+ * @csspart alternatives - the buttons between several texts
+ * @csspart previous - shows the text before
+ * @csspart next - shows the next text
+ * @csspart which - which text is shown
  * @csspart cancel - cancels a load
  * @csspart retry - tries again after a failure
  * @csspart speed - tokens per second
@@ -81,35 +93,51 @@ export type GeneratorState = "idle" | "loading" | "ready" | "generating" | "fail
  * @cssprop --gpt2-output-max-height - of the text, which scrolls
  */
 export class Gpt2GeneratorElement extends ElementBase {
-  static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "placeholder"];
-
-  /** Options of `generate`; each wins over the attribute of its name. */
-  options: GenerateOptions = {};
+  /** The browser then lets it take part in forms. */
+  static readonly formAssociated = true;
+  static readonly observedAttributes: readonly string[] = [...LOAD_ATTRIBUTES, "placeholder", "prompt", "alternatives"];
 
   readonly #view = buildView(this.attachShadow({ mode: "open", delegatesFocus: true }));
-  /** The model in use, and the lease on it: both there or neither. */
-  #generator: Generator | null = null;
-  #lease: Lease | null = null;
-  /** The load under way, and what cancels it. */
-  #loading: Promise<Generator | null> | null = null;
-  #controller = new AbortController();
+  readonly #internals = this.attachInternals();
+  readonly #state = new ElementState<GeneratorState>(this.#internals, "idle");
+  readonly #hold = new Hold(this, {
+    progress: (event) => this.#showProgress(event),
+    loaded: ({ info }) => this.#tell("gpt2-ready", { info }),
+    failed: (error) => this.#tell("gpt2-error", { error }),
+  });
+  #options: GenerateOptions = {};
+  #messages: GeneratorMessages = GENERATOR_MESSAGES;
+  /** Whether somebody has typed, after which the attribute `prompt` changes nothing. */
+  #isTyped = false;
+  /** Whether the element or a fieldset around it is disabled. */
+  #isDisabled = false;
   /** The run under way, and its end, which never rejects. */
   #stream: GenerationStream | null = null;
-  /** Shows its text. */
-  #growing: GrowingText | null = null;
   #running: Promise<unknown> = Promise.resolve();
-  #begun = false;
+  /** What was written last. */
+  readonly #texts = new ShownTexts(
+    this.#view,
+    (shown, n) => this.#messages.which(shown, n),
+    () => this.#setFormValue(),
+  );
 
   constructor() {
     super();
     const view = this.#view;
+    const on = (button: HTMLElement, act: () => void): void => button.addEventListener("click", act);
     view.form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.generate();
     });
-    view.stop.addEventListener("click", () => this.stop());
-    view.cancel.addEventListener("click", () => this.stop());
-    view.retry.addEventListener("click", () => void this.generate());
+    on(view.stop, () => this.stop());
+    on(view.cancel, () => this.stop());
+    on(view.retry, () => void this.generate());
+    on(view.again, () => void this.generate());
+    on(view.copy, () => void this.#copy());
+    view.prompt.addEventListener("input", () => {
+      this.#isTyped = true;
+      this.#setFormValue();
+    });
     view.form.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) {
         event.preventDefault();
@@ -122,16 +150,13 @@ export class Gpt2GeneratorElement extends ElementBase {
       event.preventDefault();
       this.stop();
     });
+    nameParts(view, this.#messages);
   }
 
   /** The browser calls it when the element comes into a document. */
   connectedCallback(): void {
-    // In the constructor, an element that a script makes has no attributes yet.
-    if (!this.#begun) {
-      this.#begun = true;
-      this.#view.prompt.value ||= this.getAttribute("prompt") ?? "";
-      this.#enter("idle", "");
-    }
+    takeOver(this, ["options", "value", "generator", "messages", "disabled", "name"]);
+    if (this.state === "idle") this.#enter("idle", "");
     if (this.hasAttribute("preload")) void this.load();
   }
 
@@ -147,45 +172,146 @@ export class Gpt2GeneratorElement extends ElementBase {
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (before === after) return;
     if (name === "placeholder") this.#view.prompt.placeholder = after ?? "";
-    else if (this.#generator || this.#loading) this.#letGo();
+    else if (name === "prompt") {
+      if (!this.#isTyped) this.#view.prompt.value = after ?? "";
+      this.#setFormValue();
+    } else if (name !== "alternatives" && (this.#hold.generator || this.#hold.isLoading)) this.#letGo();
+  }
+
+  /** The browser calls it when the element or a fieldset around it is disabled or enabled. */
+  formDisabledCallback(isDisabled: boolean): void {
+    this.#isDisabled = isDisabled;
+    if (isDisabled) this.stop();
+    const { prompt, generate, again } = this.#view;
+    for (const control of [prompt, generate, again]) control.disabled = isDisabled;
+  }
+
+  /** The browser calls it when the form is reset. */
+  formResetCallback(): void {
+    this.stop();
+    this.#isTyped = false;
+    this.#view.prompt.value = this.getAttribute("prompt") ?? "";
+    this.#texts.begin(0);
+    this.#view.output.hidden = true;
+    this.#enter(this.#hold.generator ? "ready" : "idle", "");
+  }
+
+  /** The browser calls it with the prompt of an earlier visit. */
+  formStateRestoreCallback(prompt: string): void {
+    this.value = prompt;
   }
 
   /** Where the element stands. */
   get state(): GeneratorState {
-    return (this.getAttribute("state") ?? "idle") as GeneratorState;
+    return this.#state.now;
+  }
+
+  /** The form that it belongs to. */
+  get form(): HTMLFormElement | null {
+    return this.#internals.form;
+  }
+
+  /** The name under which a form has its value. */
+  get name(): string {
+    return this.getAttribute("name") ?? "";
+  }
+  /** Sets the attribute. */
+  set name(name: string) {
+    this.setAttribute("name", name);
+  }
+
+  /** Whether it neither writes nor takes part in a form. */
+  get disabled(): boolean {
+    return this.hasAttribute("disabled");
+  }
+  /** Sets the attribute, or removes it. */
+  set disabled(disabled: boolean) {
+    this.toggleAttribute("disabled", disabled);
   }
 
   /** The text in the prompt field. */
   get value(): string {
     return this.#view.prompt.value;
   }
-  /** Replaces the prompt. */
+  /** Replaces the text. */
   set value(text: string) {
+    this.#isTyped = true;
     this.#view.prompt.value = text;
+    this.#setFormValue();
   }
 
-  /** What the model wrote last. */
+  /** Options of `generate`; each wins over the attribute of its name. */
+  get options(): GenerateOptions {
+    return this.#options;
+  }
+  /** Replaces the options. */
+  set options(options: GenerateOptions) {
+    this.#options = options;
+  }
+
+  /** The model that is used. One that is set is used instead of the attributes' one, and not disposed of. */
+  get generator(): Generator | null {
+    return this.#hold.generator;
+  }
+  /** Uses this one from now on; null goes back to the attributes’ one. */
+  set generator(generator: Generator | null) {
+    this.stop();
+    this.#hold.give(generator);
+    if (this.state !== "generating") this.#enter(this.#hold.generator ? "ready" : "idle", "");
+  }
+
+  /** What the element says; each text that is set replaces its own. */
+  get messages(): GeneratorMessages {
+    return this.#messages;
+  }
+  /** Replaces some of the words, or all. */
+  set messages(messages: Partial<GeneratorMessages>) {
+    this.#messages = { ...GENERATOR_MESSAGES, ...messages };
+    nameParts(this.#view, this.#messages);
+  }
+
+  /** What the model wrote last: of several texts the one that is shown. */
   get text(): string {
-    this.#growing?.show();
-    return this.#view.completion.textContent ?? "";
+    return this.#texts.text;
+  }
+
+  /** All texts that were written last. */
+  get texts(): readonly string[] {
+    return this.#texts.all;
+  }
+
+  /** Shows one of several texts, from 0 on. */
+  choose(index: number): void {
+    this.#texts.choose(index);
   }
 
   /** Loads the model without generating. Null where that failed or was cancelled; `gpt2-error` then says why. */
   async load(): Promise<Generator | null> {
-    if (this.#generator) return this.#generator;
-    this.#loading ??= this.#load().finally(() => {
-      this.#loading = null;
-    });
-    return this.#loading;
+    if (this.#hold.generator) return this.#hold.generator;
+    if (!this.#hold.isLoading) {
+      this.#view.progress.removeAttribute("value");
+      this.#view.progressText.textContent = "";
+      this.#enter("loading", this.#messages.loading);
+    }
+    try {
+      const generator = await this.#hold.load();
+      if (this.state === "loading") this.#enter("ready", this.#messages.ready);
+      return generator;
+    } catch (error) {
+      if (isAbort(error)) this.#enter("idle", this.#messages.cancelled);
+      else this.#fail(error);
+      return null;
+    }
   }
 
   /**
    * Writes on from `prompt`, else from what is in the field.
    *
-   * Null where the element is writing already, and where it failed or was cancelled; `gpt2-error` then says why.
+   * Null where the element is disabled or writing already, and where it failed or was cancelled; `gpt2-error` then says
+   * why.
    */
   async generate(prompt?: string): Promise<GenerationResult | null> {
-    if (this.#stream) return null;
+    if (this.#stream || this.#isDisabled) return null;
     if (prompt !== undefined) this.value = prompt;
     const generator = await this.load();
     // Of two calls that waited for the same load, the first one writes.
@@ -198,74 +324,69 @@ export class Gpt2GeneratorElement extends ElementBase {
   /** Cancels a load, or ends a run and keeps its text. */
   stop(): void {
     if (this.#stream) this.#stream.interrupt();
-    else this.#controller.abort(new DOMException("loading was cancelled", "AbortError"));
-  }
-
-  async #load(): Promise<Generator | null> {
-    const lease = new Lease((event) => this.#showProgress(event));
-    const controller = new AbortController();
-    this.#controller = controller;
-    this.#view.progress.removeAttribute("value");
-    this.#view.progressText.textContent = "";
-    this.#enter("loading", "Loading the model.");
-    try {
-      const generator = await acquire(lease, choiceOf(this), controller.signal);
-      this.#generator = generator;
-      this.#lease = lease;
-      this.#enter("ready", "The model is ready.");
-      this.#tell("gpt2-ready", { info: generator.info });
-      return generator;
-    } catch (error) {
-      if (isAbort(error)) this.#enter("idle", "Loading was cancelled.");
-      else this.#fail(error);
-      return null;
-    }
+    else this.#hold.cancel();
   }
 
   async #write(generator: Generator): Promise<GenerationResult | null> {
     const view = this.#view;
+    const alternatives = this.getAttribute("alternatives");
     view.echo.textContent = this.value;
-    const text = document.createTextNode("");
-    view.completion.replaceChildren(text);
     view.output.hidden = false;
     view.speed.textContent = "";
-    this.#enter("generating", "Writing.");
+    this.#enter("generating", this.#messages.writing);
     try {
-      const stream = generator.generate(this.value, {
+      const options = {
         progress_callback: (event) => {
-          view.speed.textContent = promptText(event);
+          view.speed.textContent = this.#messages.reading(event);
         },
+        ...(alternatives === null ? {} : { num_return_sequences: Number(alternatives), do_sample: true }),
         ...optionsOf(this),
-        ...this.options,
-      });
+        ...this.#options,
+      } satisfies GenerateOptions;
+      this.#texts.begin(options.num_return_sequences ?? 1);
+      const stream = generator.generate(this.value, options);
       this.#stream = stream;
       // Both are awaited together, since both reject when a run fails.
-      const [result] = await Promise.all([stream.result, this.#follow(stream, text)]);
-      view.speed.textContent = rateText(result.timings.predicted_per_second);
-      const said = `Finished: ${countText(result.usage.completion_tokens, "token")}.`;
-      this.#enter(this.#generator === generator ? "ready" : "idle", said);
+      const [result] = await Promise.all([stream.result, this.#follow(stream)]);
+      view.speed.textContent = this.#messages.speed(result.timings.predicted_per_second);
+      this.#stream = null;
+      this.#enter(this.#hold.generator === generator ? "ready" : "idle", this.#messages.finished(result));
       this.#tell("gpt2-done", result);
       return result;
     } catch (error) {
+      this.#stream = null;
       this.#fail(error);
       return null;
-    } finally {
-      this.#stream = null;
     }
   }
 
-  async #follow(stream: GenerationStream, text: Text): Promise<void> {
-    const growing = new GrowingText(text, this.#view.output);
-    this.#growing = growing;
+  async #follow(stream: GenerationStream): Promise<void> {
     try {
       for await (const chunk of stream) {
-        growing.push(chunk.text);
+        this.#texts.push(chunk.index, chunk.text);
         this.#tell("gpt2-chunk", chunk);
       }
     } finally {
-      growing.show();
-      this.#growing = null;
+      this.#texts.flush();
+      this.#setFormValue();
     }
+  }
+
+  #setFormValue(): void {
+    this.#internals.setFormValue(this.value + this.text, this.value);
+  }
+
+  async #copy(): Promise<void> {
+    const { copy, announcer } = this.#view;
+    let said = this.#messages.copied;
+    try {
+      await navigator.clipboard.writeText(this.value + this.text);
+      copy.textContent = said;
+      setTimeout(() => nameParts(this.#view, this.#messages), 1500);
+    } catch {
+      said = this.#messages.notCopied;
+    }
+    announcer.textContent = said;
   }
 
   #showProgress(event: ProgressEvent): void {
@@ -273,33 +394,30 @@ export class Gpt2GeneratorElement extends ElementBase {
     // While the size is not known, the bar only shows that something is under way.
     if (event.progress === null) this.#view.progress.removeAttribute("value");
     else if (event.total > 0 || event.progress > 0) this.#view.progress.value = event.progress;
-    this.#view.progressText.textContent = progressText(event);
+    this.#view.progressText.textContent = this.#messages.progress(event);
   }
 
   #enter(state: GeneratorState, said: string): void {
     const view = this.#view;
-    const busy = state === "loading" || state === "generating";
+    const isBusy = state === "loading" || state === "generating";
     const inside = this.shadowRoot?.activeElement;
-    this.setAttribute("state", state);
+    this.#state.enter(state);
     view.loading.hidden = state !== "loading";
     view.error.hidden = state !== "failed";
     view.stop.hidden = state !== "generating";
-    view.generate.hidden = busy;
+    view.generate.hidden = isBusy;
+    view.again.hidden = view.copy.hidden = isBusy || this.text === "";
     // If the button that had the focus is hidden now, the one in its place gets the focus.
-    if (inside instanceof HTMLButtonElement) {
-      (state === "loading" ? view.cancel : state === "generating" ? view.stop : view.generate).focus({
-        preventScroll: true,
-      });
+    if (inside instanceof HTMLButtonElement && inside.hidden) {
+      const next = state === "loading" ? view.cancel : state === "generating" ? view.stop : view.generate;
+      next.focus({ preventScroll: true });
     }
     view.announcer.textContent = said;
   }
 
   #fail(error: unknown): void {
-    const { title, detail, next } = explain(error);
-    if (isDeviceLost(error) && this.#lease) {
-      discard(this.#lease);
-      this.#giveBack(this.#lease);
-    }
+    const { title, detail, next } = this.#messages.error(error);
+    if (isDeviceLost(error)) this.#hold.lost();
     this.#enter("failed", "");
     this.#view.errorTitle.textContent = title;
     this.#view.errorDetail.textContent = detail;
@@ -307,23 +425,11 @@ export class Gpt2GeneratorElement extends ElementBase {
     this.#tell("gpt2-error", { error });
   }
 
-  /** Ends whatever is under way and gives the generator back. */
+  /** Ends whatever is under way, and gives the model back when the run that uses it has ended. */
   #letGo(): void {
     this.stop();
-    const lease = this.#lease;
-    // The generator is given back only when the run that uses it has ended. A load that is cancelled gives itself back.
-    if (lease) void this.#running.then(() => this.#giveBack(lease));
-    this.#generator = null;
-    this.#lease = null;
+    this.#hold.letGo(this.#running);
     if (!this.#stream) this.#enter("idle", "");
-  }
-
-  #giveBack(lease: Lease): void {
-    if (this.#lease === lease) {
-      this.#lease = null;
-      this.#generator = null;
-    }
-    release(lease).catch((error: unknown) => this.#tell("gpt2-error", { error }));
   }
 
   #tell(type: string, detail: unknown): void {

@@ -8,7 +8,9 @@ import type {
   Gpt2EventHandlers,
   Gpt2GeneratorAttributes,
   Gpt2Properties,
+  Gpt2SurpriseAttributes,
 } from "./markup.js";
+import type { Gpt2SurpriseElement } from "./surprise.js";
 
 export * from "./index.js";
 
@@ -19,6 +21,7 @@ declare module "react" {
     interface IntrinsicElements {
       "gpt2-generator": Props<Gpt2GeneratorElement, Gpt2GeneratorAttributes>;
       "gpt2-autocomplete": Props<Gpt2AutocompleteElement, Gpt2AutocompleteAttributes>;
+      "gpt2-surprise": Props<Gpt2SurpriseElement, Gpt2SurpriseAttributes>;
     }
   }
 }

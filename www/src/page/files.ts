@@ -1,4 +1,4 @@
-/** Files of a model from disk: the picker, and files or folders dropped anywhere on the page. */
+/** Files or folders of a model that are dropped anywhere on the page. */
 import { byId } from "./dom.js";
 
 /** Files by the path that each has below what was dropped. */
@@ -40,19 +40,8 @@ async function droppedFiles(transfer: DataTransfer): Promise<Record<string, File
   return Object.fromEntries(lists.flat());
 }
 
-/** Calls `chosen` with the files of every pick or drop, and `failed` where a drop could not be read. */
-export function startFiles(
-  chosen: (files: File[] | Record<string, File>) => void,
-  failed: (error: unknown) => void,
-): void {
-  const input = byId("files", HTMLInputElement);
-  input.addEventListener("change", () => {
-    const files = [...(input.files ?? [])];
-    // Emptied, so that choosing the same files again is a change too.
-    input.value = "";
-    if (files.length > 0) chosen(files);
-  });
-
+/** Calls `chosen` with the files of every drop, and `failed` where one could not be read. */
+export function startDrops(chosen: (files: Record<string, File>) => void, failed: (error: unknown) => void): void {
   const veil = byId("drop", HTMLDivElement);
   const brings = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;
   document.addEventListener("dragover", (event) => {

@@ -1,18 +1,17 @@
 /**
- * The page: choose a model, write a prompt, and read the text that the model writes.
+ * The page: four views of one model, each with a script of its own that is fetched when it is opened.
  *
- * Reading order: `model.ts` (choose and load), `writing.ts` (prompt to text), `sampling.ts` (options),
- * then `storage.ts`, `settings.ts`, `files.ts`, `alert.ts`, `offline.ts`.
+ * Reading order: `router.ts` (which view is shown), `engine.ts` (the model), `first-load.ts`, then a view's `index.ts`:
+ * `write/`, `look/`, `speed/`, `models/`; beside them `settings.ts`, `alert.ts`, `offline.ts`.
  */
 import { isAbort } from "../api/errors.js";
 import { showError } from "./alert.js";
 import { note } from "./dom.js";
-import { loadFirst, startModel } from "./model.js";
+import { startDrops } from "./files.js";
+import { offer, startFirstLoad } from "./first-load.js";
 import { startOffline } from "./offline.js";
-import { startSampling } from "./sampling.js";
+import { startRouter } from "./router.js";
 import { startSettings } from "./settings.js";
-import { showStorage, startStorage } from "./storage.js";
-import { attach, detach, startWriting } from "./writing.js";
 
 // Errors that nothing caught are shown too: few people look into the console.
 addEventListener("unhandledrejection", (event) => {
@@ -21,17 +20,9 @@ addEventListener("unhandledrejection", (event) => {
 addEventListener("error", (event) => showError(event.error ?? event.message));
 
 const { linkedModel, refused } = startSettings();
-startSampling();
-startWriting();
-startStorage();
-startModel({
-  loaded(generator) {
-    attach(generator);
-    void showStorage();
-  },
-  leaving: detach,
-});
 if (refused.length > 0)
   note(`The link asks for ${refused.join(" and ")}, which this page does not have; the usual setting is used.`);
-void loadFirst(linkedModel);
+void startRouter();
+startDrops((files) => void offer({ files }), showError);
+void startFirstLoad(linkedModel);
 void startOffline();

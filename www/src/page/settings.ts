@@ -5,7 +5,7 @@ import { byId, note } from "./dom.js";
 
 const KEY = "gpt2-web.page";
 
-/** Controls whose value is kept. The prompt is not kept, since others may use the same machine. */
+/** Controls whose value is kept. */
 const KEPT = [
   "model",
   "device",
@@ -23,10 +23,11 @@ const KEPT = [
   "presence_penalty",
   "frequency_penalty",
   "no_repeat_ngram_size",
+  "suggest",
 ] as const;
 
-/** What a link may set: `?model=…&device=…&dtype=…&prompt=…`. It holds for the visit and is not kept. */
-const LINKED = ["model", "device", "dtype", "prompt"] as const;
+/** What a link may set: `?model=…&device=…&dtype=…`. It holds for the visit and is not kept. */
+const LINKED = ["model", "device", "dtype"] as const;
 
 type Control = HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement;
 
@@ -83,6 +84,34 @@ function restore(): void {
 export function keep(id: (typeof KEPT)[number]): void {
   kept[id] = read(control(id));
   store();
+}
+
+/** The values of these controls that are not as the HTML says. */
+export function readControls(ids: readonly string[]): Record<string, string> {
+  const usual = (element: Control): string => {
+    if (element instanceof HTMLSelectElement) return element.options[0]?.value ?? "";
+    const isBox = element instanceof HTMLInputElement && element.type === "checkbox";
+    return isBox ? String((element as HTMLInputElement).defaultChecked) : element.defaultValue;
+  };
+  const values = ids.map((id): [string, string] => [id, read(control(id))]);
+  return Object.fromEntries(values.filter(([id, value]) => value !== usual(control(id))));
+}
+
+/**
+ * Sets controls from a link, and keeps them as if a person had; the others get the values that the HTML says. → those that
+ * cannot be set, in words
+ */
+export function writeControls(ids: readonly string[], values: URLSearchParams): string[] {
+  resetControls(ids);
+  const refused: string[] = [];
+  for (const id of ids) {
+    const value = values.get(id);
+    if (value === null) continue;
+    if (write(control(id), value)) kept[id] = value;
+    else refused.push(`${id}=${value}`);
+  }
+  store();
+  return refused;
 }
 
 /** Forgets kept values, and puts each control back to what the HTML says. */

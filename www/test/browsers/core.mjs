@@ -154,7 +154,7 @@ export function coreTests(stage) {
       await stage.tab.type("The old king");
       await untilTrue(
         "a suggestion is whole",
-        () => document.querySelector("gpt2-autocomplete").getAttribute("state") === "suggesting",
+        () => document.querySelector("gpt2-autocomplete").state === "suggesting",
       );
       await stage.tab.press("Tab");
       const { value, isFocused } = await run(() => ({
@@ -170,10 +170,10 @@ export function coreTests(stage) {
       await untilTrue("the page is ready", () => document.documentElement.dataset.state === "ready");
       await run(inPage.stopAtFirstWords);
       await click("#generate");
-      await untilTrue("a text has ended", () => document.querySelector("#outcome").textContent !== "");
+      await untilTrue("a text has ended", () => document.querySelector("#outcome").textContent.includes("stopped"));
       const { outcome, text } = await run(() => ({
         outcome: document.querySelector("#outcome").textContent,
-        text: document.querySelector("#completion").textContent,
+        text: document.querySelector("#mirror .by-model").textContent,
       }));
       assert.match(outcome, /stopped by you/);
       assert.ok(text.length > 0);

@@ -148,9 +148,9 @@ export function stopAtFirstWords() {
   byId("context_overflow").value = "slide";
   byId("seed").value = "1";
   const observer = new MutationObserver(() => {
-    if (byId("completion").textContent === "") return;
+    if (!document.querySelector("#mirror .by-model")) return;
     observer.disconnect();
     byId("stop").click();
   });
-  observer.observe(byId("completion"), { childList: true, characterData: true, subtree: true });
+  observer.observe(byId("mirror"), { childList: true });
 }

@@ -22,6 +22,9 @@ export const right = (
     />
     <textarea id="letter" />
     <gpt2-autocomplete for="letter" delay={100} ongpt2-accept={({ detail }) => detail.text.trim()} />
+    <gpt2-surprise mode="bits" numbers ongpt2-select={({ detail }) => detail.stretch?.[0].toFixed()}>
+      Once upon a time
+    </gpt2-surprise>
   </>
 );
 
@@ -32,6 +35,8 @@ export const wrong = [
   <gpt2-generator key={2} options={{ maxNewTokens: 4 }} />,
   // @ts-expect-error: `for` is the id of a textarea
   <gpt2-autocomplete key={3} for={12} />,
+  // @ts-expect-error: a colour that there is not
+  <gpt2-surprise key={5} mode="heat" />,
   // @ts-expect-error: the generator completes no textarea
   <gpt2-generator key={4} for="letter" />,
 ];

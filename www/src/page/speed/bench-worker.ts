@@ -1,8 +1,8 @@
 /** The worker of the CPU bench, so that the page can be used meanwhile. The page terminates it to cancel. */
 
-import { messageOf } from "../api/errors.js";
-import type { WorkerFile } from "../api/messages.js";
-import { Kernels } from "../engine/kernels.js";
+import { messageOf } from "../../api/errors.js";
+import type { WorkerFile } from "../../api/messages.js";
+import { Kernels } from "../../engine/kernels.js";
 
 export const DTYPES = ["fp32", "fp16", "q8", "q4"] as const;
 export type BenchDtype = (typeof DTYPES)[number];
@@ -16,6 +16,8 @@ export interface Setup {
   n_head: number;
   dtype: BenchDtype;
   threads: number | "auto";
+  /** Only reads the weights. */
+  sweep_only?: boolean;
   /** Where the kernels are. */
   files: Record<WorkerFile, string>;
 }
@@ -98,6 +100,7 @@ async function measure(setup: Setup): Promise<void> {
     kind: "speed",
     speed: { name: "read sweep", ms: sweepMs, n_tokens: 0, n_bytes: imageBytes, sweep_bytes_per_ms: null },
   });
+  if (setup.sweep_only) return;
   for (const n of PROMPTS) {
     step(`Reading a prompt of ${n} tokens`);
     const [ms] = timed(() => prefill(n)) as [number];

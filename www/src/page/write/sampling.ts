@@ -1,8 +1,8 @@
 /** Reads the sampling controls. Their ranges, defaults and explanations stand in the HTML and nowhere else. */
-import type { GenerateOptions } from "../api/index.js";
-import type { Explanation } from "../elements/explain.js";
-import { byId } from "./dom.js";
-import { keep, resetControls } from "./settings.js";
+import type { GenerateOptions } from "../../api/index.js";
+import type { Explanation } from "../../elements/explain.js";
+import { byId } from "../dom.js";
+import { keep, resetControls } from "../settings.js";
 
 const ALWAYS = [
   "max_new_tokens",
@@ -14,7 +14,6 @@ const ALWAYS = [
 const BY_CHANCE = ["temperature", "top_k", "top_p", "min_p"] as const;
 const MAX_SEED = 2n ** 64n - 1n;
 
-const details = byId("sampling", HTMLDetailsElement);
 const greedy = byId("greedy", HTMLInputElement);
 const chance = byId("chance", HTMLFieldSetElement);
 const seed = byId("seed", HTMLInputElement);
@@ -33,12 +32,6 @@ export class ControlError extends Error {
   /** What the alert says. */
   explanation(): Explanation {
     return { title: "One of the settings is not valid", detail: this.message, next: "Change it, then generate again." };
-  }
-
-  /** Opens the panel and puts the focus on the control. */
-  show(): void {
-    details.open = true;
-    this.control.focus();
   }
 }
 
@@ -115,17 +108,19 @@ export function useSeed(value: string): void {
   keep("seed");
 }
 
-/** Wires the panel. Greedy disables the sampling controls; the panel is open where the window is wide. */
-export function startSampling(): void {
-  const follow = (): void => {
-    chance.disabled = greedy.checked;
-  };
-  greedy.addEventListener("change", follow);
-  follow();
+/** Greedy disables the sampling controls. */
+export function followGreedy(): void {
+  chance.disabled = greedy.checked;
+}
+
+/** Wires the panel. `changed` is called when its controls were put back. */
+export function startSampling(changed: () => void): void {
+  greedy.addEventListener("change", followGreedy);
+  followGreedy();
   byId("sampling-form", HTMLFormElement).addEventListener("submit", (event) => event.preventDefault());
   byId("reset-sampling", HTMLButtonElement).addEventListener("click", () => {
     resetControls([...ALWAYS, ...BY_CHANCE, "greedy", "seed", "stop_strings", "context_overflow"]);
-    follow();
+    followGreedy();
+    changed();
   });
-  details.open = matchMedia("(min-width: 60rem)").matches;
 }

@@ -1,24 +1,23 @@
 /**
- * The CPU bench, bench.html: shows what its worker (bench-worker.ts) measures.
+ * The bench of the CPU's kernels: shows what its worker (bench-worker.ts) measures.
  *
  * The address may name `dtype`, `threads` and the model's shape: `?n_layer=2&n_embd=64&n_head=4&vocab_size=512`.
  */
 
-import { filesFor } from "../api/worker-files.js";
+import { filesFor } from "../../api/worker-files.js";
+import { announce, byId, note, swapFocus } from "../dom.js";
 import type { BenchDtype, FromBench, Profile, Setup, Speed } from "./bench-worker.js";
-import { announce, byId, note, setState, swapFocus } from "./dom.js";
-import { startOffline } from "./offline.js";
 
-const form = byId("setup", HTMLFormElement);
-const dtype = byId("dtype", HTMLSelectElement);
-const threads = byId("threads", HTMLSelectElement);
-const run = byId("run", HTMLButtonElement);
-const cancel = byId("cancel", HTMLButtonElement);
-const running = byId("running", HTMLDivElement);
-const progress = byId("progress", HTMLProgressElement);
-const progressText = byId("progress-text", HTMLParagraphElement);
-const status = byId("status", HTMLParagraphElement);
-const results = byId("results", HTMLElement);
+const form = byId("bench-setup", HTMLFormElement);
+const dtype = byId("bench-dtype", HTMLSelectElement);
+const threads = byId("bench-threads", HTMLSelectElement);
+const run = byId("bench-run", HTMLButtonElement);
+const cancel = byId("bench-cancel", HTMLButtonElement);
+const running = byId("bench-running", HTMLDivElement);
+const progress = byId("bench-progress", HTMLProgressElement);
+const progressText = byId("bench-progress-text", HTMLParagraphElement);
+const status = byId("bench-status", HTMLParagraphElement);
+const results = byId("bench-results", HTMLElement);
 const breakdown = byId("breakdown", HTMLElement);
 const setupUsed = byId("setup-used", HTMLParagraphElement);
 const speeds = byId("speeds", HTMLTableSectionElement);
@@ -46,7 +45,7 @@ function shapes(): typeof GPT2 {
   return dims;
 }
 
-function start(): void {
+function begin(): void {
   let setup: Setup;
   try {
     setup = {
@@ -65,7 +64,7 @@ function start(): void {
   swapFocus(run, cancel);
   run.disabled = true;
   progress.removeAttribute("value");
-  setState("generating");
+  status.dataset.state = "measuring";
   status.textContent = "Measuring…";
   announce("Measuring");
 
@@ -118,7 +117,7 @@ function end(state: "ready" | "failed", text: string): void {
   run.disabled = false;
   swapFocus(cancel, run);
   running.hidden = true;
-  setState(state);
+  status.dataset.state = state;
   status.textContent = text;
   announce(text);
 }
@@ -168,23 +167,25 @@ function showProfiles(all: Profile[]): void {
   );
 }
 
-for (const select of [dtype, threads]) {
-  const value = asked.get(select.name);
-  if (value === null) continue;
-  if ([...select.options].some((option) => option.value === value)) select.value = value;
-  else note(`The link asks for ${select.name} ${value}, which this page does not have; the usual setting is used.`);
-}
-if (!crossOriginIsolated) {
-  threads.value = "1";
-  threads.disabled = true;
-}
-byId("threads-hint", HTMLParagraphElement).textContent = crossOriginIsolated
-  ? `This machine runs ${navigator.hardwareConcurrency} threads at once.`
-  : "One thread: more need a page that is cross-origin isolated, which this one is not.";
+/** Wires the bench. */
+export function startKernelBench(): void {
+  for (const select of [dtype, threads]) {
+    const value = asked.get(select.name);
+    if (value === null) continue;
+    if ([...select.options].some((option) => option.value === value)) select.value = value;
+    else note(`The link asks for ${select.name} ${value}, which this page does not have; the usual setting is used.`);
+  }
+  if (!crossOriginIsolated) {
+    threads.value = "1";
+    threads.disabled = true;
+  }
+  byId("bench-threads-hint", HTMLParagraphElement).textContent = crossOriginIsolated
+    ? `This machine runs ${navigator.hardwareConcurrency} threads at once.`
+    : "One thread: more need a page that is cross-origin isolated, which this one is not.";
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  start();
-});
-cancel.addEventListener("click", () => end("ready", "Stopped."));
-void startOffline();
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    begin();
+  });
+  cancel.addEventListener("click", () => end("ready", "Stopped."));
+}

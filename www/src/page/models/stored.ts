@@ -1,13 +1,15 @@
 /** What is kept on this machine: models with their sizes, a way to delete each, and how full the storage is. */
 
-import { messageOf } from "../api/errors.js";
-import type { CachedModel } from "../api/index.js";
-import { deleteModel, listModels, storageEstimate } from "../api/index.js";
-import { bytesText, countText } from "../elements/figures.js";
-import { retry, showError } from "./alert.js";
-import { announce, byId } from "./dom.js";
+import { messageOf } from "../../api/errors.js";
+import type { CachedModel } from "../../api/index.js";
+import { deleteModel, listModels, storageEstimate } from "../../api/index.js";
+import { bytesText, countText } from "../../elements/figures.js";
+import { retry, showError } from "../alert.js";
+import { announce, byId } from "../dom.js";
+import { useEngine } from "../engine.js";
+import { choose } from "./chooser.js";
 
-const panel = byId("storage", HTMLDetailsElement);
+const heading = byId("stored-heading", HTMLHeadingElement);
 const used = byId("storage-used", HTMLSpanElement);
 const list = byId("stored-models", HTMLUListElement);
 const none = byId("stored-none", HTMLParagraphElement);
@@ -24,14 +26,24 @@ function row(model: CachedModel): HTMLLIElement {
   const size = document.createElement("span");
   size.className = "hint figures";
   size.textContent = sizeText(model);
-  const remove = document.createElement("button");
-  remove.type = "button";
-  remove.className = "link";
-  remove.textContent = "Delete";
-  remove.setAttribute("aria-label", `Delete ${model.name}`);
-  remove.addEventListener("click", () => void forget(model));
-  item.append(name, size, remove);
+  const actions = document.createElement("div");
+  actions.className = "actions";
+  const remove = button("Delete", model.name, () => void forget(model));
+  // Loading goes by the name alone, so another revision than the usual one is loaded by its address.
+  if (model.revision === "main" || model.name === "demo")
+    actions.append(button("Load", model.name, () => void choose(model.name)));
+  actions.append(remove);
+  item.append(name, size, actions);
   return item;
+}
+
+function button(verb: string, name: string, act: () => void): HTMLButtonElement {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = verb;
+  made.setAttribute("aria-label", `${verb} ${name}`);
+  made.addEventListener("click", act);
+  return made;
 }
 
 function sizeText({ complete, bytes, total_bytes, dtypes, revision, saved_at }: CachedModel): string {
@@ -49,7 +61,7 @@ async function forget(model: CachedModel): Promise<void> {
     await deleteModel(model.name, { revision: model.revision });
     announce(`${model.name} is deleted.`);
     await showStorage();
-    panel.querySelector("summary")?.focus(); // the button that had the focus is gone
+    heading.focus(); // the button that had the focus is gone
   } catch (error) {
     showError(
       error,
@@ -59,7 +71,7 @@ async function forget(model: CachedModel): Promise<void> {
 }
 
 /** Shows what is kept now. A browser without storage is no error: the panel says so. */
-export async function showStorage(): Promise<void> {
+async function showStorage(): Promise<void> {
   try {
     const models = await listModels();
     const { usage, quota: room } = await storageEstimate();
@@ -83,10 +95,7 @@ export async function showStorage(): Promise<void> {
 }
 
 /** Wires the panel. */
-export function startStorage(): void {
-  panel.addEventListener("toggle", () => {
-    if (panel.open) void showStorage();
-  });
+export function startStored(): void {
   persistButton.addEventListener("click", () => {
     navigator.storage.persist().then(
       (kept) => {
@@ -96,5 +105,13 @@ export function startStorage(): void {
       (error: unknown) => showError(error),
     );
   });
-  void showStorage();
+  const refresh = (): void => void showStorage();
+  useEngine({
+    attach(generator) {
+      refresh();
+      void generator.kept.then(refresh); // what is kept grows behind the load
+    },
+    ended: refresh,
+  });
+  refresh();
 }

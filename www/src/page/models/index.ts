@@ -1,0 +1,12 @@
+/** Models: what is in use (`in-use.ts`), choosing another (`chooser.ts`), what is kept on this machine (`stored.ts`). */
+
+import { startChooser } from "./chooser.js";
+import { startInUse } from "./in-use.js";
+import { startStored } from "./stored.js";
+
+/** Wires the view. */
+export function start(): void {
+  startInUse();
+  startChooser();
+  startStored();
+}

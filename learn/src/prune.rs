@@ -16,7 +16,7 @@ pub fn least(values: &[f64], n: usize) -> Vec<usize> {
 }
 
 /// The model without some neurons of each block: columns of `c_fc` and rows of `mlp.c_proj` go, and `n_inner` says how
-/// many are left. gone: [blocks][neurons]
+/// many are left. gone: those of each block
 ///
 /// # Errors
 /// [`Error::Option`] unless every block loses equally many of those it has, and keeps one.

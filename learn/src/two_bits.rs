@@ -38,7 +38,7 @@ pub fn round_to_nearest(model: &Model, params: &mut [f32]) {
 
 /// Rounds every matrix in the blocks one input after the other, and lets the weights of the inputs that follow make up
 /// for each error, as far as the inputs in `rows` are alike (GPTQ, Frantar et al. 2023). Blocks are rounded from
-/// the first to the last, each seeing what those before it have become. rows: [R][T] ids
+/// the first to the last, each seeing what those before it have become. rows: the ids of each
 ///
 /// # Errors
 /// [`Error::Option`] for inputs that no matrix can be fitted to, such as none.

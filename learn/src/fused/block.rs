@@ -101,9 +101,9 @@ enum Module {
 /// Σ over tokens of value · gradient, which is the derivative by a factor on that value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FactorGradients {
-    /// By a factor on each head's output, [blocks][H].
+    /// By a factor on each head's output, [blocks, H].
     pub heads: Vec<Vec<f64>>,
-    /// By a factor on each neuron after the nonlinearity, [blocks][`n_inner`].
+    /// By a factor on each neuron after the nonlinearity, [blocks, `n_inner`].
     pub neurons: Vec<Vec<f64>>,
 }
 

@@ -158,7 +158,7 @@ pub fn count(labels: &[i32]) -> usize {
 }
 
 /// Importance of heads and neurons (Michel et al. 2019, eq. 2): the mean over batches of the absolute derivative of a
-/// batch's mean loss by a factor on each. batches: [batch](ids, labels)
+/// batch's mean loss by a factor on each. batches: (ids, labels) of each
 pub fn importance(model: &Model, params: &[f32], batches: &[(Vec<u32>, Vec<i32>)], n_tokens: usize) -> FactorGradients {
     let zeros = |n: usize| vec![vec![0.0; n]; model.config.n_layer];
     let empty = FactorGradients { heads: zeros(model.config.n_head), neurons: zeros(model.config.n_inner) };

@@ -85,16 +85,21 @@ test("the demo model is ready at once and says what it runs on", async () => {
 
 test("the model goes on where the caret is, piece by piece, in its own ink", async () => {
   await set("suggest", false);
-  await type("The old king");
   await set("max_new_tokens", "3000"); // many frames' worth: the page shows what came once a frame
   await set("context_overflow", "slide");
-  await page.evaluate(() => {
-    window.pieces = [];
-    const mirror = document.querySelector("#mirror");
-    new MutationObserver(() => window.pieces.push(mirror.textContent.length)).observe(mirror, { childList: true });
-  });
-  await page.press("#text", "Control+Enter");
-  await finished();
+  // By chance the model ends its text early; another seed is then taken.
+  for (let seed = 1; seed < 20; seed++) {
+    await set("seed", String(seed));
+    await type("The old king");
+    await page.evaluate(() => {
+      window.pieces = [];
+      const mirror = document.querySelector("#mirror");
+      new MutationObserver(() => window.pieces.push(mirror.textContent.length)).observe(mirror, { childList: true });
+    });
+    await page.press("#text", "Control+Enter");
+    await finished();
+    if ((await text()).length > 3000) break;
+  }
   assert.ok((await page.evaluate(() => window.pieces.length)) > 5, "it grows piece by piece");
   assert.equal((await text()).slice("The old king".length).trimStart(), await byModel());
   assert.ok((await byModel()).length > 100);
@@ -159,16 +164,21 @@ test("a tab in the background goes on, and has caught up when it is looked at", 
     Object.defineProperty(document, "hidden", { value: true, configurable: true });
   });
   await set("max_new_tokens", "400");
-  await set("seed", "3");
   await set("context_overflow", "slide");
-  await type("The old king");
-  await page.evaluate(() => (window.lengths = []));
   await page.evaluate(() => {
+    window.lengths = [];
     const note = () => window.lengths.push(document.querySelector("#text").value.length);
     new MutationObserver(note).observe(document.querySelector("#mirror"), { childList: true });
   });
-  await page.click("#generate");
-  await finished();
+  // By chance the model ends its text early; another seed is then taken.
+  for (let seed = 3; seed < 20; seed++) {
+    await set("seed", String(seed));
+    await type("The old king");
+    await page.evaluate(() => (window.lengths = []));
+    await page.click("#generate");
+    await finished();
+    if ((await text()).length > 1000) break;
+  }
   const lengths = await page.evaluate(() => window.lengths);
   assert.ok(lengths.length > 3, `it was shown ${lengths.length} times`);
   await page.evaluate(() => {

@@ -51,7 +51,9 @@ export interface MeasureEvents {
 /** What is fetched without asking, in bytes. */
 const SMALL_BYTES = 8e6;
 const N_NEW = 32;
+/** So many samples are taken of each figure, or fewer where they take longer than this together. */
 const N_SAMPLES = 3;
+const MOST_MS = 5000;
 const FIRST_LENGTH = 32;
 const TEXT =
   "The old king had three daughters, and the youngest was so beautiful that the sun himself, who has seen so much, " +
@@ -67,6 +69,15 @@ export function configurationText({ device, dtype }: Configuration): string {
 function median(numbers: number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   return sorted[sorted.length >> 1] ?? Number.NaN;
+}
+
+/** The median of samples. */
+async function sampled(take: () => Promise<number>): Promise<number> {
+  const samples: number[] = [];
+  const beganMs = performance.now();
+  do samples.push(await take());
+  while (samples.length < N_SAMPLES && performance.now() - beganMs < MOST_MS);
+  return median(samples);
 }
 
 /** Lengths that show how the speed changes: short, an eighth and half of the window, and nearly all of it. */
@@ -170,32 +181,26 @@ export class Measurement {
 
   async #firstToken(generator: Generator): Promise<number> {
     const ids = await someIds(generator, FIRST_LENGTH);
-    const samples: number[] = [];
-    for (let i = 0; i <= N_SAMPLES; i++) {
+    const take = async (): Promise<number> => {
       const beganMs = performance.now();
       const stream = generator.generate(ids, { ...this.#options(), max_new_tokens: 1, prefix_reuse: false });
-      for await (const _ of stream) samples.push(performance.now() - beganMs);
-    }
-    return median(samples.slice(1)); // the first one warms up
+      let firstMs = Number.NaN;
+      for await (const _ of stream) firstMs = performance.now() - beganMs;
+      return firstMs;
+    };
+    await take(); // warms up
+    return sampled(take);
   }
 
   async #prefill(generator: Generator, n: number): Promise<number> {
     const ids = await someIds(generator, n);
-    const samples: number[] = [];
-    for (let i = 0; i < N_SAMPLES; i++) {
-      const options = { ...this.#options(), max_new_tokens: 1, prefix_reuse: false };
-      samples.push((await generator.complete(ids, options)).timings.prompt_per_second);
-    }
-    return median(samples);
+    const options = { ...this.#options(), max_new_tokens: 1, prefix_reuse: false };
+    return sampled(async () => (await generator.complete(ids, options)).timings.prompt_per_second);
   }
 
   async #decode(generator: Generator, n: number): Promise<number> {
     const ids = await someIds(generator, n);
-    const samples: number[] = [];
-    for (let i = 0; i < N_SAMPLES; i++) {
-      const options = { ...this.#options(), max_new_tokens: N_NEW };
-      samples.push((await generator.complete(ids, options)).timings.predicted_per_second);
-    }
-    return median(samples);
+    const options = { ...this.#options(), max_new_tokens: N_NEW };
+    return sampled(async () => (await generator.complete(ids, options)).timings.predicted_per_second);
   }
 }

@@ -112,7 +112,7 @@ export function markdownOf(report: Report): string {
   ].flat();
   return [
     `**${report.model}**, gpt2-web ${report.package_version}, ${report.browser}, ${machine.join(", ")}.`,
-    `Speeds after ${lengthsText(report)} tokens, medians of three; ${report.measured_at.slice(0, 10)}.`,
+    `Speeds after ${lengthsText(report)} tokens, medians of up to three samples; ${report.measured_at.slice(0, 10)}.`,
     "",
     row(COLUMNS),
     row(COLUMNS.map((_, i) => (i === 0 ? "---" : "---:"))),

@@ -1,8 +1,6 @@
 //! The GPU engine against transformers, against the reference and against a naive oracle, on whatever adapter there is.
 
 mod ahead;
-mod batch;
-mod bits;
 #[path = "../common/mod.rs"]
 mod common;
 mod exact;
@@ -11,7 +9,6 @@ mod harness;
 mod load;
 mod session;
 mod subgroups;
-mod together;
 mod tuning;
 
 use common::oracle;

@@ -60,8 +60,8 @@ export interface CreateGeneratorOptions {
    */
   threads?: "auto" | number;
   /**
-   * How many texts are written together at most; more take turns. By default 8, which is fastest on
-   * the CPU and what one pass of the GPU takes.
+   * How many texts are written together at most; more take turns. By default 8 on the CPU, where that is fastest, and
+   * on a GPU whatever its engine is best with.
    */
   max_batch_size?: number;
   /**

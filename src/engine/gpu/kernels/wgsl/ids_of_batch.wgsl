@@ -1,3 +1,0 @@
-fn id_of(t: u32) -> u32 {
-    return batch[t].x;
-}

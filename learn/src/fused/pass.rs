@@ -137,6 +137,7 @@ impl Model {
     /// The loss of some rows; adds its gradients by the model's parameters, or by the adapter's if there is one, divided
     /// by `n_labels`, to `grads`, and those by factors on heads and
     /// neurons to `factors`.
+    #[allow(clippy::too_many_arguments)] // what is read, where it goes, and where it is computed
     pub fn gradients(
         &self,
         params: &[f32],

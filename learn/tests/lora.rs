@@ -13,9 +13,9 @@ use learn::lora::{Base, LoraLearner, LoraRecipe, LoraSettings, LoraState, parame
 use learn::optim::AdamW;
 
 fn read(base: &Checkpoint, folder: &Path) -> (LoraLayout, Vec<f32>) {
-    let config = fs::read_to_string(folder.join(CONFIG_FILE)).unwrap();
-    let weights = fs::read(folder.join(WEIGHTS_FILE)).unwrap();
-    let adapter = Adapter::from_peft(&base.model.config, &config, &weights).unwrap();
+    let config = fs::read_to_string(folder.join(CONFIG_FILE)).expect("an adapter");
+    let weights = fs::read(folder.join(WEIGHTS_FILE)).expect("an adapter");
+    let adapter = Adapter::from_peft(&base.model.config, &config, &weights).expect("an adapter");
     parameters(&adapter, base.model.config.n_layer)
 }
 
@@ -201,7 +201,8 @@ fn a_text_is_learnt_until_what_is_kept_back_gets_worse() {
     // a text with a habit: every fourth token is the same
     let text: Vec<u32> = (0..1600u32).map(|i| if i % 4 == 0 { 77 } else { (i * i * 31 + 7 * i) % 90 + 300 }).collect();
     let settings = FinetuneSettings { max_length: 64, epochs: 4.0, learning_rate: 5e-3, ..FinetuneSettings::default() };
-    let mut run = Finetune::new(demo.model.clone(), demo.params.clone(), &[text.clone()], settings.clone()).unwrap();
+    let mut run =
+        Finetune::new(demo.model.clone(), demo.params.clone(), std::slice::from_ref(&text), settings.clone()).unwrap();
     let before = run.eval_loss().unwrap();
     let mut reports = Vec::new();
     let mut middle = None;

@@ -27,11 +27,11 @@ fn recorded() -> Value {
 
 /// Makes the run again. → its steps, and the run at its end
 fn run(recorded: &Value) -> (Vec<FinetuneReport>, Finetune) {
-    let settings: FinetuneSettings = serde_json::from_value(recorded["settings"].clone()).unwrap();
+    let settings: FinetuneSettings = serde_json::from_value(recorded["settings"].clone()).expect("settings");
     let ids = floats(&recorded["ids"]).into_iter().map(|id| id as u32).collect();
     let demo = demo();
-    let mut run = Finetune::new(demo.model, demo.params, &[ids], settings).unwrap();
-    let reports = (0..run.n_steps()).map(|_| run.step().unwrap()).collect();
+    let mut run = Finetune::new(demo.model, demo.params, &[ids], settings).expect("a run");
+    let reports = (0..run.n_steps()).map(|_| run.step().expect("a step")).collect();
     (reports, run)
 }
 

@@ -12,12 +12,12 @@ fn attention_over_the_cache_equals_the_oracle() {
     let mut rng = Rng(5);
     for d in [1, 5, 16, 24, 64, 80, 128] {
         for is_quantised in [false, true] {
-            let mut cache = Cache::new(&dims(d, 1, d), is_quantised);
+            let mut cache = Cache::new(&dims(d, 1, d), is_quantised, None);
             let n = 2 * PAGE + 3;
             cache.reserve(n);
             let ordinary = |rng: &mut Rng| -> Vec<f32> { (0..d).map(|_| rng.normal()).collect() };
             let (k, v): (Vec<_>, Vec<_>) = (0..n).map(|_| (ordinary(&mut rng), ordinary(&mut rng))).unzip();
-            let head = &mut cache.heads_mut()[0];
+            let head = &mut cache.parts_mut().0[0];
             (0..n).for_each(|i| head.put(i, &k[i], &v[i]));
             let q = ordinary(&mut rng);
             let mut query = Query::new(d);

@@ -90,12 +90,8 @@ impl Unpacking<'_> {
         let scale = self.image[from.row_scales.clone()].as_chunks().0.get(row).map_or(1.0, |&b| f32::from_le_bytes(b));
         let n_blocks = from.n_cols_padded() / gpt2_kernels::layout::BLOCK;
         let halves = self.image[from.block_scales.clone()].as_chunks::<2>().0.as_chunks::<GROUP>().0;
-        let block_scales: Vec<[u16; GROUP]> = halves
-            .iter()
-            .skip(group * n_blocks)
-            .take(n_blocks)
-            .map(|four| four.map(|bytes| u16::from_le_bytes(bytes)))
-            .collect();
+        let block_scales: Vec<[u16; GROUP]> =
+            halves.iter().skip(group * n_blocks).take(n_blocks).map(|four| four.map(u16::from_le_bytes)).collect();
         unpack_row(from.dtype, quants.as_chunks().0, &block_scales, scale, of_group, values);
     }
 }

@@ -223,7 +223,7 @@ impl Finetune {
         let report = self.learner.step(base, &rows)?;
         let step = self.learner.state.step;
         let interval = (self.n_steps / N_EVALUATIONS).max(1);
-        let is_due = step % interval == 0 || step == self.n_steps;
+        let is_due = step.is_multiple_of(interval) || step == self.n_steps;
         let eval_loss = if is_due { self.eval_loss() } else { None };
         let mut is_best = !self.windows.has_held_out();
         if let Some(loss) = eval_loss {

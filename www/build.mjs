@@ -110,7 +110,8 @@ execFileSync(process.execPath, ["node_modules/@custom-elements-manifest/analyzer
 
 // What the page's service worker keeps for a visit without a network: not the package's entries, nor what is for
 // editors and for Node.
-const ofPackage = /^(index|elements|learn|transformers|prompt-api|openai|chunk-\w+|cli|coi-sw|custom-elements)\.js(on)?$/;
+const ofPackage =
+  /^(index|elements|learn|transformers|prompt-api|openai|chunk-\w+|cli|coi-sw|custom-elements)\.js(on)?$/;
 const listed = readdirSync("dist", { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && /\.(js|css|wasm|json|safetensors)$/.test(entry.name))
   .filter((entry) => !ofPackage.test(entry.name))

@@ -66,7 +66,7 @@ impl<E: Engine> Scheduler<E> {
     /// its options ask for several: they appear when the prompt is read
     ///
     /// # Errors
-    /// [`Error::InvalidState`] if no generation has begun.
+    /// [`crate::Error::InvalidState`] if no generation has begun.
     pub fn add(&self, session: Session<E>) -> Result<Vec<Sequence>> {
         let (job, sequences) = Job::of_text(session, || self.next_id())?;
         self.waiting.borrow_mut().push_back(job);
@@ -146,8 +146,8 @@ impl<E: Engine> Scheduler<E> {
     /// text's prompt is read at most `max_tokens` at a time. → what happened; nothing where nobody is left
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] and [`Error::Interrupted`], if nothing else happened: every text goes on where it was (after
-    /// [`Scheduler::move_to`], if the device is lost).
+    /// [`crate::Error::DeviceLost`] and [`crate::Error::Interrupted`], if nothing else happened: every text goes on where
+    /// it was (after [`Scheduler::move_to`], if the device is lost).
     pub async fn step(&self, max_tokens: usize) -> Result<Vec<Event>> {
         let mut jobs = self.take_seats();
         let mut round = Round {

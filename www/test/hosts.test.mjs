@@ -94,7 +94,9 @@ test("esbuild, and the package's files copied beside the bundle", async () => {
   const from = path.join(folder, "node_modules/gpt2-web/dist");
   await build({ entryPoints: [path.join(folder, "main.js")], outdir: dist, bundle: true, format: "esm" });
   for (const file of filesIn(from)) {
-    const isAsset = /^(kernels|gpt2_web).*\.wasm$|^demo\/|^(worker|kernel-thread|hash-thread|gpt2_web_full)\.js$/.test(file);
+    const isAsset = /^(kernels|gpt2_web).*\.wasm$|^demo\/|^(worker|kernel-thread|hash-thread|gpt2_web_full)\.js$/.test(
+      file,
+    );
     if (isAsset) cpSync(path.join(from, file), path.join(dist, file));
   }
   checkEmitted(dist);

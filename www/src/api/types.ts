@@ -95,8 +95,8 @@ export interface CreateGeneratorOptions {
    */
   worker?: true | Worker;
   /**
-   * Where the workers' files are (`dist/*.wasm`, `dist/*-thread.js`, `dist/gpt2_web_full.js`, `dist/learn-worker.js`), if
-   * not where the build laid them: the URL of a folder, or a function from a file's name to its URL.
+   * Where the workers' files are (`dist/*.wasm`, `dist/*-thread.js`, `dist/gpt2_web_full.js`, `dist/learn-worker.js`),
+   * if not where the build laid them: the URL of a folder, or a function from a file's name to its URL.
    */
   wasm_url?: string | URL | ((file: string) => string | URL);
 }

@@ -26,12 +26,12 @@ export type AutocompleteState = "idle" | "loading" | "ready" | "generating" | "s
  * <gpt2-autocomplete for="letter" model="demo"></gpt2-autocomplete>
  * ```
  *
- * The field is a textarea, a text input or an element with `contenteditable`; it may come later than this element, or be
- * replaced. Tab accepts the suggestion, Ctrl or Cmd with the right arrow its next word, Alt with ] and [ shows the next
- * and the previous alternative, Esc dismisses; to type what it says goes along with it. On a touch screen a chip takes
- * it. While there is no suggestion, all keys do what they always do. A suggestion comes when typing pauses at the end of
- * a line. It ends with its sentence or line, after 12 tokens at most, and is the likeliest text unless the attributes
- * ask for sampling.
+ * The field is a textarea, a text input or an element with `contenteditable`; it may come later than this element, or
+ * be replaced. Tab accepts the suggestion, Ctrl or Cmd with the right arrow its next word, Alt with ] and [ shows the
+ * next and the previous alternative, Esc dismisses; to type what it says goes along with it. On a touch screen a chip
+ * takes it. While there is no suggestion, all keys do what they always do. A suggestion comes when typing pauses at the
+ * end of a line. It ends with its sentence or line, after 12 tokens at most, and is the likeliest text unless the
+ * attributes ask for sampling.
  *
  * The element is laid over the field: put it beside it, in what scrolls with it. Attributes hold the options of
  * `generate`, with hyphens; the property `options` holds what they cannot say, and wins over them. Events bubble and

@@ -44,7 +44,9 @@ export class Hold {
     this.#given = generator;
   }
 
-  /** The model, loaded if need be as the element's attributes say. Rejects with `AbortError` where that is cancelled. */
+  /**
+   * The model, loaded if need be as the element's attributes say. Rejects with `AbortError` where that is cancelled.
+   */
   load(): Promise<Generator> {
     const { generator } = this;
     if (generator) return Promise.resolve(generator);

@@ -25,7 +25,9 @@ export interface SuggestionEvents {
   chunk(chunk: Chunk): void;
 }
 
-/** Writes a suggestion: up to the end of its sentence or line, after 12 tokens at most unless `options` says otherwise. */
+/**
+ * Writes a suggestion: up to the end of its sentence or line, after 12 tokens at most unless `options` says otherwise.
+ */
 export async function writeSuggestion(
   generator: Generator,
   { prompt, spaces, alternative, room, signal, options: asked }: SuggestionRequest,

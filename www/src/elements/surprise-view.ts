@@ -60,8 +60,10 @@ const STYLE = `
   white-space: nowrap;
 }
 .numbered [data-breaks]::after { display: none; }
-.legend { display: flex; flex-wrap: wrap; gap: 0.3em 1.1em; margin: 0.8em 0 0; padding: 0; list-style: none; font-size: 0.85em; }
-.legend i { display: inline-block; width: 1.1em; height: 0.9em; margin-inline-end: 0.4em; border: 1px solid var(--_muted); border-radius: 0.2em; vertical-align: -0.1em; }
+.legend { display: flex; flex-wrap: wrap; gap: 0.3em 1.1em; margin: 0.8em 0 0; padding: 0; }
+.legend { list-style: none; font-size: 0.85em; }
+.legend i { display: inline-block; width: 1.1em; height: 0.9em; margin-inline-end: 0.4em; vertical-align: -0.1em; }
+.legend i { border: 1px solid var(--_muted); border-radius: 0.2em; }
 .detail { min-height: 3.2em; margin-top: 0.8em; font-size: 0.9em; font-variant-numeric: tabular-nums; }
 .detail p { margin: 0; }
 .rivals { display: flex; flex-wrap: wrap; gap: 0.3em 0.5em; margin: 0.4em 0 0; padding: 0; list-style: none; }

@@ -24,10 +24,10 @@ const N_RIVALS = 6;
  * <gpt2-surprise model="demo" preload>Once upon a time there was a volcano.</gpt2-surprise>
  * ```
  *
- * The text is the element's own, or its property `value`. Without `preload` a button loads the model; a `generator` that
- * is set reads at once. A token tells its bits, its rank, how undecided the model was, and what was likelier: under the
- * pointer, by a tap, or with the arrow keys. With Shift, or by drawing over it, a stretch is chosen. Bands differ by their
- * underlines too, and `numbers` writes the figures below the tokens.
+ * The text is the element's own, or its property `value`. Without `preload` a button loads the model; a `generator`
+ * that is set reads at once. A token tells its bits, its rank, how undecided the model was, and what was likelier:
+ * under the pointer, by a tap, or with the arrow keys. With Shift, or by drawing over it, a stretch is chosen. Bands
+ * differ by their underlines too, and `numbers` writes the figures below the tokens.
  *
  * States for style sheets: `:state(loading)`, `scoring`, `ready`, `failed`. All events bubble and are composed.
  *

@@ -24,7 +24,9 @@ async function isHere(name: string, dtype: DType): Promise<boolean> {
   }
 }
 
-/** Loads what a link or the last visit names, if it is on this machine, else the demo. A link's model is then offered. */
+/**
+ * Loads what a link or the last visit names, if it is on this machine, else the demo. A link's model is then offered.
+ */
 export async function startFirstLoad(linkedModel: string | null): Promise<void> {
   const wanted = byId("model", HTMLInputElement).value.trim() || "demo";
   const device = byId("device", HTMLSelectElement).value as Device;

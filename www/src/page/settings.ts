@@ -98,8 +98,8 @@ export function readControls(ids: readonly string[]): Record<string, string> {
 }
 
 /**
- * Sets controls from a link, and keeps them as if a person had; the others get the values that the HTML says. → those that
- * cannot be set, in words
+ * Sets controls from a link, and keeps them as if a person had; the others get the values that the HTML says. → those
+ * that cannot be set, in words
  */
 export function writeControls(ids: readonly string[], values: URLSearchParams): string[] {
   resetControls(ids);

@@ -1,4 +1,6 @@
-/** Another model beside the one in use: it reads the same text, and the colours tell which of them was more surprised. */
+/**
+ * Another model beside the one in use: it reads the same text, and the colours tell which of them was more surprised.
+ */
 
 import { isAbort } from "../../api/errors.js";
 import type { Device, DType, Generator } from "../../api/index.js";
@@ -114,7 +116,8 @@ export class Comparison {
       const it = await estimate(name, options);
       if (it.download_bytes > SMALL_BYTES) {
         this.#offered = key;
-        told.textContent = `${name} is ${bytesText(it.download_bytes)} to fetch, and takes ${bytesText(it.device_bytes)} of memory beside the other.`;
+        const costs = `${bytesText(it.download_bytes)} to fetch, and takes ${bytesText(it.device_bytes)} of memory`;
+        told.textContent = `${name} is ${costs} beside the other.`;
         button.textContent = `Fetch ${bytesText(it.download_bytes)} and compare`;
         announce(told.textContent);
         return;

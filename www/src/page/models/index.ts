@@ -1,4 +1,6 @@
-/** Models: what is in use (`in-use.ts`), choosing another (`chooser.ts`), what is kept on this machine (`stored.ts`). */
+/**
+ * Models: what is in use (`in-use.ts`), choosing another (`chooser.ts`), what is kept on this machine (`stored.ts`).
+ */
 
 import { startChooser } from "./chooser.js";
 import { startInUse } from "./in-use.js";

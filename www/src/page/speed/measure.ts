@@ -31,7 +31,9 @@ export interface Measured extends Configuration {
   decode: SpeedAt[];
   /** From token to token, at all lengths together. */
   token_ms: Percentiles;
-  /** The largest difference of a token's log-probability from the CPU's in fp32, in nats; null: that was not measured. */
+  /**
+   * The largest difference of a token's log-probability from the CPU's in fp32, in nats; null: that was not measured.
+   */
   difference: number | null;
 }
 
@@ -57,8 +59,9 @@ const MOST_MS = 5000;
 const FIRST_LENGTH = 32;
 const TEXT =
   "The old king had three daughters, and the youngest was so beautiful that the sun himself, who has seen so much, " +
-  "wondered whenever he shone on her face. Close by the castle lay a great dark forest, and in the forest, under an old " +
-  "lime tree, was a well; and when the day was very warm, the child went out and sat down by the side of the cool water. ";
+  "wondered whenever he shone on her face. Close by the castle lay a great dark forest, and in the forest, " +
+  "under an old lime tree, was a well; and when the day was very warm, the child went out and sat down by the " +
+  "side of the cool water. ";
 
 /** How a configuration is called. */
 export function configurationText({ device, dtype }: Configuration): string {

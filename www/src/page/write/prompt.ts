@@ -10,7 +10,9 @@ export interface Prompt {
   spaces: number;
 }
 
-/** The prompt for writing on after `before`, so that `room` new tokens fit. Null where there is nothing to go on from. */
+/**
+ * The prompt for writing on after `before`, so that `room` new tokens fit. Null where there is nothing to go on from.
+ */
 export async function promptFor(generator: Generator, before: string, room: number): Promise<Prompt | null> {
   const text = before.replace(/[ \t]+$/, "");
   if (text.trim() === "") return null;

@@ -51,8 +51,8 @@ async function complete(
 }
 
 /**
- * The likeliest words after `prompt`, likeliest first; tokens that lead to the same word count together. `found` is told
- * of them as they come.
+ * The likeliest words after `prompt`, likeliest first; tokens that lead to the same word count together. `found` is
+ * told of them as they come.
  */
 export async function rivalsAfter(
   generator: Generator,

@@ -1,6 +1,6 @@
 /**
- * Keeps the text's tree for the next visit, in IndexedDB: it may be larger than local storage holds. When the page is left
- * before it is written there, it goes into local storage, which is written at once.
+ * Keeps the text's tree for the next visit, in IndexedDB: it may be larger than local storage holds. When the page is
+ * left before it is written there, it goes into local storage, which is written at once.
  */
 
 import { openDB } from "idb";

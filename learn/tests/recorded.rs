@@ -11,14 +11,19 @@ use common::*;
 use gpt2_web::adapter::{Adapter, CONFIG_FILE, WEIGHTS_FILE};
 use learn::checkpoint::{Checkpoint, pretty};
 use learn::lora::{Finetune, FinetuneReport, FinetuneSettings, LoraSettings, parameters, peft_files};
+use learn::text::read_tokenizer;
 use serde_json::{Value, json};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/lora")
 }
 
+fn demo_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../www/demo")
+}
+
 fn demo() -> Checkpoint {
-    checkpoint(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../www/demo"))
+    checkpoint(&demo_folder())
 }
 
 fn recorded() -> Value {
@@ -68,6 +73,8 @@ fn what_peft_has_loaded_is_what_is_saved() {
 #[ignore = "writes what the others are held against"]
 fn record() {
     let mut recorded = recorded();
+    let (_, tokenizer) = read_tokenizer(&demo_folder().join("tokenizer.json")).expect("a tokenizer");
+    recorded["ids"] = json!(tokenizer.encode(recorded["text"].as_str().expect("a text")).expect("ids"));
     let (reports, run) = run(&recorded);
     recorded["losses"] = reports.iter().map(|report| json!(report.loss)).collect();
     recorded["eval_loss"] = json!(reports[19].eval_loss);

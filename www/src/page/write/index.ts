@@ -330,9 +330,9 @@ export async function start(): Promise<void> {
   wireText();
   wireButtons();
   startKeeping();
-  const typed = area.value;
   const linked = takeLink();
   const kept = await readTree();
+  const typed = area.value; // typing goes on until the tree is there
   if (linked && linked.refused.length > 0) note(`The link asks for ${linked.refused.join(" and ")}, which cannot be.`);
   const tree = kept ?? editor.tree;
   if (linked) tree.add({ at: 0, removed: tree.read().text.length, inserted: linked.text, by: "you" });

@@ -6,9 +6,11 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Error {
     /// The checkpoint is readable but asks for something that this crate does not compute.
-    #[error("config.json: `{field}`: expected {expected}, found {found}")]
+    #[error("{file}: `{field}`: expected {expected}, found {found}")]
     UnsupportedModel {
-        /// The field of `config.json` (or the part of the tokenizer) that is not supported.
+        /// The file that asks for it.
+        file: String,
+        /// Its field that is not supported.
         field: String,
         /// What this crate supports there.
         expected: String,
@@ -127,9 +129,19 @@ impl Error {
         }
     }
 
-    /// A field of the configuration that this crate does not support.
-    pub fn unsupported(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Error::UnsupportedModel { field: field.into(), expected: expected.into(), found: bounded(found) }
+    /// A field of a file that this crate does not support.
+    pub fn unsupported(
+        file: impl Into<String>,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Error::UnsupportedModel {
+            file: file.into(),
+            field: bounded(field),
+            expected: expected.into(),
+            found: bounded(found),
+        }
     }
 
     /// A malformed file.

@@ -354,6 +354,10 @@ fn what_is_no_state_dict_is_told() {
     says(&with_pickle(b"\x80\x02)\x81."), &["pytorch_model.bin"]);
     says(&zip(&[("model/config.json".to_string(), b"{}".to_vec())], Sizes::Before), &["data.pkl", "model/config.json"]);
     says(b"\x80\x02}q\0.", &["pickle"]);
+    let whole = zip(&entries(&saved), Sizes::Behind);
+    for n_missing in [1, 21, 22, 40] {
+        says(&whole[..whole.len() - n_missing], &["whole zip archive", "directory"]);
+    }
     let quantised = zip(&[("a/data.pkl".to_string(), pickle(&saved, "QInt8Storage"))], Sizes::Behind);
     says(&quantised, &["quantised", "wte.weight"]);
     // a view that reaches beyond its storage

@@ -43,13 +43,14 @@ macro_rules! golden {
     };
 }
 
-const MODELS: [Golden; 12] = [
+const MODELS: [Golden; 13] = [
     golden!("base"),
     golden!("untied"),
     golden!("f16"),
     golden!("bf16"),
     golden!("gelu"),
     golden!("silu"),
+    golden!("quick_gelu"),
     golden!("inverse_layer"),
     golden!("relu"),
     golden!("tanh"),

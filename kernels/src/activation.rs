@@ -16,6 +16,25 @@ pub enum Activation {
     Silu,
     /// `tanh`
     Tanh,
+    /// `quick_gelu`: x · sigmoid(1.702 x)
+    QuickGelu,
+}
+
+impl Activation {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::GeluNew, Self::Gelu, Self::Relu, Self::Silu, Self::Tanh, Self::QuickGelu];
+
+    /// The name that transformers gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GeluNew => "gelu_new",
+            Self::Gelu => "gelu",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+            Self::Tanh => "tanh",
+            Self::QuickGelu => "quick_gelu",
+        }
+    }
 }
 
 /// The activation function of each number, in place. x: [n/4]
@@ -44,6 +63,7 @@ pub fn activate(activation: Activation, x: F32x4) -> F32x4 {
         Activation::Silu => x * sigmoid(x),
         // 2 sigmoid(2x) - 1
         Activation::Tanh => F32x4::splat(2.0) * sigmoid(x + x) - one,
+        Activation::QuickGelu => x * sigmoid(F32x4::splat(1.702) * x),
     }
 }
 

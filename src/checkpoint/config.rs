@@ -89,12 +89,12 @@ impl Config {
         check_model_type(&json)?;
         for (field, supported) in [("add_cross_attention", false), ("is_encoder_decoder", false)] {
             if bool_field(&json, field, supported)? != supported {
-                return Err(Error::unsupported(field, supported.to_string(), (!supported).to_string()));
+                return Err(Error::unsupported(FILE, field, supported.to_string(), (!supported).to_string()));
             }
         }
         if let Some(quantization) = json.get("quantization_config").filter(|v| !v.is_null()) {
             let expected = "no such field (the checkpoint before it was quantised: F32, F16, BF16 or F64 weights)";
-            return Err(Error::unsupported("quantization_config", expected, quantization_method(quantization)));
+            return Err(Error::unsupported(FILE, "quantization_config", expected, quantization_method(quantization)));
         }
 
         let n_embd = dim_field(&json, "n_embd", 768)?;
@@ -200,15 +200,20 @@ fn check_model_type(json: &Map<String, Value>) -> Result<()> {
             match architectures.iter().filter_map(Value::as_str).any(|class| class.starts_with("GPT2")) {
                 true => Ok(()),
                 false if architectures.is_empty() => {
-                    Err(Error::unsupported("model_type", "\"gpt2\"", "neither it nor `architectures`"))
+                    Err(Error::unsupported(FILE, "model_type", "\"gpt2\"", "neither it nor `architectures`"))
                 }
                 false => {
                     let found = Value::from(architectures).to_string();
-                    Err(Error::unsupported("architectures", "a class that begins with GPT2, or a `model_type`", found))
+                    Err(Error::unsupported(
+                        FILE,
+                        "architectures",
+                        "a class that begins with GPT2, or a `model_type`",
+                        found,
+                    ))
                 }
             }
         }
-        Some(other) => Err(Error::unsupported("model_type", "\"gpt2\"", other.to_string())),
+        Some(other) => Err(Error::unsupported(FILE, "model_type", "\"gpt2\"", other.to_string())),
     }
 }
 
@@ -225,7 +230,7 @@ fn quantization_method(quantization: &Value) -> String {
 
 /// The nonlinearity. transformers has several names for one formula, computed in another order.
 fn activation(json: &Map<String, Value>) -> Result<Activation> {
-    const SUPPORTED: &str = "gelu_new, gelu, relu, silu, tanh or one of their other names";
+    const SUPPORTED: &str = "gelu_new, gelu, quick_gelu, relu, silu, tanh or one of their other names";
     match json.get("activation_function") {
         None => Ok(Activation::GeluNew),
         Some(Value::String(name)) => match name.as_str() {
@@ -236,9 +241,10 @@ fn activation(json: &Map<String, Value>) -> Result<Activation> {
             "relu" => Ok(Activation::Relu),
             "silu" | "swish" => Ok(Activation::Silu),
             "tanh" => Ok(Activation::Tanh),
-            other => Err(Error::unsupported("activation_function", SUPPORTED, format!("\"{other}\""))),
+            "quick_gelu" => Ok(Activation::QuickGelu),
+            other => Err(Error::unsupported(FILE, "activation_function", SUPPORTED, format!("\"{other}\""))),
         },
-        Some(other) => Err(Error::unsupported("activation_function", SUPPORTED, other.to_string())),
+        Some(other) => Err(Error::unsupported(FILE, "activation_function", SUPPORTED, other.to_string())),
     }
 }
 
@@ -362,15 +368,14 @@ mod tests {
             ("relu", Activation::Relu),
             ("silu swish", Activation::Silu),
             ("tanh", Activation::Tanh),
+            ("quick_gelu", Activation::QuickGelu),
         ] {
             for name in names.split(' ') {
                 let c = read(&format!(r#","activation_function":"{name}""#)).unwrap();
                 assert_eq!(c.activation_function, activation, "{name}");
             }
         }
-        for name in
-            "gelu_10 hardswish laplace leaky_relu linear mish quick_gelu relu2 relu6 sigmoid prelu xielu".split(' ')
-        {
+        for name in "gelu_10 hardswish laplace leaky_relu linear mish relu2 relu6 sigmoid prelu xielu".split(' ') {
             let error = read(&format!(r#","activation_function":"{name}""#)).unwrap_err();
             assert!(matches!(&error, Error::UnsupportedModel { .. }) && error.to_string().contains(name), "{error}");
         }

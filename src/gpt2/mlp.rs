@@ -14,6 +14,7 @@ pub fn activate<const N: usize>(function: Activation, x: Tensor<N>) -> Tensor<N>
         Activation::Relu => activation::relu(x),
         Activation::Silu => activation::silu(x),
         Activation::Tanh => activation::tanh(x),
+        Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
     }
 }
 
@@ -57,12 +58,13 @@ mod tests {
 
     /// transformers' `ACT2FN` at [`POINTS`], computed in float64.
     #[rustfmt::skip]
-    const KNOWN: [(Activation, [f32; 7]); 5] = [
+    const KNOWN: [(Activation, [f32; 7]); 6] = [
         (Activation::GeluNew, [-0.003_637_392, -0.158_808, -0.100_324_65, 0.0, 0.345_714, 0.841_192, 3.999_929_7]),
         (Activation::Gelu, [-0.004_049_694, -0.158_655_25, -0.100_323_42, 0.0, 0.345_731_23, 0.841_344_8, 3.999_873_3]),
         (Activation::Relu, [0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 4.0]),
         (Activation::Silu, [-0.142_277_62, -0.268_941_42, -0.109_455_875, 0.0, 0.311_229_67, 0.731_058_6, 3.928_055_2]),
         (Activation::Tanh, [-0.995_054_7, -0.761_594_2, -0.244_918_66, 0.0, 0.462_117_16, 0.761_594_2, 0.999_329_3]),
+        (Activation::QuickGelu, [-0.018_071_31, -0.154_204_23, -0.098_800_35, 0.0, 0.350_388_44, 0.845_795_77, 3.995_585_3]),
     ];
 
     #[test]

@@ -133,8 +133,13 @@ fn note_added(encoder: &Encoder, pieces: &mut Pieces, warnings: &mut Vec<String>
     for (&id, token) in tokens {
         let written = added.simple_id_to_token(id).unwrap_or_else(|| token.content.clone());
         if takes_spaces && token.lstrip && written.chars().all(char::is_whitespace) {
-            let field = format!("added token \"{}\" ({file})", excerpt(&token.content));
-            return Err(Error::unsupported(field, "no `lstrip` for spaces where another token has `rstrip`", "both"));
+            let field = format!("added token \"{}\"", excerpt(&token.content));
+            return Err(Error::unsupported(
+                file,
+                field,
+                "no `lstrip` for spaces where another token has `rstrip`",
+                "both",
+            ));
         }
         if let Some(other) = encoder.token_of_vocabulary(id).filter(|other| *other != token.content) {
             warnings.push(format!(

@@ -144,7 +144,7 @@ impl TokenDecoder {
             DecoderFile::BPEDecoder { .. } => {}
             DecoderFile::ByteLevel {} | DecoderFile::ByteFallback {} | DecoderFile::Ctc { .. } => {
                 let expected = "ByteLevel, ByteFallback and CTC before the step that joins all tokens";
-                return Err(Error::unsupported("decoder (tokenizer.json)", expected, "one of them behind it"));
+                return Err(Error::unsupported("tokenizer.json", "decoder", expected, "one of them behind it"));
             }
             DecoderFile::Sequence { .. } | DecoderFile::Fuse {} => {}
         }

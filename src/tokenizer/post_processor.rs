@@ -60,7 +60,7 @@ impl Template {
             }
             _ => {
                 let expected = "ByteLevel, BertProcessing, RobertaProcessing, TemplateProcessing or Sequence";
-                Err(Error::unsupported("post_processor (tokenizer.json)", expected, excerpt(&json.to_string())))
+                Err(Error::unsupported(FILE, "post_processor", expected, excerpt(&json.to_string())))
             }
         }
     }

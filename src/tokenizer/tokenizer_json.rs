@@ -71,7 +71,7 @@ impl TokenizerJson {
             serde_json::from_slice(json).map_err(|e| Error::file(FILE, "a tokenizer in JSON", e.to_string()))?;
         match &file.version {
             Some(version) if version != "1.0" => {
-                Err(Error::unsupported("version (tokenizer.json)", "\"1.0\"", format!("\"{version}\"")))
+                Err(Error::unsupported(FILE, "version", "\"1.0\"", format!("\"{version}\"")))
             }
             _ => Ok(file),
         }
@@ -147,7 +147,7 @@ impl TokenizerJson {
             }
             other => {
                 let expected = "\"BPE\", \"WordPiece\", \"WordLevel\" or \"Unigram\"";
-                return Err(Error::unsupported("model.type (tokenizer.json)", expected, format!("\"{other}\"")));
+                return Err(Error::unsupported(FILE, "model.type", expected, format!("\"{other}\"")));
             }
         })
     }

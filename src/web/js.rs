@@ -16,8 +16,8 @@ impl From<Error> for JsValue {
         let js = js_sys::Error::new(&error.to_string());
         let mut properties = vec![("code", error.code().to_string())];
         match error {
-            Error::UnsupportedModel { field, expected, found } => {
-                properties.extend([("field", field), ("expected", expected), ("found", found)]);
+            Error::UnsupportedModel { file, field, expected, found } => {
+                properties.extend([("file", file), ("field", field), ("expected", expected), ("found", found)]);
             }
             Error::Checkpoint { file, tensor, expected, found } => {
                 properties.extend([("file", file), ("expected", expected), ("found", found)]);

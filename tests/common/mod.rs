@@ -28,7 +28,7 @@ pub use reference::{reference, tensors};
 pub use texts::{Demo, LONG};
 
 /// The folders in `tests/golden/models`, one for each kind of configuration and checkpoint.
-pub const MODELS: [&str; 13] = [
+pub const MODELS: [&str; 14] = [
     "base",
     "untied",
     "f16",
@@ -36,6 +36,7 @@ pub const MODELS: [&str; 13] = [
     "gelu",
     "relu",
     "silu",
+    "quick_gelu",
     "tanh",
     "inverse_layer",
     "unscaled",

@@ -58,6 +58,7 @@ CHECKPOINTS = [
     Checkpoint("models/relu", SMALL | dict(activation_function="relu")),
     Checkpoint("models/silu", SMALL | dict(activation_function="silu")),
     Checkpoint("models/tanh", SMALL | dict(activation_function="tanh")),
+    Checkpoint("models/quick_gelu", SMALL | dict(activation_function="quick_gelu")),
     Checkpoint("models/inverse_layer", SMALL | dict(n_layer=3, scale_attn_by_inverse_layer_idx=True), per_module=True),
     Checkpoint("models/unscaled", SMALL | dict(scale_attn_weights=False)),
     Checkpoint(
@@ -99,7 +100,7 @@ def draw_weights(config: GPT2Config, rng: np.random.Generator) -> dict[str, torc
     return weights
 
 
-ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu", "tanh")
+ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu", "tanh", "quick_gelu")
 
 
 def compute_weights(config: GPT2Config) -> dict[str, torch.Tensor]:

@@ -54,7 +54,6 @@ extern "C" fn create(
     flags: u32,
     dtype: u32,
 ) -> usize {
-    use Activation::{Gelu, GeluNew, Relu, Silu, Tanh};
     let dims = Dims {
         vocab_size,
         n_positions,
@@ -62,7 +61,7 @@ extern "C" fn create(
         n_layer,
         n_head,
         n_inner,
-        activation: [GeluNew, Gelu, Relu, Silu, Tanh][activation as usize],
+        activation: Activation::ALL[activation as usize],
         layer_norm_epsilon,
         scale_attn_weights: flags & 1 != 0,
         scale_attn_by_inverse_layer_idx: flags & 2 != 0,

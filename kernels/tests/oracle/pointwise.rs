@@ -65,6 +65,7 @@ fn exp_and_the_activation_functions_equal_the_oracle() {
             (Activation::Relu, wide.max(0.0)),
             (Activation::Silu, wide / (1.0 + (-wide).exp())),
             (Activation::Tanh, tanh(wide)),
+            (Activation::QuickGelu, wide / (1.0 + (-1.702 * wide).exp())),
         ] {
             let [found, ..] = activate(activation, F32x4::splat(x)).lanes();
             let bound = 1e-6 * expected.abs() + 3e-7;

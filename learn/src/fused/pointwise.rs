@@ -26,6 +26,7 @@ pub fn activate(activation: Activation, out: &mut [f32], x: &[f32]) {
         Activation::Relu => each(|x| x.max(0.0)),
         Activation::Silu => each(|x| x / (1.0 + (-x).exp())),
         Activation::Tanh => each(f32::tanh),
+        Activation::QuickGelu => each(|x| x / (1.0 + (-1.702 * x).exp())),
     }
 }
 
@@ -50,6 +51,10 @@ pub fn activate_backward(activation: Activation, d: &mut [f32], x: &[f32]) {
             s * (1.0 + x * (1.0 - s))
         }),
         Activation::Tanh => each(|x| 1.0 - x.tanh().powi(2)),
+        Activation::QuickGelu => each(|x| {
+            let s = 1.0 / (1.0 + (-1.702 * x).exp());
+            s * (1.0 + 1.702 * x * (1.0 - s))
+        }),
     }
 }
 

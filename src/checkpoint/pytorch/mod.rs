@@ -17,6 +17,7 @@ mod state_dict;
 mod storages;
 mod view;
 mod zip;
+mod zip_directory;
 mod zip_record;
 
 pub(super) use legacy::LegacyFile;

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::pickle::Pickle;
 use super::state_dict::StateDict;
 use super::storages::Storages;
+use super::zip_directory::DirectoryTail;
 use super::zip_record::{Descriptor, LocalHeader, descriptor, find_descriptor};
 use crate::checkpoint::tensor_file::{ModelTensors, TensorFile, fill};
 use crate::error::{Error, Result, excerpt};
@@ -37,8 +38,8 @@ enum State {
         held: Vec<u8>,
         n_bytes: u64,
     },
-    /// The archive's own list of its entries: we have seen them.
-    Directory,
+    /// The archive's own list of its entries: we have seen them, but a file that is cut within it is not whole.
+    Directory(DirectoryTail),
 }
 
 #[derive(Debug)]
@@ -86,7 +87,9 @@ impl ZipFile {
         match held.as_slice() {
             b"PK\x03\x04" | [_, _, _, _, _, ..] => {}
             b"PK\x01\x02" | b"PK\x05\x06" | b"PK\x06\x06" | b"PK\x06\x07" => {
-                self.state = State::Directory;
+                let mut tail = DirectoryTail::default();
+                tail.write(held);
+                self.state = State::Directory(tail);
                 return Ok(n_taken);
             }
             // the second half of an empty entry's size: eight zeros where four would do
@@ -152,7 +155,9 @@ impl ZipFile {
     }
 
     fn write_entry(&mut self, bytes: &[u8], model: &mut dyn ModelTensors) -> Result<usize> {
-        let State::Entry(mut entry) = std::mem::replace(&mut self.state, State::Directory) else { return Ok(0) };
+        let State::Entry(mut entry) = std::mem::replace(&mut self.state, State::Header(Vec::new())) else {
+            return Ok(0);
+        };
         let (n_taken, is_whole) = match (&mut entry.content, entry.n_bytes) {
             (Content::Pickle(pickle), n_bytes) => {
                 let (n, top) = pickle.write(bytes)?;
@@ -284,17 +289,21 @@ impl ZipFile {
 
 impl TensorFile for ZipFile {
     fn write(&mut self, bytes: &[u8], model: &mut dyn ModelTensors) -> Result<usize> {
-        match self.state {
+        match &mut self.state {
             State::Header(_) => self.write_header(bytes),
             State::Entry(_) => self.write_entry(bytes, model),
             State::Descriptor { .. } => self.write_descriptor(bytes),
-            State::Directory => Ok(bytes.len()),
+            State::Directory(tail) => {
+                tail.write(bytes);
+                Ok(bytes.len())
+            }
         }
     }
 
     fn end(&mut self) -> Result<()> {
         let found = match &self.state {
-            State::Directory => match &self.storages {
+            State::Directory(tail) if !tail.is_whole() => "the end of the file within its directory".to_string(),
+            State::Directory(_) => match &self.storages {
                 Some(storages) => return storages.finish(),
                 None => {
                     let found = format!("a zip archive that begins with `{}`", self.first_entry);

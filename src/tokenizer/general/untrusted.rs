@@ -46,7 +46,7 @@ pub(super) fn check_pre_tokenizer(step: &Value) -> Result<()> {
 }
 
 fn refused(step: &str, expected: &str, found: &Value) -> Error {
-    Error::unsupported(format!("{step} (tokenizer.json)"), expected, excerpt(&found.to_string()))
+    Error::unsupported("tokenizer.json", step, expected, excerpt(&found.to_string()))
 }
 
 fn each_object(json: &Value, check: &mut impl FnMut(&Value) -> Result<()>) -> Result<()> {

@@ -39,7 +39,7 @@ export async function orOfOriginal<A>(
   const second = await asked(resolve(name, revision === undefined ? others : { ...others, revision }));
   if ("answer" in second) return { ...second, warning: first.message };
   const found = `${first.message}, which is such a folder too`;
-  const details = { field: "original", expected: "a checkpoint", found: name };
+  const details = { file: "gpt2-web.json", field: "original", expected: "a checkpoint", found: name };
   throw makeError("unsupported_model", found, details);
 }
 

@@ -45,6 +45,7 @@ export async function chooseWeights(hub: Hub, manifest: Manifest, dtype: string)
       ? "convert the model again with this version of gpt2-web (npx gpt2-web convert)"
       : "it was converted by a newer version of gpt2-web, which the page needs too";
   throw makeError("unsupported_model", `${MANIFEST}: ${why}; ${remedy}`, {
+    file: MANIFEST,
     field: "layout_version",
     expected: String(own),
     found: String(found),

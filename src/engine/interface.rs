@@ -128,6 +128,11 @@ pub trait Engine {
         Ok(outputs)
     }
 
+    /// Whether it can choose the next token itself ([`Engine::propose`]).
+    fn chooses(&self) -> bool {
+        false
+    }
+
     /// Runs `ids` as [`Engine::forward`] does, but chooses the next token on the device and does not wait for it.
     /// `None` if the engine cannot choose in this way, or has to make room first; it has done nothing then.
     ///

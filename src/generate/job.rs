@@ -148,6 +148,13 @@ impl<E: Engine> Job<E> {
         }
     }
 
+    /// Takes back what runs of it alone.
+    pub fn take_back(&mut self) {
+        if let Work::Text(session) = &mut self.work {
+            session.take_back();
+        }
+    }
+
     /// Its part of the planned pass.
     pub fn row(&mut self) -> Result<BatchRow<'_, E::Cache>> {
         match &mut self.work {

@@ -86,6 +86,7 @@ impl<E: Engine> Round<'_, E> {
     }
 
     async fn run_batch(&mut self, mut batch: Vec<&mut Job<E>>) {
+        batch.iter_mut().for_each(|job| job.take_back());
         batch.retain_mut(|job| match job.plan(job.n_piece, job.n_others) {
             Ok(()) => true,
             Err(error) => {

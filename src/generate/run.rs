@@ -84,10 +84,15 @@ impl<E: Engine> Run<E> {
         let options = GenerateOptions { seed: Some(seed), ..options };
         let sampler = Sampler::with_ends(&options.sampling, &options.eos_token_id, options.max_new_tokens);
         let is_plain = !options.logprobs && !options.output_attentions;
-        let may_guess = engine.is_exact() && !options.output_attentions;
+        let n_best = match is_plain && engine.chooses() {
+            true => sampler.n_best(engine.config().vocab_size),
+            false => None,
+        };
+        // to verify guesses the host needs all logits, and then the device could not run ahead
+        let may_guess = engine.is_exact() && !options.output_attentions && n_best.is_none();
         let max_guess = if may_guess { options.prompt_lookup_num_tokens.most() } else { Some(0) };
         Self {
-            n_best: if is_plain { sampler.n_best(engine.config().vocab_size) } else { None },
+            n_best,
             ahead: None,
             sampler,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),

@@ -262,17 +262,21 @@ impl<E: Engine> Session<E> {
     /// Decides what the next pass runs: at most `max_tokens` of a prompt (at least one), or the newest token and what is
     /// likely to follow. n_others: rows of other texts in the same pass
     pub(super) fn plan(&mut self, max_tokens: usize, n_others: usize) -> Result<()> {
-        let n_unread = self.n_unread();
+        let mut n_unread = self.n_unread();
         let n_ctx = self.engine.config().n_positions;
         let n_text = self.context_usage();
         let Some(run) = &mut self.run else { return Err(no_generation()) };
         let n_new = self.ids.len() - run.n_prompt;
-        let mut ids = self.ids[self.ids.len() - n_unread..].to_vec();
         let mut guess = Vec::new();
-        if n_unread == 1 {
+        if n_unread <= 1 {
             let most = (run.options.max_new_tokens - n_new - 1).min(n_ctx - n_text);
             guess = run.lookup.guess(&self.ids[self.window_start..], most, n_others);
         }
+        if !guess.is_empty() && run.ahead.take().is_some() {
+            self.cache.truncate(n_text - 1); // one pass over the guesses instead of one for each
+            n_unread = 1;
+        }
+        let mut ids = self.ids[self.ids.len() - n_unread..].to_vec();
         let rows = match (n_unread > max_tokens.max(1), guess.is_empty()) {
             (true, _) => Rows::None,
             (false, true) => Rows::Last,
@@ -282,6 +286,16 @@ impl<E: Engine> Session<E> {
         ids.extend(&guess);
         run.pass = Pass { ids, n_guess: guess.len(), rows };
         Ok(())
+    }
+
+    /// Takes the pass of the newest token back if it runs already, so that it can run together with other texts.
+    pub(super) fn take_back(&mut self) {
+        let n_text = self.context_usage();
+        if let Some(run) = &mut self.run
+            && run.ahead.take().is_some()
+        {
+            self.cache.truncate(n_text - 1);
+        }
     }
 
     /// The planned pass.

@@ -149,6 +149,13 @@ impl<K: Kernels> Engine for AnyEngine<K> {
         }
     }
 
+    fn chooses(&self) -> bool {
+        match self {
+            Self::Cpu(engine) => engine.chooses(),
+            Self::Gpu(engine) => engine.chooses(),
+        }
+    }
+
     fn propose(&self, cache: &mut AnyEngineCache<K>, ids: &[TokenId], choose: &Choose) -> Result<Option<Pending>> {
         match (self, cache) {
             (Self::Gpu(engine), AnyEngineCache::Gpu(cache)) => engine.propose(cache, ids, choose),

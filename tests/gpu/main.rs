@@ -1,6 +1,8 @@
 //! The GPU engine against transformers, against the reference and against a naive oracle, on whatever adapter there is.
 
 mod ahead;
+mod batch;
+mod bits;
 #[path = "../common/mod.rs"]
 mod common;
 mod exact;
@@ -9,6 +11,7 @@ mod harness;
 mod load;
 mod session;
 mod subgroups;
+mod together;
 mod tuning;
 
 use common::oracle;

@@ -39,34 +39,6 @@ fn every_candidate_computes_the_same() {
     }
 }
 
-/// Pieces of the keys, of every size and number.
-#[test]
-fn every_split_of_the_keys_computes_the_same() {
-    let config = config(r#""n_embd":24,"n_head":2,"n_layer":1,"vocab_size":90,"n_positions":1100"#);
-    let packed = Packed::random(config, Dtype::Fp32);
-    let ids: Vec<u32> = (0..1100).map(|i| i * i % 90).collect();
-    let Some(device) = device() else { return };
-    let usual = packed.on(device.clone());
-    let mut cache = usual.new_cache();
-    run(&usual, &mut cache, &ids[..1099], Rows::None);
-    let mut expected = Vec::new();
-    let lengths = [1, 31, 32, 33, 65, 129, 255, 256, 257, 511, 1025, 1099];
-    for n_past in lengths.into_iter().rev() {
-        cache.truncate(n_past);
-        expected.push(run(&usual, &mut cache, &ids[n_past..=n_past], Rows::Last));
-    }
-    for tuning in Tuning::variants().into_iter().filter(|t| t.split_keys != Tuning::default().split_keys) {
-        let gpu = packed.tuned(device.clone(), tuning);
-        let mut cache = gpu.new_cache();
-        run(&gpu, &mut cache, &ids[..1099], Rows::None);
-        for (n_past, expected) in lengths.into_iter().rev().zip(&expected) {
-            cache.truncate(n_past);
-            let found = run(&gpu, &mut cache, &ids[n_past..=n_past], Rows::Last);
-            assert_close(&format!("{tuning:?} after {n_past}"), &found, expected, 1e-4);
-        }
-    }
-}
-
 #[test]
 fn a_search_ends_with_something_valid_and_leaves_the_weights_alone() {
     let config = config(r#""n_embd":96,"n_head":3,"n_layer":3,"vocab_size":200,"n_positions":600"#);

@@ -60,8 +60,8 @@ export interface CreateGeneratorOptions {
    */
   threads?: "auto" | number;
   /**
-   * How many texts are written together at most; more take turns. By default 8 on the CPU, where that is fastest, and
-   * on a GPU whatever its engine is best with.
+   * How many texts are written together at most; more take turns. By default 8, which is fastest on
+   * the CPU and what one pass of the GPU takes.
    */
   max_batch_size?: number;
   /**
@@ -175,7 +175,7 @@ export interface GenerateOptions {
   /**
    * How many of the next tokens may be guessed from what stands earlier in the text, to be verified in one pass. It
    * makes texts that repeat themselves faster, and changes no text. `"auto"`, the default, guesses as many as promise
-   * to save time; 0 or `null` is off.
+   * to save time; 0 or `null` is off. Where a GPU chooses the tokens itself, passes ahead of the page, none are guessed.
    */
   prompt_lookup_num_tokens?: "auto" | number | null;
   /** The loaded LoRA adapters that the text is computed with. Default: those that `generator.setAdapter` chose. */

@@ -9,7 +9,7 @@ use gpt2_kernels::{Dtype, Layout};
 use super::search::Search;
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::{CompileAhead, Context};
-use crate::engine::gpu::kernels::{DispatchMaker, GpuModel, Pipelines, TUNING_VERSION, Tuning, cache_layout};
+use crate::engine::gpu::kernels::{DispatchMaker, GpuModel, Pipelines, TUNING_VERSION, Tuning};
 use crate::engine::gpu::memory::{CacheShape, Image, Scratch, Widths, check_limits};
 use crate::engine::gpu::run::GpuEngine;
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ impl GpuLoader {
         let (layout, plan) = check_limits(&config, dtype, &context.device.limits())?;
         let make = || Ok(Image::new(context.clone(), layout, plan));
         let image = context.checked("the packed weights", make).await?;
-        let pipelines = Pipelines::new(context.clone(), cache_layout(&context));
+        let pipelines = Pipelines::new(context.clone());
         Ok(Self { config, context, image, pipelines, model: OnceCell::new(), pending_bytes: Cell::new(0) })
     }
 
@@ -121,10 +121,10 @@ impl GpuLoader {
     pub async fn search(&self, clock: fn() -> f64) -> Result<Tuning> {
         let Self { config, context, image, pipelines, .. } = self;
         let w = Widths::new(config, &context.device.limits())?;
-        let make = || Ok((Scratch::new(context, &w), self.cache_shape(&w)));
-        let (scratch, cache_shape) = context.checked("the tuning's buffers", make).await?;
+        let make = || Ok(Scratch::new(context, &w));
+        let scratch = context.checked("the tuning's buffers", make).await?;
         let maker = DispatchMaker { config, image, w, s: &scratch, pipelines, tuning: Tuning::default() };
-        let tuning = Search::new(maker, context, clock).run(&cache_shape).await?;
+        let tuning = Search::new(maker, context, clock).run().await?;
         context.check()?;
         Ok(tuning)
     }
@@ -172,6 +172,7 @@ impl GpuLoader {
             layout: self.pipelines.cache_layout.clone(),
             n_layer: self.config.n_layer,
             n_positions: self.config.n_positions,
+            n_made: Cell::new(0),
             token_bytes: 8 * w.n_head * w.head_padded,
         }
     }
@@ -194,6 +195,7 @@ impl GpuLoader {
             pipelines,
             cache_shape,
             attentions: RefCell::default(),
+            batch: RefCell::default(),
             piece: RefCell::default(),
             n_ids_written: Cell::new(0),
         })

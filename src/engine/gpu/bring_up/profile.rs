@@ -40,8 +40,7 @@ impl GpuEngine {
             .ok_or_else(|| Error::WebGpuNotAvailable("this GPU has no timestamps".into()))?;
 
         cache.make_room(ids.len()).await?;
-        let split_keys = self.model.tuning.split_keys;
-        let params = Params { n_past: cache.n_tokens(), n_new: ids.len(), split_keys, choose: Choose::default() };
+        let params = Params::of_text(cache.n_tokens(), ids.len(), Choose::default());
         self.write_inputs(&params, Some(ids));
         let size = PassSize::of(&params);
         let mut encoder = self.context.device.create_command_encoder(&Default::default());

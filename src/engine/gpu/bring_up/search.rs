@@ -4,12 +4,11 @@
 use std::rc::Rc;
 
 use super::timer::Timer;
+use crate::engine::Choose;
 use crate::engine::gpu::context::Context;
 use crate::engine::gpu::kernels::{
-    Dispatch, DispatchMaker, MATVEC_THREADS, Params, PassSize, SPLIT_KEYS, THREAD_CHUNKS, TILES, Tuning,
+    Dispatch, DispatchMaker, MATVEC_THREADS, Params, PassSize, THREAD_CHUNKS, TILES, Tuning,
 };
-use crate::engine::gpu::memory::{CacheShape, GpuCache};
-use crate::engine::{Cache, Choose};
 use crate::error::{Error, Result};
 
 /// Device time that all measurements together may take, milliseconds. Sizes not measured by then keep their defaults.
@@ -21,11 +20,8 @@ const GAIN: f64 = 0.05;
 /// The matrices of this many layers are read in turn. A single matrix would stay in the device's cache, which does not
 /// happen in a real pass.
 const MAX_LAYERS: usize = 16;
-/// The same for keys and values. Buffers for them are made only for this measurement, so they are fewer.
-const MAX_CACHE_LAYERS: usize = 4;
-/// Tokens of the prompt, and keys of the attention, that are measured.
+/// Tokens of the prompt that is measured.
 const N_TOKENS: usize = 128;
-const N_KEYS: usize = 512;
 
 /// What is measured, and for how many new tokens.
 type Candidate = (Vec<Dispatch>, usize);
@@ -46,7 +42,7 @@ impl<'a> Search<'a> {
     }
 
     /// → the best of what was measured
-    pub async fn run(&mut self, cache_shape: &CacheShape) -> Result<Tuning> {
+    pub async fn run(&mut self) -> Result<Tuning> {
         let mut best = Tuning::default();
         let threads = THREAD_CHUNKS.iter().map(|&thread_chunks| Tuning { thread_chunks, ..best }).collect();
         best = self.best_of(threads, Self::matvec).await?;
@@ -66,28 +62,7 @@ impl<'a> Search<'a> {
                 }
             };
         }
-
-        let n_keys = N_KEYS.min(self.maker.config.n_positions);
-        let n_layer = cache_shape.n_layer.min(MAX_CACHE_LAYERS);
-        let mut cache = GpuCache::new(Rc::new(CacheShape {
-            context: self.context.clone(),
-            layout: cache_shape.layout.clone(),
-            n_layer,
-            ..*cache_shape
-        }));
-        cache.make_room(n_keys).await?;
-        cache.advance(n_keys - 1);
-        self.maker.tuning = best;
-        let mut steps = Vec::new();
-        for layer in 0..n_layer {
-            steps.extend(self.maker.attention_pair(layer)?);
-        }
-        let mut times = Vec::new();
-        for split_keys in SPLIT_KEYS {
-            let params = Params { n_past: cache.n_tokens(), n_new: 1, split_keys, choose: Choose::default() };
-            times.push((Tuning { split_keys, ..best }, self.time(&steps, &params, Some(&cache)).await?));
-        }
-        Ok(fastest(&times))
+        Ok(best)
     }
 
     /// `mlp.c_fc` in decoding: a matrix-vector product.
@@ -113,8 +88,8 @@ impl<'a> Search<'a> {
             }
             self.maker.tuning = tuning;
             let (steps, n_new) = make(&self.maker)?;
-            let params = Params { n_past: 0, n_new, split_keys: tuning.split_keys, choose: Choose::default() };
-            times.push((tuning, self.time(&steps, &params, None).await?));
+            let params = Params::of_text(0, n_new, Choose::default());
+            times.push((tuning, self.time(&steps, &params).await?));
         }
         Ok(fastest(&times))
     }
@@ -124,22 +99,22 @@ impl<'a> Search<'a> {
     }
 
     /// → milliseconds of a round of these steps; `None` if the time for measuring is used up, or cannot be told
-    async fn time(&mut self, steps: &[Dispatch], params: &Params, cache: Option<&GpuCache>) -> Result<Option<f64>> {
+    async fn time(&mut self, steps: &[Dispatch], params: &Params) -> Result<Option<f64>> {
         if self.is_over() {
             return Ok(None);
         }
         self.maker.pipelines.compile().await?;
         self.context.queue.write_buffer(&self.maker.s.params, 0, &params.to_bytes());
-        self.round(steps, params, cache, 1).await?; // not counted: many drivers are slow at a pipeline's first use
+        self.round(steps, params, 1).await?; // not counted: many drivers are slow at a pipeline's first use
         let mut n_rounds = 1;
         loop {
-            let ms = self.round(steps, params, cache, n_rounds).await?;
+            let ms = self.round(steps, params, n_rounds).await?;
             self.spent_ms += ms;
             if ms == 0.0 && n_rounds >= 64 {
                 return Ok(None); // the clock does not advance, or is too coarse
             }
             if ms >= SPAN_MS || n_rounds >= 4096 {
-                let again = self.round(steps, params, cache, n_rounds).await?;
+                let again = self.round(steps, params, n_rounds).await?;
                 self.spent_ms += again;
                 return Ok(Some(ms.min(again) / f64::from(n_rounds)));
             }
@@ -148,16 +123,13 @@ impl<'a> Search<'a> {
     }
 
     /// → milliseconds of so many rounds
-    async fn round(&self, steps: &[Dispatch], params: &Params, cache: Option<&GpuCache>, n_rounds: u32) -> Result<f64> {
+    async fn round(&self, steps: &[Dispatch], params: &Params, n_rounds: u32) -> Result<f64> {
         let size = PassSize::of(params);
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         let timestamp_writes = self.timer.as_ref().map(|timer| timer.span(0));
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-        let per_layer = cache.map_or(1, |cache| steps.len() / cache.n_layer());
         for _ in 0..n_rounds {
-            for (i, step) in steps.iter().enumerate() {
-                step.record(&mut pass, cache.and_then(|cache| cache.bind_group(i / per_layer)), size);
-            }
+            steps.iter().for_each(|step| step.record(&mut pass, None, size));
         }
         drop(pass);
         if let Some(timer) = &self.timer {

@@ -16,7 +16,9 @@ use wgpu::{
 
 use super::params::Params;
 use super::pipelines::{Pipelines, Program};
+use super::tuning::Segments;
 use crate::engine::gpu::context::Context;
+use crate::engine::gpu::limits::CACHES_AT_ONCE;
 use crate::engine::gpu::memory::{Image, rest_range};
 use crate::error::{Error, Result};
 
@@ -27,20 +29,30 @@ pub(crate) enum Extent {
     Fixed(u32),
     /// One for so many new tokens.
     Tokens(u32),
-    /// One for each piece of the keys that a decoding attention is split into.
-    Splits,
+    /// So many for each new token.
+    PerToken(u32),
+    /// One for each piece of so many keys.
+    Pieces(u32),
+    /// One for each block of a batch's tokens.
+    Blocks,
+    /// One for so many of the rows that logits are wanted of.
+    Rows(u32),
 }
 
 /// What a pass's dispatches depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PassSize {
     pub n_new: u32,
-    pub n_splits: u32,
+    /// The most that a token sees.
+    pub n_keys: u32,
+    pub n_blocks: u32,
+    pub n_rows: u32,
 }
 
 impl PassSize {
     pub fn of(params: &Params) -> Self {
-        Self { n_new: params.n_new as u32, n_splits: params.n_splits() as u32 }
+        let (n_new, n_rows) = (params.n_new as u32, params.n_rows as u32);
+        Self { n_new, n_keys: (params.n_past + params.n_new) as u32, n_blocks: 0, n_rows }
     }
 }
 
@@ -49,7 +61,10 @@ impl Extent {
         match self {
             Self::Fixed(n) => n,
             Self::Tokens(per_workgroup) => size.n_new.div_ceil(per_workgroup),
-            Self::Splits => size.n_splits,
+            Self::PerToken(n) => size.n_new * n,
+            Self::Pieces(n_keys) => size.n_keys.div_ceil(n_keys),
+            Self::Blocks => size.n_blocks,
+            Self::Rows(per_workgroup) => size.n_rows.div_ceil(per_workgroup),
         }
     }
 }
@@ -58,7 +73,8 @@ impl Extent {
 pub(crate) struct Dispatch {
     program: Rc<Program>,
     bind_group: BindGroup,
-    uses_cache: bool,
+    /// How many caches it binds.
+    n_caches: usize,
     grid: [Extent; 2],
 }
 
@@ -69,11 +85,11 @@ impl Dispatch {
     }
 
     /// Records the dispatch. This creates no objects once the pipeline is compiled. `cache`: the bind group of this
-    /// layer's keys and values.
+    /// layer's keys and values, of one text or of several.
     pub fn record(&self, pass: &mut ComputePass, cache: Option<&BindGroup>, size: PassSize) {
         pass.set_pipeline(self.program.pipeline());
         pass.set_bind_group(0, &self.bind_group, &[]);
-        if self.uses_cache {
+        if self.n_caches > 0 {
             pass.set_bind_group(1, cache, &[]);
         }
         pass.dispatch_workgroups(self.grid[0].count(size), self.grid[1].count(size), 1);
@@ -103,12 +119,11 @@ impl Access {
     }
 }
 
-/// The layout of the bind group that every cache has for each layer: one buffer, read and written.
-pub(crate) fn cache_layout(context: &Context) -> BindGroupLayout {
-    context.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some("cache"),
-        entries: &[Access::Write.layout_entry(0)],
-    })
+/// The layout of a bind group of so many caches' keys and values in one layer: buffers that are read and written.
+pub(crate) fn cache_layout(context: &Context, n_caches: usize) -> BindGroupLayout {
+    let entries: Vec<_> = (0..n_caches as u32).map(|i| Access::Write.layout_entry(i)).collect();
+    let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some("cache"), entries: &entries };
+    context.device.create_bind_group_layout(&descriptor)
 }
 
 /// A kernel being put together.
@@ -120,7 +135,7 @@ pub(crate) struct Kernel<'a> {
     declarations: String,
     body: String,
     bindings: Vec<(Access, BindingResource<'a>)>,
-    uses_cache: bool,
+    n_caches: usize,
 }
 
 impl<'a> Kernel<'a> {
@@ -132,7 +147,7 @@ impl<'a> Kernel<'a> {
             declarations: String::new(),
             body: String::new(),
             bindings: Vec::new(),
-            uses_cache: false,
+            n_caches: 0,
         }
     }
 
@@ -181,7 +196,17 @@ impl<'a> Kernel<'a> {
     /// The keys and values of one layer, `cache`.
     pub fn cache(mut self, element: &str) -> Self {
         _ = writeln!(self.declarations, "@group(1) @binding(0) var<storage, read_write> cache: array<{element}>;");
-        self.uses_cache = true;
+        self.n_caches = 1;
+        self
+    }
+
+    /// The keys and values of one layer of [`CACHES_AT_ONCE`] texts, `cache_0` and so on.
+    pub fn caches(mut self) -> Self {
+        for i in 0..CACHES_AT_ONCE {
+            let declared = format!("var<storage, read_write> cache_{i}: array<vec4<f32>>");
+            _ = writeln!(self.declarations, "@group(1) @binding({i}) {declared};");
+        }
+        self.n_caches = CACHES_AT_ONCE;
         self
     }
 
@@ -191,15 +216,19 @@ impl<'a> Kernel<'a> {
         self
     }
 
-    /// A matrix of the image: R, K, K4, STEPS, N_GROUPS, `quants(chunk)`, `quad`, the scales and `bias(r)`.
+    /// A matrix of the image: R, K, K4, STEPS, N_GROUPS, the segments of its sums, `quants(chunk)`, `quad`, the scales
+    /// and `bias(r)`.
     pub fn matrix(mut self, image: &'a Image, matrix: &Matrix) -> Self {
         let steps = matrix.n_cols_padded() / matrix.dtype.chunk_values();
+        let segments = Segments::of(matrix);
         self = self
             .constant("R", matrix.n_rows)
             .constant("K", matrix.n_cols)
             .constant("K4", matrix.n_cols_padded() / 4)
             .constant("STEPS", steps)
-            .constant("N_GROUPS", matrix.n_rows_padded() / GROUP);
+            .constant("N_GROUPS", matrix.n_rows_padded() / GROUP)
+            .constant("SEGMENT4", segments.n_cols / 4)
+            .constant("N_SEGMENTS", segments.n);
         // finds the binding that holds chunk `i`; `before` is the number of chunks in the bindings before it
         let mut lookup = String::from("fn quants(i: u32) -> vec4<u32> {\n");
         let parts = image.plan.parts(matrix);
@@ -238,9 +267,9 @@ impl<'a> Kernel<'a> {
     /// [`Error::WebGpuNotAvailable`] if the device binds fewer storage buffers at once. Errors of the
     /// device itself are caught by an error scope.
     pub fn build(self, pipelines: &Pipelines, grid: [Extent; 2]) -> Result<Dispatch> {
-        let Self { label, enabled, constants, declarations, body, bindings, uses_cache } = self;
+        let Self { label, enabled, constants, declarations, body, bindings, n_caches } = self;
         let context = &*pipelines.context;
-        let n_storage = bindings.iter().filter(|b| b.0 != Access::Uniform).count() + usize::from(uses_cache);
+        let n_storage = bindings.iter().filter(|b| b.0 != Access::Uniform).count() + n_caches;
         let max_storage = context.device.limits().max_storage_buffers_per_shader_stage;
         if n_storage > max_storage as usize {
             let message =
@@ -249,7 +278,7 @@ impl<'a> Kernel<'a> {
         }
         let text = enabled + &constants + &declarations + &body;
         let layout_entries = || bindings.iter().zip(0..).map(|((access, _), i)| access.layout_entry(i)).collect();
-        let program = pipelines.program(label, text, layout_entries, uses_cache);
+        let program = pipelines.program(label, text, layout_entries, n_caches);
         let entries: Vec<BindGroupEntry> = bindings
             .iter()
             .zip(0..)
@@ -259,6 +288,6 @@ impl<'a> Kernel<'a> {
         let descriptor =
             wgpu::BindGroupDescriptor { label: Some(label), layout: &program.bind_group_layout, entries: &entries };
         let bind_group = context.device.create_bind_group(&descriptor);
-        Ok(Dispatch { program, bind_group, uses_cache, grid })
+        Ok(Dispatch { program, bind_group, n_caches, grid })
     }
 }

@@ -11,7 +11,9 @@ use wgpu::{
     ShaderModuleDescriptor,
 };
 
+use super::kernel::cache_layout;
 use crate::engine::gpu::context::Context;
+use crate::engine::gpu::limits::CACHES_AT_ONCE;
 use crate::error::{Error, Result};
 
 /// How many pipelines are compiled at the same time, where the host can do that. Browsers compile with a few threads,
@@ -95,7 +97,10 @@ impl Program {
 /// All programs so far, by the text of their shader.
 pub(crate) struct Pipelines {
     pub context: Rc<Context>,
+    /// Of one cache.
     pub cache_layout: BindGroupLayout,
+    /// Of several.
+    pub caches_layout: BindGroupLayout,
     programs: RefCell<HashMap<String, Rc<Program>>>,
     /// Programs whose compilation has not started, oldest first.
     waiting: RefCell<VecDeque<Rc<Program>>>,
@@ -104,21 +109,22 @@ pub(crate) struct Pipelines {
 }
 
 impl Pipelines {
-    pub fn new(context: Rc<Context>, cache_layout: BindGroupLayout) -> Self {
+    pub fn new(context: Rc<Context>) -> Self {
         Self {
+            cache_layout: cache_layout(&context, 1),
+            caches_layout: cache_layout(&context, CACHES_AT_ONCE),
             context,
-            cache_layout,
             programs: RefCell::default(),
             waiting: RefCell::default(),
             under_way: RefCell::default(),
         }
     }
 
-    /// WGSL of sums and maxima over a workgroup.
-    pub fn reduce(&self) -> &'static str {
+    /// WGSL of the largest value of a workgroup.
+    pub fn largest(&self) -> &'static str {
         match self.context.has_subgroups {
-            true => include_str!("wgsl/reduce_subgroups.wgsl"),
-            false => include_str!("wgsl/reduce.wgsl"),
+            true => include_str!("wgsl/largest_subgroups.wgsl"),
+            false => include_str!("wgsl/largest_tree.wgsl"),
         }
     }
 
@@ -146,7 +152,7 @@ impl Pipelines {
         label: &str,
         text: String,
         entries: impl FnOnce() -> Vec<BindGroupLayoutEntry>,
-        uses_cache: bool,
+        n_caches: usize,
     ) -> Rc<Program> {
         if let Some(program) = self.programs.borrow().get(&text) {
             return program.clone();
@@ -155,10 +161,11 @@ impl Pipelines {
         let (label, entries) = (label.to_string(), entries());
         let bind_group_layout = device
             .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
-        let groups = [Some(&bind_group_layout), Some(&self.cache_layout)];
+        let caches = if n_caches == 1 { &self.cache_layout } else { &self.caches_layout };
+        let groups = [Some(&bind_group_layout), Some(caches)];
         let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(&label),
-            bind_group_layouts: if uses_cache { &groups } else { &groups[..1] },
+            bind_group_layouts: if n_caches > 0 { &groups } else { &groups[..1] },
             immediate_size: 0,
         });
         let pipeline = OnceCell::new();

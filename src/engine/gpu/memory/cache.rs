@@ -5,6 +5,7 @@
 //! context window at once: GPT-2 XL's would take 629 MB for each text, and most texts, and most clones, stay short.
 //! Growing creates objects at 128, 256, 512, … tokens and never in between.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -25,10 +26,16 @@ pub(crate) struct CacheShape {
     pub n_positions: usize,
     /// Key and value of one token in one layer.
     pub token_bytes: usize,
+    /// How often buffers for a cache were made.
+    pub n_made: Cell<u64>,
 }
 
 /// Buffers for some number of tokens. Dropping them frees them at once, not when a page's garbage is next collected.
-struct Layers(Vec<(Buffer, BindGroup)>);
+struct Layers {
+    /// Unlike that of any other of the engine's.
+    number: u64,
+    layers: Vec<(Buffer, BindGroup)>,
+}
 
 impl Layers {
     /// As zeros.
@@ -44,14 +51,15 @@ impl Layers {
             });
             (buffer, bind_group)
         };
-        Self((0..shape.n_layer).map(layer).collect())
+        shape.n_made.update(|n| n + 1);
+        Self { number: shape.n_made.get(), layers: (0..shape.n_layer).map(layer).collect() }
     }
 }
 
 impl Drop for Layers {
     fn drop(&mut self) {
         // passes that were submitted earlier can still use the buffers
-        self.0.iter().for_each(|(buffer, _)| buffer.destroy());
+        self.layers.iter().for_each(|(buffer, _)| buffer.destroy());
     }
 }
 
@@ -71,7 +79,13 @@ pub struct GpuCache {
 
 impl GpuCache {
     pub(crate) fn new(shape: Rc<CacheShape>) -> Self {
-        Self { shape, layers: Rc::new(Layers(Vec::new())), capacity: 0, n_tokens: 0, n_computed: 0 }
+        Self {
+            shape,
+            layers: Rc::new(Layers { number: 0, layers: Vec::new() }),
+            capacity: 0,
+            n_tokens: 0,
+            n_computed: 0,
+        }
     }
 
     /// Whether so many more tokens can be appended without new buffers.
@@ -96,7 +110,7 @@ impl GpuCache {
         if *n_tokens > 0 {
             let n_bytes = (*n_tokens * shape.token_bytes) as u64;
             let mut encoder = context.device.create_command_encoder(&Default::default());
-            for ((from, _), (to, _)) in self.layers.0.iter().zip(&layers.0) {
+            for ((from, _), (to, _)) in self.layers.layers.iter().zip(&layers.layers) {
                 encoder.copy_buffer_to_buffer(from, 0, to, 0, n_bytes);
             }
             context.submit(encoder.finish());
@@ -117,11 +131,17 @@ impl GpuCache {
     }
 
     pub(crate) fn bind_group(&self, layer: usize) -> Option<&BindGroup> {
-        self.layers.0.get(layer).map(|(_, bind_group)| bind_group)
+        self.layers.layers.get(layer).map(|(_, bind_group)| bind_group)
     }
 
-    pub(crate) fn n_layer(&self) -> usize {
-        self.layers.0.len()
+    /// Keys and values of one layer.
+    pub(crate) fn buffer(&self, layer: usize) -> Option<&Buffer> {
+        self.layers.layers.get(layer).map(|(buffer, _)| buffer)
+    }
+
+    /// Tells the buffers from those of all other caches, and from those that this cache had when it was smaller.
+    pub(crate) fn number(&self) -> u64 {
+        self.layers.number
     }
 
     pub(crate) fn belongs_to(&self, shape: &Rc<CacheShape>) -> bool {

@@ -10,4 +10,4 @@ pub use cache::GpuCache;
 pub use fit::check_limits;
 pub use image::Plan;
 pub(crate) use image::{Image, norm_range, rest_range};
-pub(crate) use scratch::{Scratch, Widths};
+pub(crate) use scratch::{Scratch, Widths, previous_power_of_two};

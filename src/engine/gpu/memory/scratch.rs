@@ -5,15 +5,13 @@ use wgpu::{Buffer, BufferUsages, Limits};
 
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::Context;
-use crate::engine::gpu::limits::{MAX_K, MAX_SPLITS, MAX_THREADS, N_PIECES};
+use crate::engine::gpu::limits::{MAX_K, MAX_PIECES, MAX_THREADS, N_PIECES, PARAMS_BYTES, TILE_KEYS};
 use crate::error::{Error, Result};
 
 /// Most tokens of one pass; longer prompts are cut. This many already keep the largest GPUs busy.
 const MAX_CHUNK: usize = 512;
 /// Most memory for the logits of all rows of a pass, bytes.
 const MAX_LOGITS_BYTES: usize = 16 << 20;
-/// Bytes of `Params` in `wgsl/params.wgsl`, rounded up to 16.
-const PARAMS_BYTES: u64 = 48;
 
 /// The widths that kernels are made for. Padded ones are multiples of 32 (C, inner) or 4 (D, V) and zero beyond.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +24,7 @@ pub(crate) struct Widths {
     pub head_padded: usize,
     pub vocab: usize,
     pub vocab_padded: usize,
+    pub n_positions: usize,
     /// Most tokens of a pass.
     pub max_chunk: usize,
     /// Most tokens of a pass that wants logits of all of them.
@@ -61,6 +60,7 @@ impl Widths {
             head_padded,
             vocab: config.vocab_size,
             vocab_padded,
+            n_positions: config.n_positions,
             max_chunk: MAX_CHUNK.min(config.n_positions).min(max_binding / row_bytes),
             max_rows: (MAX_LOGITS_BYTES.min(max_binding) / (4 * vocab_padded)).clamp(1, 64),
         })
@@ -71,10 +71,26 @@ impl Widths {
         self.head_padded / 4
     }
 
-    /// Threads of an attention: at least one for each lane.
+    /// Threads of an attention: at least one for each lane, and where they are not too many one for each of the four
+    /// parts of a tile's values.
     pub fn attention_threads(&self) -> usize {
-        self.lanes().next_power_of_two().max(64)
+        let n_parts = if 4 * self.lanes() <= MAX_THREADS { 4 } else { 1 };
+        (n_parts * self.lanes()).next_power_of_two().max(TILE_KEYS)
     }
+
+    /// Tokens of one text that a workgroup of an attention works on: their queries take half of its memory at most.
+    pub fn block_tokens(&self) -> usize {
+        previous_power_of_two(8192 / (16 * self.lanes())).min(16)
+    }
+
+    /// Tiles of keys in one piece of a single token's attention.
+    pub fn piece_tiles(&self) -> usize {
+        self.n_positions.div_ceil(TILE_KEYS).div_ceil(MAX_PIECES)
+    }
+}
+
+pub(crate) fn previous_power_of_two(n: usize) -> usize {
+    1 << n.max(1).ilog2()
 }
 
 /// The buffers between kernels. All texts share them, since the queue runs one pass after the other.
@@ -87,7 +103,7 @@ pub(crate) struct Scratch {
     pub x: Buffer,
     /// Queries, [T][H][D'].
     pub q: Buffer,
-    /// Pieces of a decoding attention, [H][`MAX_SPLITS`][D' + 4].
+    /// Pieces of a single token's attention, [H][`MAX_PIECES`][D' + 4].
     pub pieces: Buffer,
     /// [T, C']
     pub normed: Buffer,
@@ -108,11 +124,11 @@ impl Scratch {
         let floats = |label, n: usize| context.storage(label, 4 * n as u64);
         let rows = |label, width: usize| floats(label, w.max_chunk * width);
         Self {
-            params: context.buffer("params", PARAMS_BYTES, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
+            params: context.buffer("params", PARAMS_BYTES as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
             ids: floats("ids", w.max_chunk),
             x: rows("x", w.c_padded),
             q: rows("q", w.n_head * w.head_padded),
-            pieces: floats("attention pieces", w.n_head * MAX_SPLITS * (w.head_padded + 4)),
+            pieces: floats("attention pieces", w.n_head * MAX_PIECES * (w.head_padded + 4)),
             normed: rows("normed", w.c_padded),
             attended: rows("attended", w.c_padded),
             hidden: rows("hidden", w.inner_padded),

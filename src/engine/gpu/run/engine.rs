@@ -6,7 +6,7 @@ use super::pass::{End, GpuEngine, Ids};
 use crate::checkpoint::Config;
 use crate::engine::gpu::limits::MAX_K;
 use crate::engine::gpu::memory::GpuCache;
-use crate::engine::{Cache, Choose, Chosen, Engine, Output, Rows, check_bounds};
+use crate::engine::{BatchRow, Cache, Choose, Chosen, Engine, Output, Rows, check_bounds};
 use crate::error::{Error, Result};
 use crate::token::TokenId;
 
@@ -108,6 +108,22 @@ impl Engine for GpuEngine {
         }
         self.context.check()?;
         Ok(Output { logits, attentions: weights.map(Collected::into_blocks) })
+    }
+
+    fn is_exact(&self) -> bool {
+        true // the order of every sum is the model's alone
+    }
+
+    fn batch_pays(&self) -> bool {
+        true // a small batch reads the weights once
+    }
+
+    async fn forward_batch(&self, texts: &mut [BatchRow<'_, GpuCache>]) -> Result<Vec<Output>> {
+        self.run_texts(texts).await
+    }
+
+    fn chooses(&self) -> bool {
+        true
     }
 
     fn propose(&self, cache: &mut GpuCache, ids: &[TokenId], choose: &Choose) -> Result<Option<Pending>> {

@@ -1,7 +1,8 @@
-//! Running the model: a pass, decoding without the wait, attention weights, and the engine's trait.
+//! Running the model: a pass, a pass over several texts, decoding without the wait, attention weights, and the engine's trait.
 
 mod ahead;
 mod attentions;
+mod batch;
 mod engine;
 mod pass;
 

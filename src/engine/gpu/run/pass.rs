@@ -6,6 +6,7 @@ use std::rc::Rc;
 use wgpu::SubmissionIndex;
 
 use super::attentions::Attentions;
+use super::batch::Batch;
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::{Context, Counters, Staging, WorkDone};
 use crate::engine::gpu::kernels::{Dispatch, GpuModel, Params, PassSize, Pipelines, Tuning};
@@ -24,6 +25,8 @@ pub struct GpuEngine {
     pub(crate) cache_shape: Rc<CacheShape>,
     /// The kernels for attention weights; made at the first call that asks for them.
     pub(crate) attentions: RefCell<Option<Rc<Attentions>>>,
+    /// What passes over several texts need; made at the first of them.
+    pub(crate) batch: RefCell<Option<Rc<Batch>>>,
     /// The last piece of a prompt that nothing was read of.
     pub(crate) piece: RefCell<Option<WorkDone>>,
     /// How often `scratch.ids` was written, by the host or by `choose`: tells whether a choice has been overwritten.
@@ -130,7 +133,7 @@ impl GpuEngine {
     ) -> Submitted {
         let begin_ms = self.context.now_ms();
         let choose = if let End::Choose(choose) = end { choose } else { Choose::default() };
-        let params = Params { n_past: cache.n_tokens(), n_new, split_keys: self.model.tuning.split_keys, choose };
+        let params = Params::of_text(cache.n_tokens(), n_new, choose);
         let host_ids = if let Ids::Host(ids) = ids { Some(ids) } else { None };
         self.write_inputs(&params, host_ids);
         let scratch = &self.model.scratch;

@@ -1,57 +1,83 @@
-// One token's attention, one workgroup for each head and each piece of the keys, with an online softmax (Milakov &
-// Gimelshein 2018; the split over keys is Flash-Decoding). q: [H][D'] of vec4; cache: [S][2][H][D'] of vec4.
-// → result: [H][MAX_SPLITS][LANES + 1], which source_attended.wgsl puts together.
-const SUBS: u32 = WG / LANES; // so many threads share a lane of the values, each with its own keys
+// Attention of single tokens, one workgroup for each token, head and piece of the keys (the split over keys is
+// Flash-Decoding).
+// → result: [T][H][MAX_PIECES][LANES + 1], which source_attended.wgsl puts together.
+const IN_PARTS: bool = 4u * LANES <= WG; // a thread for each part of a tile's values, else one for all four
 
 var<workgroup> query: array<vec4<f32>, LANES>;
-var<workgroup> weights: array<f32, WG>;
-var<workgroup> partial_values: array<vec4<f32>, WG>;
+var<workgroup> weights: array<f32, TILE_KEYS>;
+var<workgroup> partial_values: array<vec4<f32>, select(1u, 4u * LANES, IN_PARTS)>;
+
+fn part_of_values(tile: u32, part: u32, end: u32, head: u32, lane: u32) -> vec4<f32> {
+    var values = vec4<f32>(0.0);
+    let first = part * PART_KEYS;
+    for (var j = first; j < min(first + PART_KEYS, end - tile); j++) {
+        values = fma(vec4<f32>(weights[j]), value_at(tile + j, head, lane), values);
+    }
+    return values;
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i: u32) {
-    let head = wg.x;
-    let begin = wg.y * params.split_keys;
-    let end = min(begin + params.split_keys, params.n_past + 1u);
-    let lane = i % LANES;
-    let sub = i / LANES;
+    let t = wg.x / H;
+    let head = wg.x % H;
+    let begin = wg.y * PIECE_KEYS;
+    let token = single(t);
+    let n_keys = token.n_past + 1u;
+    if (begin >= n_keys || !is_mine(token)) {
+        return; // a piece of a longer text in the same pass
+    }
+    open_text(token);
+    let end = min(begin + PIECE_KEYS, n_keys);
     for (var j = i; j < LANES; j += WG) {
-        query[j] = q[head * LANES + j];
+        query[j] = query_at(t, head, j) * SCALE;
     }
     workgroupBarrier();
     var most = LOWEST;
     var sum = 0.0;
     var values = vec4<f32>(0.0);
-    for (var tile = begin; tile < end; tile += WG) {
+    for (var tile = begin; tile < end; tile += TILE_KEYS) {
         let key = tile + i;
+        let is_seen = i < TILE_KEYS && key < end;
         var score = LOWEST;
-        if (key < end) {
+        if (is_seen) {
             score = 0.0;
             for (var j = 0u; j < LANES; j++) {
-                score += dot(query[j], cache[(key * 2u * H + head) * LANES + j]);
+                score = add_products(score, query[j], key_at(key, head, j));
             }
-            score *= SCALE;
         }
-        let new_most = max(most, largest(score, i));
-        let weight = select(0.0, exp(score - new_most), key < end);
-        let rescale = exp(most - new_most);
-        most = new_most;
-        sum = sum * rescale + total(weight, i);
-        weights[i] = weight;
+        let tile_most = largest(score, i);
+        let weight = select(0.0, exp(score - tile_most), is_seen);
+        let tile_sum = total(weight, i); // for the first 64 threads, of which one tells it
+        if (i < TILE_KEYS) {
+            weights[i] = weight;
+        }
         workgroupBarrier();
-        values *= rescale;
-        if (sub < SUBS) {
-            for (var j = sub; j < min(WG, end - tile); j += SUBS) {
-                values += weights[j] * cache[(((tile + j) * 2u + 1u) * H + head) * LANES + lane];
+        var tile_values = vec4<f32>(0.0);
+        if (IN_PARTS) {
+            if (i < 4u * LANES) {
+                partial_values[i] = part_of_values(tile, i / LANES, end, head, i % LANES);
+            }
+            workgroupBarrier();
+            for (var part = 0u; part < 4u && i < LANES; part++) {
+                tile_values += partial_values[part * LANES + i];
+            }
+        } else if (i < LANES) {
+            for (var part = 0u; part < 4u; part++) {
+                tile_values += part_of_values(tile, part, end, head, i);
             }
         }
+        let new_most = max(most, tile_most);
+        let kept = decay(most, new_most);
+        let added = decay(tile_most, new_most);
+        most = new_most;
+        sum = fma(sum, kept, tile_sum * added);
+        values = fma(values, vec4<f32>(kept), tile_values * added);
     }
-    partial_values[i] = values;
-    workgroupBarrier();
-    let at = (head * MAX_SPLITS + wg.y) * (LANES + 1u);
+    if (end == n_keys) {
+        keep(token, head, i);
+    }
+    let at = (wg.x * MAX_PIECES + wg.y) * (LANES + 1u);
     if (i < LANES) {
-        for (var s = 1u; s < SUBS; s++) {
-            values += partial_values[s * LANES + i];
-        }
         result[at + i] = values;
     }
     if (i == 0u) {

@@ -6,14 +6,12 @@ fn main(@builtin(global_invocation_id) at: vec3<u32>) {
     if (k4 >= K4) {
         return;
     }
-    let id = ids[t];
+    let id = id_of(t);
     let chunk = k4 / QUADS;
     var x = quad(quants((id / 4u * STEPS + chunk) * 4u + id % 4u), k4 % QUADS);
-    x *= block_scale(id / 4u, id % 4u, chunk) * row_scale(id);
+    let scale = block_scale(id / 4u, id % 4u, chunk) * row_scale(id);
     for (var c = 0u; c < 4u; c++) {
-        if (4u * k4 + c < K) {
-            x[c] += wpe[(params.n_past + t) * K + 4u * k4 + c];
-        }
+        x[c] = select(0.0, fma(x[c], scale, wpe[position_of(t) * K + min(4u * k4 + c, K - 1u)]), 4u * k4 + c < K);
     }
     result[t * K4 + k4] = x;
 }

@@ -7,6 +7,8 @@ fn quad(chunk: vec4<u32>, j: u32) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 
+const HAS_BLOCKS: bool = false;
+
 fn block_scale(group: u32, row: u32, chunk: u32) -> f32 {
     return 1.0;
 }

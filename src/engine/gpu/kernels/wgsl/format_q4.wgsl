@@ -8,6 +8,8 @@ fn quad(chunk: vec4<u32>, j: u32) -> vec4<f32> {
     return vec4<f32>(nibbles & vec4<u32>(15u)) - 8.0;
 }
 
+const HAS_BLOCKS: bool = true; // of 32 columns, each with a scale
+
 fn block_scale(group: u32, row: u32, chunk: u32) -> f32 {
     let halves = unpack2x16float(rest[(group * STEPS + chunk) * 2u + row / 2u]);
     return select(halves.x, halves.y, row % 2u == 1u);

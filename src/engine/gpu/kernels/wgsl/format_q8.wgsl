@@ -8,6 +8,8 @@ fn quad(chunk: vec4<u32>, j: u32) -> vec4<f32> {
     return vec4<f32>(bytes >> vec4<u32>(24u));
 }
 
+const HAS_BLOCKS: bool = false;
+
 fn block_scale(group: u32, row: u32, chunk: u32) -> f32 {
     return 1.0;
 }

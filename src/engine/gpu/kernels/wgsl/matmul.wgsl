@@ -1,4 +1,5 @@
-// Y = X Wᵀ + bias for many tokens. input: X [T, K'] of vec4.
+// Y = X Wᵀ + bias for many tokens. input: X [T, K'] of vec4. Sums in the order of matvec.wgsl: along each segment of
+// the columns, and then the segments.
 //
 // A workgroup of TOKENS4 · GROUPS threads computes 4 TOKENS4 tokens by 4 GROUPS rows, a thread 4 by 4, going along k 32
 // columns at a time. Both tiles lie in fast memory with k outermost, so that a vec4 is 4 tokens or the 4 rows of a
@@ -8,19 +9,15 @@ var<workgroup> x_tile: array<vec4<f32>, 32u * TOKENS4>;
 var<workgroup> w_tile: array<Weights, 32u * GROUPS>;
 
 fn x_at(t: u32, k4: u32) -> vec4<f32> {
-    if (t >= params.n_new) {
+    if (t >= n_tokens()) {
         return vec4<f32>(0.0);
     }
     return input[t * K4 + k4];
 }
 
+// Without the scale of a block, which is for the sums over it.
 fn w_at(group: u32, row: u32, k4: u32) -> vec4<f32> {
-    let chunk = k4 / QUADS;
-    let w = quad(quants((group * STEPS + chunk) * 4u + row), k4 % QUADS);
-    if (IS_SCALED_LATER) {
-        return w;
-    }
-    return w * block_scale(group, row, chunk);
+    return quad(quants((group * STEPS + k4 / QUADS) * 4u + row), k4 % QUADS);
 }
 
 @compute @workgroup_size(WG)
@@ -29,8 +26,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
     let first_token = wg.y * TOKENS4 * 4u;
     let mine_group = i % GROUPS;
     let mine_token4 = i / GROUPS;
-    var sums: array<vec4<f32>, 4>; // of 4 tokens: the 4 rows
-    var scaled: array<vec4<f32>, 4>; // those of the blocks so far
+    // Of 4 tokens the 4 rows: sums over a block, where blocks have scales, over a segment, over the segments so far.
+    var sums = array<vec4<f32>, 4>();
+    var segments = array<vec4<f32>, 4>();
+    var whole = array<vec4<f32>, 4>();
     for (var k0 = 0u; k0 < K4; k0 += 8u) {
         workgroupBarrier(); // the last tiles are still being read
         // j → group j % GROUPS, columns 4 (j / GROUPS)
@@ -55,25 +54,29 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
         for (var k = 0u; k < 32u; k++) {
             let x = x_tile[k * TOKENS4 + mine_token4];
             let w = vec4<f32>(w_tile[k * GROUPS + mine_group]);
-            sums[0] += x.x * w;
-            sums[1] += x.y * w;
-            sums[2] += x.z * w;
-            sums[3] += x.w * w;
+            sums[0] = fma(vec4<f32>(x.x), w, sums[0]);
+            sums[1] = fma(vec4<f32>(x.y), w, sums[1]);
+            sums[2] = fma(vec4<f32>(x.z), w, sums[2]);
+            sums[3] = fma(vec4<f32>(x.w), w, sums[3]);
         }
-        if (IS_SCALED_LATER) {
+        if (HAS_BLOCKS) {
             let group = min(first_group + mine_group, N_GROUPS - 1u);
             let block = k0 / 8u;
             let scales = vec4<f32>(
                 block_scale(group, 0u, block), block_scale(group, 1u, block),
                 block_scale(group, 2u, block), block_scale(group, 3u, block));
             for (var j = 0u; j < 4u; j++) {
-                scaled[j] += sums[j] * scales;
+                segments[j] = fma(sums[j], scales, segments[j]);
                 sums[j] = vec4<f32>(0.0);
             }
         }
-    }
-    if (IS_SCALED_LATER) {
-        sums = scaled;
+        if ((k0 + 8u) % SEGMENT4 == 0u || k0 + 8u == K4) {
+            for (var j = 0u; j < 4u; j++) {
+                whole[j] += select(sums[j], segments[j], HAS_BLOCKS);
+                sums[j] = vec4<f32>(0.0);
+                segments[j] = vec4<f32>(0.0);
+            }
+        }
     }
     for (var c = 0u; c < 4u; c++) {
         let r = (first_group + mine_group) * 4u + c;
@@ -82,8 +85,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
             let shift = bias(r);
             for (var j = 0u; j < 4u; j++) {
                 let t = first_token + mine_token4 * 4u + j;
-                if (t < params.n_new) {
-                    finish(t, r, sums[j][c] * scale + shift);
+                if (t < n_tokens()) {
+                    finish(t, r, fma(whole[j][c], scale, shift));
                 }
             }
         }

@@ -1,4 +1,4 @@
-// The first of what all threads of a workgroup offer, by subgroups; see reduce_subgroups.wgsl. Every thread must call
+// The first of what all threads of a workgroup offer, by subgroups; see largest_subgroups.wgsl. Every thread must call
 // this.
 fn first_of_subgroup(offer: Candidate) -> Candidate {
     let logit = subgroupMax(offer.logit);

@@ -1,3 +1,2 @@
-// The tile of weights in f32, scaled on the way in.
+// The tile of weights in f32.
 alias Weights = vec4<f32>;
-const IS_SCALED_LATER: bool = false;

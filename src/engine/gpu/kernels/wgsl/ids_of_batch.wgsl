@@ -1,0 +1,3 @@
+fn id_of(t: u32) -> u32 {
+    return batch[t].x;
+}

@@ -1,0 +1,3 @@
+fn norm_row(t: u32) -> u32 {
+    return row_of(t);
+}

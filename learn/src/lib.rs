@@ -4,6 +4,8 @@
 //! `prune`, and of `train` the learner.
 
 pub mod checkpoint;
+#[cfg(feature = "burn")]
+pub mod device;
 pub mod error;
 pub mod fused;
 pub mod layout;

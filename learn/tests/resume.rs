@@ -83,6 +83,36 @@ fn killed_at_any_moment_it_goes_on_to_the_bit() {
     }
 }
 
+/// Without Burn the program says so, and with it a run on Burn's processor device goes on as it began.
+#[test]
+fn a_run_on_another_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path();
+    write_text(text);
+    fs::write(text.join("config.json"), CONFIG.replace("0.1", "0.0")).unwrap();
+    let more =
+        |steps| ["--optimizer", "muon", "--device", "flex", "--read-every", "4", "--cooldown", "0", "--steps", steps];
+    if cfg!(not(feature = "burn")) {
+        let output = learn(text, &text.join("run"), &more("12")).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stderr).contains("built without Burn"));
+        return;
+    }
+    let (whole, cut) = (text.join("whole"), text.join("cut"));
+    let constant = ["--last-share", "1"];
+    succeed(learn(text, &whole, &[&more("12")[..], &constant].concat()));
+    succeed(learn(text, &cut, &[&more("7")[..], &constant].concat()));
+    succeed(learn(text, &cut, &[&more("12")[..], &constant].concat()));
+    let lines = |run: &Path| fs::read_to_string(run.join("log.jsonl")).unwrap();
+    let steps = |run: &Path| lines(run).lines().filter(|line| line.contains("grad_norm")).count();
+    assert_eq!((steps(&whole), steps(&cut)), (12, 12));
+    let state = |run: &Path| fs::read(run.join("state.safetensors")).unwrap();
+    assert!(lines(&cut).lines().take(6).eq(lines(&whole).lines().take(6)));
+    assert!(whole.join("last/model.safetensors").exists() && state(&cut).len() == state(&whole).len());
+
+    let output = learn(text, &text.join("no"), &["--device", "tpu"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("option `device`"));
+}
+
 #[test]
 fn another_run_is_refused_and_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -29,27 +29,27 @@ impl Attention {
         })
     }
 
-    /// x: [1, T, C] → ([1, T, C], weights [1, H, T, S]); appends T keys and values to `cache`.
+    /// x: [N, T, C] → ([N, T, C], weights [N, H, T, S]); appends T keys and values to `cache`.
     pub fn forward(&self, x: Tensor<3>, cache: &mut LayerCache) -> (Tensor<3>, Tensor<4>) {
-        let [_, n_new, n_embd] = x.dims();
+        let [n_rows, n_new, n_embd] = x.dims();
         let heads = |x: Tensor<3>| {
-            x.reshape([1, n_new, self.n_head, n_embd / self.n_head]).swap_dims(1, 2) // [1, H, T, D]
+            x.reshape([n_rows, n_new, self.n_head, n_embd / self.n_head]).swap_dims(1, 2) // [N, H, T, D]
         };
-        let qkv = self.c_attn.forward(x); // [1, T, 3 C]
+        let qkv = self.c_attn.forward(x); // [N, T, 3 C]
         let q = heads(qkv.clone().narrow(2, 0, n_embd));
         let k = heads(qkv.clone().narrow(2, n_embd, n_embd));
         let v = heads(qkv.narrow(2, 2 * n_embd, n_embd));
-        let (k, v) = cache.append(k, v); // [1, H, S, D]
+        let (k, v) = cache.append(k, v); // [N, H, S, D]
 
-        let scores = q.matmul(k.transpose()) * self.scale; // [1, H, T, S]
+        let scores = q.matmul(k.transpose()) * self.scale; // [N, H, T, S]
         let weights = softmax(causal(scores), 3);
-        let x = weights.clone().matmul(v); // [1, H, T, D]
-        let x = x.swap_dims(1, 2).reshape([1, n_new, n_embd]); // [1, T, C]
+        let x = weights.clone().matmul(v); // [N, H, T, D]
+        let x = x.swap_dims(1, 2).reshape([n_rows, n_new, n_embd]); // [N, T, C]
         (self.c_proj.forward(x), weights)
     }
 }
 
-/// Hides the future: new token t stands at position S - T + t and sees the keys up to itself. scores: [1, H, T, S]
+/// Hides the future: new token t stands at position S - T + t and sees the keys up to itself. scores: [N, H, T, S]
 fn causal(scores: Tensor<4>) -> Tensor<4> {
     let [_, _, n_new, n_keys] = scores.dims();
     if n_new == 1 {

@@ -2,14 +2,14 @@
 
 use burn::tensor::Tensor;
 
-/// The cache of one block: keys and values, each [1, H, S, D], or nothing yet.
+/// The cache of one block: keys and values, each [N, H, S, D], or nothing yet.
 #[derive(Clone, Debug, Default)]
 pub struct LayerCache {
     keys_values: Option<(Tensor<4>, Tensor<4>)>,
 }
 
 impl LayerCache {
-    /// Appends T keys and values [1, H, T, D]. → all S of them, [1, H, S, D] each
+    /// Appends T keys and values [N, H, T, D]. → all S of them, [N, H, S, D] each
     pub fn append(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let (k, v) = match self.keys_values.take() {
             None => (k, v),

@@ -19,9 +19,19 @@ impl Conv1d {
         Ok(Self { weight: tensors.take(&format!("{name}.weight"))?, bias: tensors.take(&format!("{name}.bias"))? })
     }
 
-    /// x: [1, T, in] → [1, T, out]
+    /// x: [N, T, in] → [N, T, out]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        x.matmul(self.weight.clone().unsqueeze()) + self.bias.clone().unsqueeze()
+        product(x, self.weight.clone().unsqueeze()) + self.bias.clone().unsqueeze()
+    }
+}
+
+/// x · weight, computed in the weight's precision and given in that of x: training may have weights of 16 bits beside
+/// activations of 32.
+pub(super) fn product<const N: usize>(x: Tensor<N>, weight: Tensor<N>) -> Tensor<N> {
+    let (outer, inner) = (x.dtype(), weight.dtype());
+    match outer == inner {
+        true => x.matmul(weight),
+        false => x.cast(inner).matmul(weight).cast(outer),
     }
 }
 
@@ -45,7 +55,7 @@ impl LayerNorm {
         })
     }
 
-    /// x: [1, T, C] → [1, T, C]
+    /// x: [N, T, C] → [N, T, C]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         layer_norm(x, self.weight.clone(), Some(self.bias.clone()), self.epsilon)
     }

@@ -38,9 +38,9 @@ impl Mlp {
         })
     }
 
-    /// x: [1, T, C] → [1, T, C]
+    /// x: [N, T, C] → [N, T, C]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.c_fc.forward(x); // [1, T, n_inner]
+        let x = self.c_fc.forward(x); // [N, T, n_inner]
         self.c_proj.forward(activate(self.activation, x))
     }
 }

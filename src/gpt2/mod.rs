@@ -1,7 +1,7 @@
 //! GPT-2 in Burn, once, reading like the paper (Radford et al. 2019): the reference for every faster engine.
 //!
 //! Fields carry the names of the checkpoint, so `h[3].attn.c_attn.weight` here is `h.3.attn.c_attn.weight` there.
-//! Shapes: T new tokens, S keys so far (the new ones included), C `n_embd`, H `n_head`, D = C / H, V `vocab_size`.
+//! Shapes: N texts (1 but in training), T new tokens, S keys so far (the new ones included), C `n_embd`, H `n_head`, D = C / H, V `vocab_size`.
 
 mod attention;
 mod kv_cache;
@@ -45,7 +45,7 @@ impl Block {
         })
     }
 
-    /// x: [1, T, C] → ([1, T, C], attention weights [1, H, T, S])
+    /// x: [N, T, C] → ([N, T, C], attention weights [N, H, T, S])
     pub fn forward(&self, x: Tensor<3>, cache: &mut LayerCache) -> (Tensor<3>, Tensor<4>) {
         let (attended, weights) = self.attn.forward(self.ln_1.forward(x.clone()), cache);
         let x = x + attended;
@@ -119,9 +119,19 @@ impl Gpt2 {
         x
     }
 
-    /// The head: the last norm, then the product with the (transposed) embedding. x: [1, T, C] → logits [T, V]
+    /// The hidden states of whole rows, from their first token on. ids: [N, T] → [N, T, C]
+    pub fn hidden_of_rows(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let ([n_rows, n_tokens], device) = (ids.dims(), ids.device());
+        let positions = Tensor::<1, Int>::arange(0..n_tokens as i64, &device);
+        let tokens = self.wte.forward(ids.reshape([n_rows * n_tokens])).reshape([n_rows as i32, n_tokens as i32, -1]);
+        let x = tokens + self.wpe.forward(positions).unsqueeze();
+        self.h.iter().fold(x, |x, block| block.forward(x, &mut LayerCache::default()).0)
+    }
+
+    /// The head: the last norm, then the product with the (transposed) embedding. x: [N, T, C] → logits [N T, V]
     pub fn logits(&self, x: Tensor<3>) -> Tensor<2> {
-        let x = self.ln_f.forward(x).squeeze_dim::<2>(0); // [T, C]
-        x.matmul(self.lm_head.weight.clone().transpose()) // [T, C] · [C, V]
+        let [n_rows, n_tokens, n_embd] = x.dims();
+        let x = self.ln_f.forward(x).reshape([n_rows * n_tokens, n_embd]);
+        layers::product(x, self.lm_head.weight.clone().transpose()) // [N T, C] · [C, V]
     }
 }

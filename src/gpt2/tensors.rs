@@ -28,7 +28,12 @@ impl Tensors {
     pub fn insert(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) {
         let n = values.len();
         let tensor = Tensor::from_data(TensorData::new(values, [n]), &self.device);
-        self.by_name.insert(name, (tensor, shape));
+        self.insert_flat(name, shape, tensor);
+    }
+
+    /// Puts a tensor there that is on the device already. flat: row-major, as many values as `shape` says
+    pub fn insert_flat(&mut self, name: String, shape: Vec<usize>, flat: Tensor<1>) {
+        self.by_name.insert(name, (flat, shape));
     }
 
     /// Takes the tensor of that name out.

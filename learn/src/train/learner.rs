@@ -73,6 +73,8 @@ pub struct StepPhases {
     pub rows: Duration,
     /// Adding the lanes' gradients, the norm and the update.
     pub update: Duration,
+    /// Whole steps on Burn's devices.
+    pub devices: Duration,
 }
 
 /// A model that learns.

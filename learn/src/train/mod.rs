@@ -1,6 +1,8 @@
 //! Training runs.
 
 #[cfg(not(target_arch = "wasm32"))]
+mod any_learner;
+#[cfg(not(target_arch = "wasm32"))]
 mod corpus;
 #[cfg(not(target_arch = "wasm32"))]
 mod curve;
@@ -24,7 +26,7 @@ mod program {
     pub use super::curve::draw;
     pub use super::log::{Line, read_log};
     pub use super::run::{Event, Run};
-    pub use super::settings::{Optimizer, Preset, Settings};
+    pub use super::settings::{Optimizer, Precision, Preset, Settings};
     pub use super::state_file::Best;
 }
 #[cfg(not(target_arch = "wasm32"))]

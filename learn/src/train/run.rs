@@ -17,14 +17,15 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::any_learner::AnyLearner;
 use super::corpus::Corpus;
 use super::curve::draw;
 use super::log::{Line, Log};
 use super::run_file::RunFile;
 use super::state_file::{Best, read_state, write_state};
-use super::{Batch, Learner, Settings, State};
+use super::{Batch, Settings, State, StepPhases, StepReport};
 use crate::checkpoint::{Checkpoint, pretty, write_folder};
-use crate::fused::{Softened, Teacher, mix};
+use crate::fused::{Model, Softened, Teacher, mix};
 use crate::sample::sample;
 use crate::text::{Loader, RowOrder, RowsOf};
 use crate::{Error, Result};
@@ -64,7 +65,8 @@ pub struct Run {
     settings: Settings,
     corpus: Corpus,
     config_json: Value,
-    learner: Learner,
+    model: Model,
+    learner: AnyLearner,
     teacher: Option<(Checkpoint, Softened)>,
     held_out: RowsOf,
     best: Option<Best>,
@@ -101,14 +103,19 @@ impl Run {
         let run_file = RunFile::new(settings.clone(), config_json.clone(), inputs);
         run_file.settle(&folder.join("run.json"), state.step)?;
         let log = Log::open(&folder.join("log.jsonl"), state.step)?;
-        let learner = Learner::new(model, settings.recipe(), state);
+        let learner = AnyLearner::new(model.clone(), &settings, state)?;
         let folder = folder.to_path_buf();
-        Ok(Self { folder, settings, corpus, config_json, learner, teacher, held_out, best, log })
+        Ok(Self { folder, settings, corpus, config_json, model, learner, teacher, held_out, best, log })
     }
 
-    /// The model that learns.
-    pub fn learner(&self) -> &Learner {
-        &self.learner
+    /// Steps done.
+    pub fn step_number(&self) -> u64 {
+        self.learner.step_number()
+    }
+
+    /// Where the time of the steps went.
+    pub fn phases(&mut self) -> StepPhases {
+        *self.learner.phases()
     }
 
     /// How it learns.
@@ -117,8 +124,11 @@ impl Run {
     }
 
     /// Keeps these parameters at 0 from now on.
-    pub fn keep_zeros(&mut self, zeros: Vec<usize>) {
-        self.learner.zeros = zeros;
+    ///
+    /// # Errors
+    /// [`Error::Option`] on a device that does not do this.
+    pub fn keep_zeros(&mut self, zeros: Vec<usize>) -> Result<()> {
+        self.learner.keep_zeros(zeros)
     }
 
     /// The best measurement so far.
@@ -139,28 +149,37 @@ impl Run {
         let Settings { rows, accumulate, seed, row_tokens, .. } = self.settings;
         let n_steps = self.settings.schedule.steps;
         let order = RowOrder::new(self.corpus.n_train, row_tokens, mix(seed ^ 1))?;
-        let first = self.learner.state.step;
+        let first = self.step_number();
         let mut loader =
             Loader::start(self.corpus.train.clone(), order, rows * accumulate, first, self.settings.prefetch);
         let began = Instant::now();
-        while self.learner.state.step < n_steps && !stop.load(Ordering::Relaxed) {
+        while self.step_number() < n_steps && !stop.load(Ordering::Relaxed) {
             let asked = Instant::now();
             let rows = loader.next_rows();
-            self.learner.phases.rows += asked.elapsed();
-            let line = self.step(&rows)?;
-            let step = line.step();
-            let n_tokens = ((step - first) as usize * self.settings.tokens_per_step()) as f64;
-            tell(Event::Step { line, tokens_per_s: n_tokens / began.elapsed().as_secs_f64() });
+            self.learner.phases().rows += asked.elapsed();
+            let mut reports = self.step(&rows)?;
+            let step = self.step_number();
             let is_due = |every: u64| every > 0 && step.is_multiple_of(every);
             let is_last = step == n_steps;
             let is_measured = is_due(self.settings.held_out_every) || is_last;
+            let is_saved = is_measured || is_due(self.settings.save_every);
+            if is_saved || stop.load(Ordering::Relaxed) {
+                reports.extend(self.learner.read()?);
+            }
+            let n_tokens = ((step - first) as usize * self.settings.tokens_per_step()) as f64;
+            let tokens_per_s = n_tokens / began.elapsed().as_secs_f64();
+            for (i, report) in reports.iter().enumerate() {
+                let line = line_of(report, step + 1 - (reports.len() - i) as u64);
+                self.log.push(line)?;
+                tell(Event::Step { line, tokens_per_s });
+            }
             if is_measured {
                 tell(self.measure()?);
             }
             if is_due(self.settings.sample_every) || is_last {
                 self.write_samples(tell)?;
             }
-            if is_measured || is_due(self.settings.save_every) {
+            if is_saved {
                 self.save()?;
             }
             if is_measured && self.log.lines.len() > 2 {
@@ -171,9 +190,9 @@ impl Run {
         self.write_checkpoint("last")
     }
 
-    fn step(&mut self, rows: &RowsOf) -> Result<Line> {
+    fn step(&mut self, rows: &RowsOf) -> Result<Vec<StepReport>> {
         let Settings { rows: n_rows, accumulate, seed, .. } = self.settings;
-        let number = self.learner.state.step * accumulate as u64;
+        let number = self.step_number() * accumulate as u64;
         let batch = |i: usize| Batch {
             rows: rows.rows(i * n_rows..(i + 1) * n_rows),
             dropout_seed: Some(mix(seed ^ mix(number + i as u64 + 2))),
@@ -184,22 +203,15 @@ impl Run {
             params: &teacher.params,
             softened: *softened,
         });
-        let report = self.learner.step(&batches, teacher)?;
-        let line = Line::Step {
-            step: self.learner.state.step,
-            loss: report.sums.cross_entropy(),
-            rate: report.rate,
-            grad_norm: report.grad_norm,
-        };
-        self.log.push(line)?;
-        Ok(line)
+        self.learner.step(&batches, teacher)
     }
 
     /// Measures the held-out text, and keeps the model if it is the best so far.
     fn measure(&mut self) -> Result<Event> {
         let n_rows = self.held_out.ids.len() / self.held_out.n_tokens;
-        let loss = self.learner.loss(self.held_out.rows(0..n_rows)).cross_entropy();
-        let step = self.learner.state.step;
+        let rows = self.held_out.rows(0..n_rows);
+        let loss = self.learner.loss(rows, self.settings.rows)?.cross_entropy();
+        let step = self.step_number();
         self.log.push(Line::HeldOut { step, held_out: loss })?;
         let is_best = self.best.is_none_or(|best| loss < best.loss);
         if is_best {
@@ -211,12 +223,12 @@ impl Run {
 
     fn write_samples(&self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let path = self.folder.join("samples.txt");
-        let step = self.learner.state.step;
+        let step = self.step_number();
+        let state = self.learner.state();
         let mut text = format!("## after {step} steps\n\n");
         for (i, prompt) in PROMPTS.iter().enumerate() {
-            let Learner { model, state, .. } = &self.learner;
             let seed = self.settings.seed ^ i as u64;
-            let sample = sample(model, &state.params, &self.corpus.tokenizer, prompt, SAMPLE_TOKENS, seed)?;
+            let sample = sample(&self.model, &state.params, &self.corpus.tokenizer, prompt, SAMPLE_TOKENS, seed)?;
             text += &format!("{sample}\n\n");
             tell(Event::Sample(sample));
         }
@@ -226,7 +238,7 @@ impl Run {
 
     fn save(&mut self) -> Result<()> {
         self.log.flush()?;
-        write_state(&self.folder.join("state.safetensors"), &self.learner.state, self.best)
+        write_state(&self.folder.join("state.safetensors"), &self.learner.state(), self.best)
     }
 
     fn write_checkpoint(&self, name: &str) -> Result<()> {
@@ -240,8 +252,12 @@ impl Run {
             ("tokenizer.json".to_string(), self.corpus.tokenizer_json.clone()),
             ("generation_config.json".to_string(), pretty(&generation).into_bytes()),
         ];
-        let Learner { model, state, .. } = &self.learner;
         let folder = self.folder.join(name);
-        write_folder(&folder, &config, &model.layout, &state.params, self.settings.dtype, &files)
+        write_folder(&folder, &config, &self.model.layout, &self.learner.state().params, self.settings.dtype, &files)
     }
+}
+
+fn line_of(report: &StepReport, step: u64) -> Line {
+    let StepReport { sums, rate, grad_norm } = *report;
+    Line::Step { step, loss: sums.cross_entropy(), rate, grad_norm }
 }

@@ -61,7 +61,7 @@ impl RunFile {
         let fields = |run: &Self| -> Result<Value> {
             let mut settings = serde_json::to_value(&run.settings).map_err(|e| Error::io(path)(e.into()))?;
             // what is written, when and how often decides nothing of what is learnt
-            for name in ["dtype", "prefetch", "save_every", "sample_every", "schedule"] {
+            for name in ["dtype", "prefetch", "read_every", "save_every", "sample_every", "schedule"] {
                 settings[name] = Value::Null;
             }
             Ok(json!({ "settings": settings, "model": run.model, "inputs": run.inputs }))

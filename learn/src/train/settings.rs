@@ -19,6 +19,40 @@ pub enum Optimizer {
     Muon,
 }
 
+/// What products of matrices are computed in on Burn's devices; everything else has 32 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    Fp32,
+    /// Half precision; the loss is scaled so that small gradients are numbers in it (Micikevicius et al. 2018).
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Burn's name.
+    #[cfg(feature = "burn")]
+    pub(crate) fn dtype(self) -> burn::tensor::DType {
+        match self {
+            Self::Fp32 => burn::tensor::DType::F32,
+            Self::F16 => burn::tensor::DType::F16,
+            Self::Bf16 => burn::tensor::DType::BF16,
+        }
+    }
+}
+
 /// What decides a run, beside the model and the text. All of it is kept in the run's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +84,15 @@ pub struct Settings {
     pub recompute: bool,
     /// How the weights are written.
     pub dtype: Stored,
+    /// Where it learns: `cpu`, by this crate's own passes on its threads, or Burn's devices, separated by commas.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// On Burn's devices.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Steps after which losses are read back from Burn's devices.
+    #[serde(default = "default_read_every")]
+    pub read_every: usize,
     /// Steps between two measurements on the held-out text.
     pub held_out_every: u64,
     /// Tokens of the held-out text that are measured.
@@ -62,6 +105,14 @@ pub struct Settings {
 
 fn default_prefetch() -> usize {
     4
+}
+
+fn default_device() -> String {
+    "cpu".to_string()
+}
+
+fn default_read_every() -> usize {
+    10
 }
 
 impl Settings {

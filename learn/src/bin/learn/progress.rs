@@ -74,15 +74,16 @@ pub fn spinner(words: &'static str) -> ProgressBar {
 /// Where a run's time went, in one line, and what memory it took.
 pub fn profile(phases: &StepPhases, whole: Duration) -> String {
     let share = |part: Duration| 100.0 * part.as_secs_f64() / whole.as_secs_f64();
-    let StepPhases { pass, rows, update } = *phases;
-    let steps = pass.forward + pass.head + pass.backward + rows + update;
+    let StepPhases { pass, rows, update, devices } = *phases;
+    let steps = pass.forward + pass.head + pass.backward + rows + update + devices;
     let mut line = format!(
-        "time: forward {:.0} %, head {:.0} %, backward {:.0} %, update {:.0} %, waiting for rows \
+        "time: forward {:.0} %, head {:.0} %, backward {:.0} %, update {:.0} %, devices {:.0} %, waiting for rows \
          {:.1} %, the rest (held-out text, samples, saving) {:.0} %",
         share(pass.forward),
         share(pass.head),
         share(pass.backward),
         share(update),
+        share(devices),
         share(rows),
         share(whole.saturating_sub(steps)),
     );

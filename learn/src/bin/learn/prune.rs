@@ -96,7 +96,7 @@ pub fn run(options: Options) -> Result<()> {
             "weights": options.weights, "batches": options.batches,
         });
         let mut run = Run::open(&options.out, settings, pruned, corpus, None, inputs)?;
-        run.keep_zeros(zeros);
+        run.keep_zeros(zeros)?;
         go(run, &options.out)?;
         table.add("trained on", &read_folder(&options.out.join("best"))?, &tokenizer)?;
     }

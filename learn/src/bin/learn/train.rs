@@ -9,7 +9,7 @@ use clap::Args;
 use learn::checkpoint::{Checkpoint, read_folder, read_model};
 use learn::start::start;
 use learn::text::read_tokenizer;
-use learn::train::{Corpus, Event, Optimizer, Preset, Run, Settings};
+use learn::train::{Corpus, Event, Optimizer, Precision, Preset, Run, Settings};
 use learn::{Error, Result};
 use serde_json::{Value, json};
 
@@ -91,6 +91,15 @@ pub struct Changes {
     /// Compute a block's inner results again on the way back instead of keeping them
     #[arg(long)]
     recompute: Option<bool>,
+    /// cpu, or through Burn: gpu, gpu:NUMBER, software-gpu, flex; several, separated by commas, share the rows
+    #[arg(long)]
+    device: Option<String>,
+    /// What products of matrices are computed in on Burn's devices: fp32, f16 or bf16
+    #[arg(long, value_parser = precision)]
+    precision: Option<Precision>,
+    /// Steps after which losses are read back from Burn's devices
+    #[arg(long)]
+    read_every: Option<usize>,
     /// Steps between two measurements on the held-out text
     #[arg(long)]
     held_out_every: Option<u64>,
@@ -103,6 +112,10 @@ pub struct Changes {
 }
 
 fn optimizer(word: &str) -> std::result::Result<Optimizer, String> {
+    serde_json::from_value(json!(word)).map_err(|e| e.to_string())
+}
+
+fn precision(word: &str) -> std::result::Result<Precision, String> {
     serde_json::from_value(json!(word)).map_err(|e| e.to_string())
 }
 
@@ -130,6 +143,9 @@ impl Changes {
         set(&mut settings.threads, self.threads);
         set(&mut settings.rows_at_once, self.rows_at_once);
         set(&mut settings.recompute, self.recompute);
+        set(&mut settings.device, self.device.clone());
+        set(&mut settings.precision, self.precision);
+        set(&mut settings.read_every, self.read_every);
         set(&mut settings.held_out_every, self.held_out_every);
         set(&mut settings.save_every, self.save_every);
         set(&mut settings.sample_every, self.sample_every);
@@ -177,7 +193,7 @@ pub fn go(mut run: Run, out: &Path) -> Result<()> {
         }
     });
     handled.map_err(|e| Error::option("signals", "a handler for Ctrl-C", e))?;
-    let first = run.learner().state.step;
+    let first = run.step_number();
     let began = Instant::now();
     let progress = Progress::of_steps(n_steps, first);
     let (mut last, mut fastest) = (began, Duration::MAX);
@@ -190,10 +206,10 @@ pub fn go(mut run: Run, out: &Path) -> Result<()> {
     });
     progress.end();
     result?;
-    let done = run.learner().state.step;
+    let done = run.step_number();
     if done > first {
         let fastest = run.settings().tokens_per_step() as f64 / fastest.as_secs_f64();
-        let words = profile(&run.learner().phases, began.elapsed());
+        let words = profile(&run.phases(), began.elapsed());
         eprintln!("{fastest:.0} tokens/s in the fastest step; {words}");
     }
     if done < n_steps {

@@ -1,12 +1,13 @@
 //! Learning: a GPT-2 from text, and smaller models from larger ones.
 //!
-//! In a page, which has neither files nor threads of this kind, there is the step alone: `checkpoint`, `fused`, `layout`, `optim`,
-//! `prune`, and of `train` the learner.
+//! In a page, which has neither files nor threads of this kind, there is the step alone: `checkpoint`, `finetune`, `fused`, `layout`, `lora`,
+//! `optim`, `prune`, and of `train` the learner.
 
 pub mod checkpoint;
 #[cfg(feature = "burn")]
 pub mod device;
 pub mod error;
+pub mod finetune;
 pub mod fused;
 pub mod layout;
 pub mod lora;

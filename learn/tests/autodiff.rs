@@ -10,7 +10,7 @@ use common::*;
 use gpt2_web::checkpoint::{Activation, Config};
 use gpt2_web::gpt2::{Gpt2, KvCache, Tensors};
 use learn::fused::{LaneOptions, Model, Rates, Rows};
-use learn::lora::{Base, LoraLearner, LoraRecipe, LoraSettings, LoraState};
+use learn::lora::{Base, LoraLearner, LoraRecipe, LoraSettings};
 use learn::train::{Batch, Learner, State};
 
 const N_TOKENS: usize = 7;
@@ -189,7 +189,7 @@ fn gradients_of_an_adapter_are_those_of_autodiff() {
 
         let recipe = recipe(constant(0.01));
         let recipe = LoraRecipe { adamw: recipe.adamw, schedule: recipe.schedule, max_norm: None, lanes: recipe.lanes };
-        let mut learner = LoraLearner::new(layout, recipe, LoraState::from_params(adapter.clone()));
+        let mut learner = LoraLearner::new(layout, recipe, State::new(adapter.clone()));
         let (sums, found) = learner.gradients(Base { model: &model, params: &base }, &[rows()]);
         assert_near(activation.name(), sums.cross_entropy(), f64::from(loss.into_scalar::<f32>()), 1e-5);
         for (range, leaf) in leaves {

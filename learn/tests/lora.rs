@@ -9,8 +9,9 @@ use common::*;
 use gpt2_web::adapter::{Adapter, CONFIG_FILE, WEIGHTS_FILE};
 use learn::checkpoint::Checkpoint;
 use learn::fused::{LaneOptions, Lora, LoraLayout, Rows, Workspace};
-use learn::lora::{Base, LoraLearner, LoraRecipe, LoraSettings, LoraState, parameters, peft_files};
+use learn::lora::{Base, LoraLearner, LoraRecipe, LoraSettings, parameters, peft_files, start};
 use learn::optim::AdamW;
+use learn::train::State;
 
 fn read(base: &Checkpoint, folder: &Path) -> (LoraLayout, Vec<f32>) {
     let config = fs::read_to_string(folder.join(CONFIG_FILE)).expect("an adapter");
@@ -65,7 +66,7 @@ fn gradients_of_a_and_b() {
     for name in ["init", "adapter"] {
         let (layout, params) = read(&base, &folder.join("lora").join(name));
         for lanes in LANES {
-            let state = LoraState::from_params(params.clone());
+            let state = State::new(params.clone());
             let mut learner = LoraLearner::new(layout.clone(), recipe(lanes), state);
             let (sums, found) = learner.gradients(of(&base), &[batches.rows(30)]);
             let told = &json["grads"][name];
@@ -98,7 +99,7 @@ fn thirty_steps_are_those_of_peft() {
     let (layout, params) = read(&base, &folder.join("lora/init"));
     let (_, after_20) = read(&base, &folder.join("lora/adapter"));
     let batches = LoraBatches::read(&folder);
-    let state = LoraState::from_params(params);
+    let state = State::new(params);
     let mut learner = LoraLearner::new(layout, recipe(LANES[0]), state);
     assert_eq!(losses.len(), 30);
     for step in 0..30 {
@@ -130,7 +131,7 @@ fn what_is_saved_is_read_and_gives_the_same_logits() {
         target_modules: vec!["c_attn".into(), "mlp.c_proj".into()],
     };
     let layout = settings.layout(&base.model.config).unwrap();
-    let mut state = LoraState::new(&layout, 3);
+    let mut state = State::new(start(&layout, 3));
     let plain = base.model.hidden(&base.params, &prompt, prompt.len(), &mut Workspace::default()).to_vec();
     assert_eq!(logits(&layout, &state.params), plain, "the start changes nothing");
     state.params.iter_mut().enumerate().for_each(|(i, x)| *x += ((i * 7 % 13) as f32 - 6.0) * 0.01);
@@ -194,13 +195,14 @@ fn packed_weights_are_the_parameters_that_they_stand_for() {
 
 #[test]
 fn a_text_is_learnt_until_what_is_kept_back_gets_worse() {
-    use learn::lora::{Finetune, FinetuneSettings};
+    use learn::finetune::{Finetune, FinetuneSettings};
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../www/demo");
     let demo = checkpoint(&folder);
     // a text with a habit: every fourth token is the same
     let text: Vec<u32> = (0..1600u32).map(|i| if i % 4 == 0 { 77 } else { (i * i * 31 + 7 * i) % 90 + 300 }).collect();
-    let settings = FinetuneSettings { max_length: 64, epochs: 4.0, learning_rate: 5e-3, ..FinetuneSettings::default() };
+    let settings =
+        FinetuneSettings { max_length: 64, epochs: 4.0, learning_rate: Some(5e-3), ..FinetuneSettings::default() };
     let mut run =
         Finetune::new(demo.model.clone(), demo.params.clone(), std::slice::from_ref(&text), settings.clone()).unwrap();
     let before = run.eval_loss().unwrap();
@@ -234,12 +236,12 @@ fn a_text_is_learnt_until_what_is_kept_back_gets_worse() {
     }
     assert_eq!(again.params(), run.params());
     assert!(again.restore(progress, &numbers[1..]).unwrap_err().to_string().contains("resume"));
-    let late = learn::lora::Progress { step: again.n_steps(), ..progress };
+    let late = learn::finetune::Progress { step: again.n_steps(), ..progress };
     assert!(again.restore(late, &numbers).unwrap_err().to_string().contains("steps"));
     for (wrong, name) in [
         (FinetuneSettings { r: 0, ..FinetuneSettings::default() }, "`r`"),
         (FinetuneSettings { batch_size: 0, ..FinetuneSettings::default() }, "batch_size"),
-        (FinetuneSettings { learning_rate: f64::NAN, ..FinetuneSettings::default() }, "learning_rate"),
+        (FinetuneSettings { learning_rate: Some(f64::NAN), ..FinetuneSettings::default() }, "learning_rate"),
         (FinetuneSettings { steps: Some(0), ..FinetuneSettings::default() }, "steps"),
     ] {
         let begun = Finetune::new(demo.model.clone(), demo.params.clone(), &[vec![1, 2, 3]], wrong);

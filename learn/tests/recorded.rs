@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use common::*;
 use gpt2_web::adapter::{Adapter, CONFIG_FILE, WEIGHTS_FILE};
 use learn::checkpoint::{Checkpoint, pretty};
-use learn::lora::{Finetune, FinetuneReport, FinetuneSettings, LoraSettings, parameters, peft_files};
+use learn::finetune::{Finetune, FinetuneReport, FinetuneSettings};
+use learn::lora::{LoraSettings, parameters, peft_files};
 use learn::text::read_tokenizer;
 use serde_json::{Value, json};
 
@@ -79,7 +80,9 @@ fn record() {
     recorded["losses"] = reports.iter().map(|report| json!(report.loss)).collect();
     recorded["eval_loss"] = json!(reports[19].eval_loss);
     fs::write(folder().join("run.json"), pretty(&recorded)).unwrap();
-    for (name, bytes) in peft_files(&run.settings().lora(), run.layout(), run.params(), "demo").unwrap() {
+    for (name, bytes) in
+        peft_files(&run.settings().lora(), run.lora_layout().expect("an adapter"), run.params(), "demo").unwrap()
+    {
         fs::write(folder().join(name), bytes).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! A checkpoint's tensors into packed weights: `gpt2_kernels::pack`, with errors.
 
 use gpt2_kernels::pack::Packer;
-use gpt2_kernels::{Dtype, Layout};
+use gpt2_kernels::{Dtype, LAYOUT_VERSION, Layout};
 
 use super::config::Config;
 use super::names;
@@ -14,6 +14,13 @@ use crate::error::{Error, Result};
 /// [`Error::OutOfMemory`] if they are beyond what an address can reach.
 pub fn layout(config: &Config, dtype: Dtype) -> Result<Layout> {
     Layout::new(&config.dims(), dtype).ok_or_else(|| out_of_memory(config, dtype))
+}
+
+/// Under which name packed weights of a format are kept. Another layout has another name, and so has a model whose head
+/// is not its embedding although `config.json` says so.
+pub fn packed_name(dtype: &str, is_untied: bool) -> String {
+    let head = if is_untied { ".untied" } else { "" };
+    format!("model.{dtype}{head}.v{LAYOUT_VERSION}.packed")
 }
 
 /// Weights that there is no room for.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use gpt2_kernels::{Dtype, LAYOUT_VERSION};
+use gpt2_kernels::Dtype;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
@@ -44,12 +44,10 @@ pub fn destroy_gpu() {
     gpu::destroy();
 }
 
-/// Under which name packed weights of a format are kept. Another layout has another name, and so has a model whose head
-/// is not its embedding although `config.json` says so.
+/// Under which name packed weights of a format are kept.
 #[wasm_bindgen(js_name = packedName)]
 pub fn packed_name(dtype: &str, is_untied: bool) -> String {
-    let head = if is_untied { ".untied" } else { "" };
-    format!("model.{dtype}{head}.v{LAYOUT_VERSION}.packed")
+    packing::packed_name(dtype, is_untied)
 }
 
 /// Loads a model.

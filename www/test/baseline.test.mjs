@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
+const STYLES = fileURLToPath(new URL("../styles", import.meta.url));
 
 /** What is newer than the baseline. A use that the pattern `guarded` matches looks first whether it is there. */
 const NEWER = [
@@ -57,6 +58,15 @@ const NEWER = [
     use: /\bnavigator\.serviceWorker\b/,
     guarded: /"serviceWorker" in navigator|serviceWorker\?\./,
   },
+  // In style sheets, those of the elements in TypeScript too.
+  { name: "light-dark()", use: /\blight-dark\(/ },
+  { name: ":has()", use: /:has\(/ },
+  { name: "@scope, @starting-style", use: /@(?:scope|starting-style)\b/ },
+  { name: "anchor positioning", use: /\banchor-name\b|\banchor-size\(|\bposition-(?:anchor|area|try)/ },
+  { name: "field-sizing", use: /\bfield-sizing\b/ },
+  { name: "interpolated sizes", use: /\binterpolate-size\b|\bcalc-size\(/ },
+  { name: "colours relative to others", use: /\b(?:rgb|hsl|oklch|oklab|lab|lch)\(\s*from\b/ },
+  { name: "scroll-driven animations", use: /\b(?:animation-timeline|scroll-timeline|view-timeline)\b/ },
   { name: "crypto.randomUUID", use: /\bcrypto\.randomUUID\b/, guarded: /crypto\.randomUUID\?\./ },
 ];
 
@@ -85,6 +95,9 @@ test("a use of something newer is found", () => {
     ["const names = Object.keys(map).map(String);", []],
     ["const names = [...map.values()].map(String);", []],
     ["// URL.canParse is newer", []],
+    ["color: light-dark(#000, #fff);", ["light-dark()"]],
+    ["main:has(.drawer) {}", [":has()"]],
+    ["if (map.has(key)) return;", []],
   ]) {
     assert.deepEqual(newerIn(code(text)), expected, text);
   }
@@ -93,7 +106,8 @@ test("a use of something newer is found", () => {
 test("no source uses what the oldest supported browsers lack", () => {
   const found = [];
   let nFiles = 0;
-  for (const entry of readdirSync(SRC, { recursive: true, withFileTypes: true })) {
+  const entries = [SRC, STYLES].flatMap((from) => readdirSync(from, { recursive: true, withFileTypes: true }));
+  for (const entry of entries) {
     if (!entry.isFile()) continue;
     nFiles += 1;
     const file = path.join(entry.parentPath, entry.name);

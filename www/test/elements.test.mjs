@@ -399,3 +399,58 @@ test("surprise: text that changes is read anew, and the newest wins", async () =
   assert.equal(last.shown, "A fox.");
   assert.equal(last.told.at(-1), "A fox.");
 });
+
+test("each part of the elements is legible in light and dark", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    await show(
+      `${WRITER}<gpt2-surprise device="wasm">The old king had a zyzzyva.</gpt2-surprise>
+      <style>:root { color-scheme: light dark; }</style>`,
+    );
+    await page.evaluate(() => document.querySelector("gpt2-generator").generate());
+    await page.evaluate(() => document.querySelector("gpt2-surprise").score());
+    await untilState("gpt2-surprise", "ready");
+    await page.evaluate(() => document.querySelector("gpt2-surprise").choose(3));
+    const found = await page.evaluate(() => {
+      const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+      /** Colours one over the other, the last on top, as red, green and blue. */
+      const seen = (...colours) => {
+        context.clearRect(0, 0, 1, 1);
+        for (const colour of colours) {
+          context.fillStyle = colour;
+          context.fillRect(0, 0, 1, 1);
+        }
+        return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+      };
+      const luminance = (rgb) => {
+        const [r, g, b] = rgb.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const grounds = (element) => {
+        const above = [];
+        for (let at = element; at; at = at.assignedSlot ?? at.parentElement ?? at.getRootNode().host)
+          above.unshift(getComputedStyle(at).backgroundColor);
+        return ["Canvas", ...above];
+      };
+      return [...document.querySelectorAll("gpt2-generator, gpt2-surprise")].flatMap((host) =>
+        [...host.shadowRoot.querySelectorAll("*")]
+          .filter((it) => it.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
+          .filter((it) => [...it.childNodes].some((node) => node.nodeType === 3 && node.data.trim() !== ""))
+          .filter((it) => it.tagName !== "STYLE" && !it.disabled && it.getBoundingClientRect().width > 2)
+          .map((it) => {
+            const under = grounds(it);
+            const [a, b] = [seen(...under, getComputedStyle(it).color), seen(...under)].map(luminance);
+            const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+            return [`${host.localName} ${it.localName}.${it.className || it.id}`, ratio];
+          }),
+      );
+    });
+    assert.ok(found.length > 12, `${found.length} texts`);
+    assert.deepEqual(
+      found.filter(([, ratio]) => ratio < 4.5),
+      [],
+      colorScheme,
+    );
+  }
+  await page.emulateMedia({ colorScheme: null });
+});

@@ -23,7 +23,7 @@ const ROOMS = {
   learn: ["base", "wasm", "engine", "files", "api"],
   adapters: ["base", "api"],
   elements: ["base", "api"],
-  page: ["base", "isolation", "engine", "api", "elements"],
+  page: ["base", "isolation", "engine", "api", "learn", "elements"],
 };
 
 /** The room of a file, given as its path from `src` without its ending. */

@@ -279,6 +279,89 @@ test("after a reload it goes on, and every step is what it would have been", { t
   assert.deepEqual([r.name, r.step, r.left], ["log", whole.step, []]);
 });
 
+test("all of the model learns: a checkpoint comes of it, packed or not, and a run goes on after a reload", {
+  timeout: 300_000,
+}, async () => {
+  const settings = { method: "full", max_length: 64, batch_size: 2, steps: 24, learning_rate: 2e-3 };
+  const whole = await run(
+    async ([LOG, settings]) => {
+      const greedy = { max_new_tokens: 16, do_sample: false, eos_token_id: null };
+      const estimate = await learn.estimateFinetune(generator, LOG, settings);
+      const run = learn.finetune(generator, LOG, settings);
+      const events = [];
+      let sample;
+      for await (const event of run) {
+        events.push(event);
+        if (event.step === 12) sample = run.sample("Day 7.", greedy);
+      }
+      const model = await run.model;
+      const made = {};
+      for (const dtype of ["fp32", "q8", "q4"]) {
+        const files = await model.merge({ dtype });
+        const options = { device: "wasm", threads: 1, cache: false, dtype };
+        const other = await gpt2.createGenerator({ files }, options);
+        const { text } = await other.complete("Day 7.", greedy);
+        const { nll } = await other.score(LOG.slice(-400));
+        made[dtype] = { text, nll, names: Object.keys(files).sort(), dtype: other.info.dtype };
+        await other.dispose();
+      }
+      return {
+        estimate,
+        events,
+        sample: (await sample).text,
+        made,
+        step: model.step,
+        noAdapter: await run.adapter.catch((e) => `${e.code}: ${e.message}`),
+        strange: await model.merge({ dtype: "q5" }).catch((e) => `${e.code}: ${e.message}`),
+        untouched: (await generator.score(LOG.slice(-400))).nll,
+        adapters: await generator.listAdapters(),
+        left: await learn.listFinetunes(),
+      };
+    },
+    [LOG, settings],
+  );
+  assert.ok(whole.estimate.memory_bytes > 7 * 4 * 1_933_760);
+  const { events, made } = whole;
+  assert.ok(events.at(-1).loss < 0.6 * events[0].loss, `${events[0].loss} → ${events.at(-1).loss}`);
+  for (const { grad_norm } of events) assert.ok(grad_norm > 0);
+  assert.equal(typeof whole.sample, "string");
+  assert.deepEqual(made.fp32.names, ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]);
+  assert.ok(
+    made.q8.names.includes("gpt2-web.json") && made.q8.names.some((name) => /^model\.q8\..*packed$/.test(name)),
+  );
+  for (const dtype of ["fp32", "q8", "q4"]) {
+    assert.match(made[dtype].text, /Wind|sea/);
+    assert.equal(made[dtype].dtype, dtype);
+    assert.ok(made[dtype].nll < 0.6 * whole.untouched, `${dtype}: ${made[dtype].nll} of ${whole.untouched}`);
+  }
+  assert.ok(Math.abs(made.q8.nll - made.fp32.nll) < 0.05, `${made.q8.nll} packed, ${made.fp32.nll} not`);
+  assert.match(whole.noAdapter, /^invalid_state: .*run\.model/);
+  assert.match(whole.strange, /^invalid_option: option `dtype`: /);
+  assert.deepEqual([whole.adapters, whole.left], [[], []]);
+
+  await run(
+    ([LOG, settings]) => {
+      window.lastStep = 7;
+      window.cutOff = learn.finetune(generator, LOG, settings);
+    },
+    [LOG, settings],
+  );
+  await until("a state is kept", async () => (await run(() => learn.listFinetunes()))[0]?.step > 0);
+  await stage.visitAgain();
+  const r = await run(async () => {
+    const [saved] = await learn.listFinetunes();
+    const run = await learn.resumeFinetune(generator, saved.id);
+    const losses = [];
+    for await (const { step, loss, eval_loss } of run) losses.push([step, loss, eval_loss]);
+    return { step: saved.step, losses, best: (await run.model).step, none: await run.adapter.catch((e) => e.code) };
+  });
+  assert.deepEqual(
+    r.losses,
+    whole.events.slice(r.step).map(({ step, loss, eval_loss }) => [step, loss, eval_loss]),
+  );
+  assert.deepEqual([r.best, r.none], [whole.step, "invalid_state"]);
+});
+
 test("what cannot be learnt is an error that names it", { timeout: 120_000 }, async () => {
   const errors = await run(async (LOG) => {
     const told = (e) => `${e.code}: ${e.message}`;
@@ -306,6 +389,8 @@ test("what cannot be learnt is an error that names it", { timeout: 120_000 }, as
         thrown({ eval_fraction: 1 }),
         thrown({ target_modules: [] }),
         thrown({ device: "webgpu" }),
+        thrown({ method: "some" }),
+        thrown({ method: "full", r: 4 }),
         thrown({ signal: 1 }),
         thrown({}, 7),
         thrown({}, []),
@@ -327,6 +412,8 @@ test("what cannot be learnt is an error that names it", { timeout: 120_000 }, as
     /^invalid_option: option `eval_fraction`: /,
     /^invalid_option: option `target_modules`: /,
     /^invalid_option: option `device`: expected "auto" or "wasm", since learning runs on the CPU/,
+    /^invalid_option: option `method`: /,
+    /^invalid_option: option `r`: expected nothing with method: "full"/,
     /^invalid_option: option `signal`: /,
     /^invalid_option: option `text`: expected a text, or a list of texts, found 7/,
     /^invalid_option: option `text`: /,

@@ -62,6 +62,14 @@ const SCENES = {
     await page.evaluate(() => document.querySelector("#surprise").choose(9));
     await page.waitForSelector("#attention:not([hidden])");
   },
+  learn: async () => {
+    await page.click("#learn-example");
+    await page.waitForSelector("#learn-start:enabled");
+    await page.click("#learn-start");
+    await untilInPage(page, "it learns", () => /^step/.test(document.querySelector("#learn-told").textContent));
+    await page.click("#learn-stop");
+    await page.waitForSelector("#learn-ended:not([hidden])");
+  },
   speed: async () => page.waitForSelector("#measure:enabled"),
   models: async () => page.waitForSelector("#stored-models li"),
 };

@@ -1,10 +1,14 @@
-//! From an engine's packed weights back to parameters, so that what learns in a page needs no second download.
+//! Between parameters and an engine's packed weights: what learns in a page needs no second download, and what was
+//! learnt is written with at once.
 
 use gpt2_kernels::format::unpack_row;
 use gpt2_kernels::layout::{GROUP, Matrix, Norm};
 use gpt2_kernels::{Dtype, Layout as PackedLayout};
-use gpt2_web::checkpoint::{Config, packing};
+use gpt2_web::checkpoint::{Config, PackingSink, TensorSink, packing};
+use safetensors::SafeTensors;
 
+use super::write::checkpoint_name;
+use crate::fused::Model;
 use crate::layout::{Affine, Layout};
 use crate::{Error, Result};
 
@@ -22,6 +26,38 @@ pub fn unpack(config: &Config, layout: &Layout, dtype: Dtype, image: &[u8]) -> R
     let mut unpacked = Unpacking { image, params: &mut params };
     unpacked.all(layout, &packed);
     Ok(params)
+}
+
+/// The image of a checkpoint in the engine's own form. weights: a safetensors file in F32, as [`super::safetensors`] writes it
+///
+/// # Errors
+/// [`Error::Option`] for a file that is none of this model, [`Error::Model`] where there is no room.
+pub fn packed(model: &Model, weights: &[u8], dtype: Dtype) -> Result<Vec<u8>> {
+    let wrong = |found: String| Error::option("weights", "a safetensors file of this model in F32", found);
+    let file = SafeTensors::deserialize(weights).map_err(|e| wrong(e.to_string()))?;
+    let packed = packing::layout(&model.config, dtype)?;
+    let mut image = Vec::new();
+    image.try_reserve_exact(packed.n_bytes).map_err(|_| packing::out_of_memory(&model.config, dtype))?;
+    image.resize(packed.n_bytes, 0);
+    let mut sink = PackingSink::new(packed, |offset, bytes: &[u8]| {
+        image[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    });
+    let mut values = Vec::new();
+    for slot in &model.layout.slots {
+        let name = checkpoint_name(&slot.name);
+        let tensor = file.tensor(&name).map_err(|e| wrong(format!("`{name}`: {e}")))?;
+        if tensor.dtype() != safetensors::Dtype::F32 || tensor.shape() != slot.shape {
+            return Err(wrong(format!("`{name}` in {:?}, {:?}", tensor.dtype(), tensor.shape())));
+        }
+        values.clear();
+        values.extend(tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+        sink.begin(&slot.name, &slot.shape)?;
+        sink.values(&values)?;
+        sink.end()?;
+    }
+    drop(sink);
+    Ok(image)
 }
 
 struct Unpacking<'a> {

@@ -61,9 +61,7 @@ pub fn safetensors(layout: &Layout, params: &[f32], stored: Stored) -> Result<Ve
             Stored::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Stored::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
         };
-        // the head stands beside the transformer, as in the class that transformers loads
-        let name = if slot.name == "lm_head.weight" { slot.name.clone() } else { format!("transformer.{}", slot.name) };
-        bodies.push((name, slot.shape.clone(), bytes));
+        bodies.push((checkpoint_name(&slot.name), slot.shape.clone(), bytes));
     }
     let dtype = if stored == Stored::F32 { Dtype::F32 } else { Dtype::F16 };
     let views = bodies.iter().map(|(name, shape, bytes)| {
@@ -73,6 +71,11 @@ pub fn safetensors(layout: &Layout, params: &[f32], stored: Stored) -> Result<Ve
     let views = views.collect::<Result<Vec<_>>>()?;
     let format = [("format".to_string(), "pt".to_string())].into();
     serialize(views, Some(format)).map_err(|e| Error::option("dtype", "tensors that safetensors can hold", e))
+}
+
+/// A tensor's name in the class that transformers loads: the head stands beside the transformer.
+pub(super) fn checkpoint_name(name: &str) -> String {
+    if name == "lm_head.weight" { name.to_string() } else { format!("transformer.{name}") }
 }
 
 /// The `config.json` that goes with such weights. json: that of the model that they come from

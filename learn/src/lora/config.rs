@@ -26,7 +26,7 @@ impl Default for LoraSettings {
 }
 
 /// Inputs and outputs of a module.
-pub(super) fn shape(config: &Config, module: usize) -> (usize, usize) {
+fn shape(config: &Config, module: usize) -> (usize, usize) {
     let (c, inner) = (config.n_embd, config.n_inner);
     [(c, 3 * c), (c, c), (c, inner), (inner, c)][module]
 }
@@ -77,7 +77,7 @@ impl LoraSettings {
 }
 
 /// The start, as PEFT has it: A uniform within ±1/√K (Kaiming with a = √5), B zero, so that nothing changes at first.
-pub(super) fn start(layout: &LoraLayout, seed: u64) -> Vec<f32> {
+pub fn start(layout: &LoraLayout, seed: u64) -> Vec<f32> {
     let mut params = vec![0.0; layout.n_params];
     let mut state = seed;
     for part in layout.blocks.iter().flatten().flatten() {

@@ -1,9 +1,8 @@
 //! An adapter that learns, step by step.
 
-use super::config::start;
 use crate::fused::{LaneOptions, Lanes, Lora, LoraLayout, Model, Rows, Sums, Task, count};
 use crate::optim::{AdamW, Buffers, Schedule, Update, clip_factor, norm};
-use crate::train::StepReport;
+use crate::train::{State, StepReport};
 use crate::{Error, Result};
 
 /// How an adapter is updated.
@@ -17,32 +16,6 @@ pub struct LoraRecipe {
     pub max_norm: Option<f64>,
     /// How a batch is spread over threads.
     pub lanes: LaneOptions,
-}
-
-/// What is kept from step to step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoraState {
-    /// Steps done.
-    pub step: u64,
-    /// The adapter's parameters, in its layout.
-    pub params: Vec<f32>,
-    /// Adam's first moment.
-    pub first: Vec<f32>,
-    /// Its second moment.
-    pub second: Vec<f32>,
-}
-
-impl LoraState {
-    /// Nothing learnt yet.
-    pub fn new(layout: &LoraLayout, seed: u64) -> Self {
-        Self::from_params(start(layout, seed))
-    }
-
-    /// Goes on from an adapter, with the optimizer's memory empty.
-    pub fn from_params(params: Vec<f32>) -> Self {
-        let zeros = vec![0.0; params.len()];
-        Self { step: 0, params, first: zeros.clone(), second: zeros }
-    }
 }
 
 /// The model beside which an adapter learns.
@@ -62,13 +35,13 @@ pub struct LoraLearner {
     /// How it is updated.
     pub recipe: LoraRecipe,
     /// What it has learnt.
-    pub state: LoraState,
+    pub state: State,
     lanes: Lanes,
 }
 
 impl LoraLearner {
     /// A learner that goes on from `state`.
-    pub fn new(layout: LoraLayout, recipe: LoraRecipe, state: LoraState) -> Self {
+    pub fn new(layout: LoraLayout, recipe: LoraRecipe, state: State) -> Self {
         Self { layout, recipe, state, lanes: Lanes::new(recipe.lanes) }
     }
 
@@ -87,7 +60,7 @@ impl LoraLearner {
         self.state.step += 1;
         let factor = clip_factor(grad_norm, self.recipe.max_norm);
         let update = Update { step: self.state.step, rate: rate as f32, factor };
-        let LoraState { params, first, second, .. } = &mut self.state;
+        let State { params, first, second, .. } = &mut self.state;
         let spans = [(0..params.len(), true)];
         self.recipe.adamw.update(Buffers { params, grads, first, second }, &spans, update, self.recipe.lanes.n_lanes);
         Ok(StepReport { sums, grad_norm, rate })

@@ -45,6 +45,8 @@ pub enum Event {
         line: Line,
         /// Tokens per second since the run began or went on.
         tokens_per_s: f64,
+        /// How many steps were told of at once; 0 for all but the first of them.
+        n_told: usize,
     },
     /// The held-out text was measured.
     HeldOut {
@@ -171,7 +173,7 @@ impl Run {
             for (i, report) in reports.iter().enumerate() {
                 let line = line_of(report, step + 1 - (reports.len() - i) as u64);
                 self.log.push(line)?;
-                tell(Event::Step { line, tokens_per_s });
+                tell(Event::Step { line, tokens_per_s, n_told: if i == 0 { reports.len() } else { 0 } });
             }
             if is_measured {
                 tell(self.measure()?);

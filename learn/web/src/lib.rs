@@ -1,13 +1,16 @@
-//! Fine-tuning for JavaScript: an adapter that learns a text beside a model's packed weights. It translates and nothing
-//! else; what is computed is in `gpt2-learn`.
+//! Fine-tuning for JavaScript: an adapter that learns a text beside a model's packed weights, or the model itself. It
+//! translates and nothing else; what is computed is in `gpt2-learn`.
 #![cfg(target_arch = "wasm32")]
 
 use gpt2_kernels::Dtype;
 use gpt2_web::adapter::Adapter;
-use learn::checkpoint::{Stored, config_of, pretty, read_model, safetensors, unpack};
-use learn::lora::{self, FinetuneSettings, parameters, peft_files};
+use gpt2_web::checkpoint::packing;
+use learn::checkpoint::{Stored, config_of, packed, pretty, read_model, safetensors, unpack};
+use learn::finetune::{self, FinetuneSettings};
+use learn::lora::{merge, parameters, peft_files};
 use learn::{Error, fused::Model};
 use serde::Serialize;
+use serde_json::Value;
 use wasm_bindgen::prelude::*;
 
 type JsResult<T> = std::result::Result<T, JsValue>;
@@ -68,9 +71,15 @@ fn settings(json: &str) -> JsResult<FinetuneSettings> {
     serde_json::from_str(json).map_err(wrong).map_err(to_error)
 }
 
-fn model(config_json: &str, is_untied: bool) -> JsResult<Model> {
-    let (model, _, _) = read_model(config_json).map_err(to_error)?;
-    Ok(if is_untied { Model::new(model.config.untied(), model.rates) } else { model })
+/// A model's shape, and its `config.json`.
+fn model(config_json: &str, is_untied: bool) -> JsResult<(Model, Value)> {
+    let (model, config, _) = read_model(config_json).map_err(to_error)?;
+    Ok((if is_untied { Model::new(model.config.untied(), model.rates) } else { model }, config))
+}
+
+fn dtype_of(name: &str) -> JsResult<Dtype> {
+    let found = Dtype::ALL.into_iter().find(|known| known.name() == name);
+    found.ok_or_else(|| to_error(Error::option("dtype", "one of the engine's", name)))
 }
 
 /// What a fine-tuning would take.
@@ -93,9 +102,9 @@ pub fn plan(
     settings_json: &str,
     image_bytes: f64,
 ) -> JsResult<JsValue> {
-    let (model, settings) = (model(config_json, false)?, settings(settings_json)?);
-    let (windows, steps) = lora::plan(&model, &texts(ids, lengths), &settings).map_err(to_error)?;
-    let learning = lora::estimate_bytes(&model, &settings).map_err(to_error)? as f64;
+    let ((model, _), settings) = (model(config_json, false)?, settings(settings_json)?);
+    let (windows, steps) = finetune::plan(&model, &texts(ids, lengths), &settings).map_err(to_error)?;
+    let learning = finetune::estimate_bytes(&model, &settings).map_err(to_error)? as f64;
     let reading = 4.0 * model.layout.n_params as f64 + image_bytes;
     to_js(&Plan { memory_bytes: reading.max(learning), steps, has_held_out: windows.has_held_out() })
 }
@@ -126,6 +135,8 @@ pub fn make_room(n_bytes: f64) -> JsResult<()> {
 #[wasm_bindgen]
 pub struct Weights {
     model: Model,
+    /// `config.json`
+    config: Value,
     dtype: Dtype,
     image: Vec<u8>,
 }
@@ -135,13 +146,12 @@ impl Weights {
     /// Makes room for the weights of a model.
     #[wasm_bindgen(constructor)]
     pub fn new(config_json: &str, is_untied: bool, dtype: &str, n_bytes: usize) -> JsResult<Weights> {
-        let model = model(config_json, is_untied)?;
-        let found = Dtype::ALL.into_iter().find(|known| known.name() == dtype);
-        let dtype = found.ok_or_else(|| to_error(Error::option("dtype", "one of the engine's", dtype)))?;
+        let (model, config) = model(config_json, is_untied)?;
+        let dtype = dtype_of(dtype)?;
         let mut image = Vec::new();
         let full = || gpt2_web::Error::OutOfMemory { what: "the model's weights".into(), n_bytes: n_bytes as u64 };
         image.try_reserve_exact(n_bytes).map_err(|_| to_error(full().into()))?;
-        Ok(Self { model, dtype, image })
+        Ok(Self { model, config, dtype, image })
     }
 
     /// The next bytes.
@@ -150,25 +160,40 @@ impl Weights {
     }
 
     /// A checkpoint of the model with an adapter added to it, given as PEFT's files. → `[name, bytes][]`
-    pub fn merged(
-        self,
-        config_json: &str,
-        adapter_config: &str,
-        adapter_weights: &[u8],
-        weight: f32,
-    ) -> JsResult<js_sys::Array> {
-        let Self { model, dtype, image } = self;
+    pub fn merged(self, adapter_config: &str, adapter_weights: &[u8], weight: f32) -> JsResult<js_sys::Array> {
+        let Self { model, config, dtype, image } = self;
         let adapter = Adapter::from_peft(&model.config, adapter_config, adapter_weights);
         let (layout, numbers) = parameters(&adapter.map_err(|e| to_error(e.into()))?, model.config.n_layer);
         let mut params = unpack(&model.config, &model.layout, dtype, &image).map_err(to_error)?;
         drop(image);
-        lora::merge(&mut params, &model.layout, (&layout, &numbers), weight);
-        let weights = safetensors(&model.layout, &params, Stored::F32).map_err(to_error)?;
-        let (_, json, _) = read_model(config_json).map_err(to_error)?;
-        let mut config = config_of(&json, Stored::F32);
-        config["tie_word_embeddings"] = model.config.tie_word_embeddings.into(); // which the file may be wrong about
-        Ok(pairs([("config.json", pretty(&config).into_bytes()), ("model.safetensors", weights)]))
+        merge(&mut params, &model.layout, (&layout, &numbers), weight);
+        Ok(pairs(checkpoint_files(&model, &config, &params)?))
     }
+}
+
+/// `config.json` and `model.safetensors` of a model with these parameters.
+fn checkpoint_files(model: &Model, config: &Value, params: &[f32]) -> JsResult<[(&'static str, Vec<u8>); 2]> {
+    let weights = safetensors(&model.layout, params, Stored::F32).map_err(to_error)?;
+    let mut config = config_of(config, Stored::F32);
+    config["tie_word_embeddings"] = model.config.tie_word_embeddings.into(); // which the file may be wrong about
+    Ok([("config.json", pretty(&config).into_bytes()), ("model.safetensors", weights)])
+}
+
+/// The version of the packed weights' layout.
+#[wasm_bindgen(js_name = layoutVersion)]
+pub fn layout_version() -> u32 {
+    gpt2_kernels::LAYOUT_VERSION
+}
+
+/// The weights of a checkpoint that came from here in the engine's own form. weights: its safetensors file
+/// → `[name, bytes]`
+#[wasm_bindgen]
+pub fn pack(config_json: &str, weights: &[u8], dtype: &str) -> JsResult<js_sys::Array> {
+    let (model, _) = model(config_json, false)?;
+    let dtype = dtype_of(dtype)?;
+    let image = packed(&model, weights, dtype).map_err(to_error)?;
+    let name = packing::packed_name(dtype.name(), false);
+    Ok(js_sys::Array::of2(&name.into(), &js_sys::Uint8Array::from(image.as_slice())))
 }
 
 /// Files for JavaScript.
@@ -178,10 +203,12 @@ fn pairs<const N: usize>(files: [(&str, Vec<u8>); N]) -> js_sys::Array {
     files.into_iter().map(pair).collect()
 }
 
-/// An adapter that learns a text.
+/// A fine-tuning under way.
 #[wasm_bindgen]
 pub struct Finetune {
-    inner: lora::Finetune,
+    model: Model,
+    config: Value,
+    inner: finetune::Finetune,
 }
 
 #[wasm_bindgen]
@@ -190,11 +217,12 @@ impl Finetune {
     #[wasm_bindgen(constructor)]
     pub fn new(weights: Weights, ids: &[u32], lengths: &[usize], settings_json: &str) -> JsResult<Finetune> {
         let settings = settings(settings_json)?;
-        let Weights { model, dtype, image } = weights;
-        let base = unpack(&model.config, &model.layout, dtype, &image).map_err(to_error)?;
+        let Weights { model, config, dtype, image } = weights;
+        let params = unpack(&model.config, &model.layout, dtype, &image).map_err(to_error)?;
         drop(image);
-        let inner = lora::Finetune::new(model, base, &texts(ids, lengths), settings).map_err(to_error)?;
-        Ok(Self { inner })
+        let texts = texts(ids, lengths);
+        let inner = finetune::Finetune::new(model.clone(), params, &texts, settings).map_err(to_error)?;
+        Ok(Self { model, config, inner })
     }
 
     /// The loss on what is kept back before anything is learnt, nats per token; `undefined` where nothing is kept back.
@@ -214,10 +242,13 @@ impl Finetune {
         self.inner.n_steps() as f64
     }
 
-    /// PEFT's files of the adapter as it is now. → `[name, bytes][]`
+    /// What has been learnt so far: PEFT's files of the adapter, or a checkpoint. → `[name, bytes][]`
     pub fn files(&self, base: &str) -> JsResult<js_sys::Array> {
         let run = &self.inner;
-        let files = peft_files(&run.settings().lora(), run.layout(), run.params(), base).map_err(to_error)?;
+        let files = match run.lora_layout() {
+            Some(layout) => peft_files(&run.settings().lora(), layout, run.params(), base).map_err(to_error)?,
+            None => checkpoint_files(&self.model, &self.config, run.params())?,
+        };
         Ok(pairs(files))
     }
 
@@ -226,7 +257,7 @@ impl Finetune {
         to_js(&self.inner.progress())
     }
 
-    /// The adapter's parameters and their moments, for `restore`.
+    /// The parameters of what learns and their moments, for `restore`.
     pub fn numbers(&self) -> Vec<f32> {
         self.inner.numbers()
     }

@@ -7,12 +7,12 @@ import { UNSEEN_STYLE } from "./unseen.js";
 
 const STYLE = `
 :host {
-  --_accent: var(--gpt2-accent, light-dark(#0b6b66, #63cbc0));
-  --_on-accent: var(--gpt2-on-accent, light-dark(#fff, #0b2220));
+  --_accent: var(--gpt2-accent, color-mix(in srgb, #11a79f 64%, CanvasText));
+  --_on-accent: var(--gpt2-on-accent, Canvas);
   --_muted: var(--gpt2-muted, color-mix(in srgb, currentColor 68%, transparent));
   --_line: var(--gpt2-line, color-mix(in srgb, currentColor 50%, transparent));
   --_wash: var(--gpt2-wash, color-mix(in srgb, var(--_accent) 12%, transparent));
-  --_bad: var(--gpt2-bad, light-dark(#a4262c, #ff8f86));
+  --_bad: var(--gpt2-bad, color-mix(in srgb, #ff3c46 63%, CanvasText));
   display: block;
   position: relative;
   font: inherit;

@@ -6,15 +6,15 @@ import { UNSEEN_STYLE } from "./unseen.js";
 
 const STYLE = `
 :host {
-  --_accent: var(--gpt2-accent, light-dark(#0b6b66, #63cbc0));
+  --_accent: var(--gpt2-accent, color-mix(in srgb, #11a79f 64%, CanvasText));
   --_muted: var(--gpt2-muted, color-mix(in srgb, currentColor 68%, transparent));
   --_wash: var(--gpt2-wash, color-mix(in srgb, var(--_accent) 12%, transparent));
-  --_bad: var(--gpt2-bad, light-dark(#a4262c, #ff8f86));
-  --_band-1: var(--gpt2-band-1, light-dark(#f8e7a4, #4b4213));
-  --_band-2: var(--gpt2-band-2, light-dark(#f7c48a, #663c11));
-  --_band-3: var(--gpt2-band-3, light-dark(#eb9ea6, #70282f));
-  --_hot: var(--gpt2-hot, light-dark(#e07a5f, #b4472b));
-  --_cool: var(--gpt2-cool, light-dark(#6fa8dc, #2b5f91));
+  --_bad: var(--gpt2-bad, color-mix(in srgb, #ff3c46 63%, CanvasText));
+  --_band-1: var(--gpt2-band-1, color-mix(in srgb, #e9b400 32%, Canvas));
+  --_band-2: var(--gpt2-band-2, color-mix(in srgb, #ed7700 43%, Canvas));
+  --_band-3: var(--gpt2-band-3, color-mix(in srgb, #d63949 49%, Canvas));
+  --_hot: var(--gpt2-hot, color-mix(in srgb, #d85735 79%, Canvas));
+  --_cool: var(--gpt2-cool, color-mix(in srgb, #3182cc 70%, Canvas));
   display: block;
   position: relative;
   font: inherit;

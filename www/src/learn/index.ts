@@ -15,13 +15,13 @@ import { NO_ADAPTERS_ON_GPU } from "../api/lora.js";
 import { isSignal } from "../api/validate.js";
 import { MAX_MEMORY_BYTES } from "./adapter.js";
 import { Learner } from "./learner.js";
-import type { Task } from "./messages.js";
+import { methodOf, type Task } from "./messages.js";
 import { FinetuneRun } from "./run.js";
 import { type Settings, settingsOf, textsOf } from "./settings.js";
 import { deleteRun, findRun, listRuns } from "./store.js";
 import type { FinetuneEstimate, FinetuneOptions, SavedFinetune } from "./types.js";
 
-export { LearnedAdapter } from "./adapter.js";
+export { LearnedAdapter, LearnedModel, type MergeOptions } from "./adapter.js";
 export { FinetuneRun } from "./run.js";
 export type * from "./types.js";
 
@@ -40,9 +40,9 @@ export function finetune(
   checkDevice(generator);
   const settings = settingsOf(options);
   const texts = textsOf(text);
-  const { name, saveState, signal } = settings;
+  const { name, method, saveState, signal } = settings;
   const task = () => taskOf(generator, texts, settings);
-  return new FinetuneRun(generator, { id: newId(), name, task, earlier: null, saveState, signal });
+  return new FinetuneRun(generator, { id: newId(), method, name, task, earlier: null, saveState, signal });
 }
 
 /**
@@ -108,7 +108,8 @@ export async function resumeFinetune(
   }
   const earlier = { state, eval_loss: run.eval_loss, steps: run.steps };
   const task = async () => run.task;
-  return new FinetuneRun(generator, { id, name: run.name, task, earlier, saveState: true, signal });
+  const method = methodOf(run.task.settings);
+  return new FinetuneRun(generator, { id, method, name: run.name, task, earlier, saveState: true, signal });
 }
 
 /** Forgets a fine-tuning that was cut off. Returns whether there was one. */

@@ -9,10 +9,13 @@ export interface WireTexts {
   lengths: Uint32Array;
 }
 
-/** PEFT's files, by name. */
-export type AdapterParts = Map<string, Uint8Array<ArrayBuffer>>;
+/** An adapter beside the model, or the model itself. */
+export type Method = "lora" | "full";
 
-/** What a run needs to go on: where it stands, and the adapter's parameters with their moments. */
+/** What was learnt, as files by name: PEFT's two, or a checkpoint's. */
+export type LearnedFiles = Map<string, Uint8Array<ArrayBuffer>>;
+
+/** What a run needs to go on: where it stands, and the parameters that learn with their moments. */
 export interface RunState {
   progress: Readonly<Record<string, number | null>>;
   numbers: Float32Array<ArrayBuffer>;
@@ -22,6 +25,11 @@ export interface RunState {
 export interface Task extends WireTexts {
   settings: string;
   base: string;
+}
+
+/** What learns, by a task's settings. */
+export function methodOf(settings: string): Method {
+  return (JSON.parse(settings) as { method?: Method }).method ?? "lora";
 }
 
 /** What a task would take. */
@@ -38,10 +46,14 @@ export interface StepReport {
   loss: number;
   eval_loss: number | null;
   learning_rate: number;
+  grad_norm: number;
   n_tokens: number;
   is_last: boolean;
   is_best: boolean;
 }
+
+/** Formats that weights are packed in; fp32 is written as a checkpoint. */
+export type PackedDtype = "fp16" | "q8" | "q4";
 
 export type ToLearner =
   /** The first message: where the module is. */
@@ -53,13 +65,15 @@ export type ToLearner =
   | { kind: "piece"; bytes: Uint8Array<ArrayBuffer> }
   /** Learns, from the beginning or from where an earlier visit stood; the weights are there. */
   | { kind: "learn"; task: Task; state: RunState | null }
-  /** Adds an adapter to the weights, which are there. */
-  | { kind: "merge"; config: string; adapter: { config: string; weights: Uint8Array }; weight: number };
+  /** Adds an adapter to the weights, which are there; packs them, if a format is named. */
+  | { kind: "merge"; adapter: { config: string; weights: Uint8Array }; dtype: PackedDtype | null }
+  /** Packs a checkpoint. */
+  | { kind: "pack"; checkpoint: LearnedFiles; dtype: PackedDtype };
 
 export type FromLearner =
   | { kind: "plan"; plan: Plan }
-  | { kind: "started"; steps: number; eval_loss: number | null; files: AdapterParts }
-  /** `ms`: how long the step took. */
-  | { kind: "step"; report: StepReport; ms: number; files: AdapterParts; state: RunState }
-  | { kind: "merged"; files: AdapterParts }
+  | { kind: "started"; steps: number; eval_loss: number | null; files: LearnedFiles }
+  /** `ms`: how long the step took. `learnt`: `null` where it is too large to be sent after every step. */
+  | { kind: "step"; report: StepReport; ms: number; learnt: { files: LearnedFiles; state: RunState } | null }
+  | { kind: "merged"; files: LearnedFiles }
   | { kind: "error"; error: WireError };

@@ -1,19 +1,20 @@
 /** A fine-tuning under way. */
 
 import { makeError, reasonOf } from "../api/errors.js";
-import type { Generator } from "../api/generator.js";
+import { createGenerator, type Generator } from "../api/generator.js";
 import type { WireWeights } from "../api/messages.js";
 import type { GenerateOptions, GenerationResult } from "../api/types.js";
-import { blobsOf, checkMemory, freeName, LearnedAdapter } from "./adapter.js";
+import { blobsOf, checkMemory, freeName, LearnedAdapter, LearnedModel } from "./adapter.js";
 import { Learner } from "./learner.js";
-import type { AdapterParts, FromLearner, Task } from "./messages.js";
+import type { FromLearner, LearnedFiles, Method, Task } from "./messages.js";
 import { StateWriter } from "./state-writer.js";
-import type { KeptAdapter, StateEntry } from "./store.js";
+import type { Kept, StateEntry } from "./store.js";
 import type { FinetuneEvent, FinetuneStart } from "./types.js";
 
 /** What a run begins with. */
 export interface Beginning {
   id: string;
+  method: Method;
   /** What the adapter is to be called; `null` for the default. */
   name: string | null;
   task(): Promise<Task>;
@@ -33,16 +34,21 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
   readonly id: string;
   /** Resolves when the first step is about to be made. */
   readonly started: Promise<FinetuneStart>;
-  /** Resolves when learning has ended, with the best adapter, which is loaded in the generator. */
+  /**
+   * Resolves when learning has ended, with the best adapter, which is loaded in the generator. Rejects for
+   * `method: "full"`.
+   */
   readonly adapter: Promise<LearnedAdapter>;
+  /** Resolves when learning with `method: "full"` has ended, with the best model. Rejects for an adapter. */
+  readonly model: Promise<LearnedModel>;
   /** What did not work but did not stop the learning either. */
   readonly warnings: string[] = [];
   #generator: Generator;
   #beginning: Beginning;
   #learner: Learner | undefined;
   #isStopped = false;
-  /** The adapter after the last step, or at the beginning. */
-  #current: AdapterParts | undefined;
+  /** What has been learnt so far, or the beginning. */
+  #current: LearnedFiles | undefined;
   #start: { resolve(start: FinetuneStart): void; reject(error: unknown): void };
   #events: FinetuneEvent[] = [];
   #ended = false;
@@ -58,7 +64,12 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
     this.started = new Promise((resolve, reject) => {
       this.#start = { resolve, reject };
     });
-    this.adapter = this.#run();
+    const outcome = this.#run();
+    const other = (found: string, expected: string) => {
+      throw makeError("invalid_state", `method: "${beginning.method}" makes ${found}: expected \`run.${expected}\``);
+    };
+    this.adapter = outcome.then((made) => (made instanceof LearnedAdapter ? made : other("a model", "model")));
+    this.model = outcome.then((made) => (made instanceof LearnedModel ? made : other("an adapter", "adapter")));
     const end = (failure?: { error: unknown }) => {
       [this.#ended, this.#error] = [true, failure];
       if (failure) this.#start.reject(failure.error);
@@ -66,33 +77,49 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
     };
     // The loop over the steps throws a failure too, so one that nobody awaits here must not be reported as unhandled.
     this.started.catch(() => undefined);
-    this.adapter.then(
+    (beginning.method === "lora" ? this.model : this.adapter).catch(() => undefined);
+    outcome.then(
       () => end(),
       (error: unknown) => end({ error }),
     );
   }
 
-  /** Ends the learning at once and keeps what it has: the best adapter so far, or else the newest. */
+  /** Ends the learning at once and keeps what it has: the best so far, or else the newest. */
   stop(): void {
     this.#isStopped = true;
     this.#learner?.stop();
   }
 
   /**
-   * Writes with the adapter as it is now, while it learns on; as `generator.complete`, but for the option
-   * `adapter`.
+   * Writes with what has been learnt so far, while it learns on; as `generator.complete`, but for the option
+   * `adapter`. With `method: "full"` that takes a second model in memory.
    */
   async sample(
     prompt: string | readonly number[],
     options: Omit<GenerateOptions, "adapter"> = {},
   ): Promise<GenerationResult> {
     await this.started;
+    if (this.#beginning.method === "full") return this.#sampleModel(prompt, options);
     const name = await freeName(this.#generator, `${this.#beginning.name ?? "learned"}, learning`);
     await this.#generator.loadAdapter({ files: blobsOf(this.#current ?? new Map()) }, { name });
     try {
       return await this.#generator.complete(prompt, { ...options, adapter: name });
     } finally {
       await this.#generator.unloadAdapter(name);
+    }
+  }
+
+  async #sampleModel(prompt: string | readonly number[], options: GenerateOptions): Promise<GenerationResult> {
+    const { info, contact } = this.#generator;
+    const kept = { files: this.#current ?? new Map(), step: 0, eval_loss: null };
+    const files = await new LearnedModel(this.#generator, kept).merge();
+    const place = contact.wasmUrl === undefined ? {} : { wasm_url: contact.wasmUrl };
+    const dtype = info.dtype as "fp32" | "fp16" | "q8" | "q4";
+    const pupil = await createGenerator({ files }, { device: "wasm", dtype, cache: false, ...place });
+    try {
+      return await pupil.complete(prompt, options);
+    } finally {
+      await pupil.dispose();
     }
   }
 
@@ -115,8 +142,8 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
     if (this.#error) throw this.#error.error;
   }
 
-  async #run(): Promise<LearnedAdapter> {
-    const { signal, name } = this.#beginning;
+  async #run(): Promise<LearnedAdapter | LearnedModel> {
+    const { signal, name, method } = this.#beginning;
     const abort = () => this.#learner?.stop();
     signal?.addEventListener("abort", abort, { once: true });
     let writer: StateWriter | undefined;
@@ -133,6 +160,10 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
       if (signal?.aborted) throw reasonOf(signal);
       if (!kept) throw makeError("nothing_learnt", "learning was stopped before its first step");
       this.#current = kept.files;
+      if (method === "full") {
+        isOver = true;
+        return new LearnedModel(this.#generator, kept);
+      }
       const free = await freeName(this.#generator, name ?? "learned");
       if (name !== null && free !== name) this.warnings.push(`the name ${name} is taken, so the adapter is ${free}`);
       await this.#generator.loadAdapter({ files: blobsOf(kept.files) }, { name: free });
@@ -149,13 +180,13 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
     }
   }
 
-  /** Learns to the end, or until it is stopped. Returns the adapter to keep, if a step was made. */
+  /** Learns to the end, or until it is stopped. Returns what is to be kept, if a step was made. */
   async #learn(
     learner: Learner,
     task: Task,
     weights: WireWeights,
     made: (writer: StateWriter) => void,
-  ): Promise<KeptAdapter | null> {
+  ): Promise<Kept | null> {
     const { earlier, saveState } = this.#beginning;
     learner.post({ kind: "plan", weights, task });
     const planned = await learner.next();
@@ -183,11 +214,14 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
           made(writer);
         }
       } else if (news.kind === "step") {
-        const { report, files, state } = news;
-        this.#current = files;
-        newest = { files, eval_loss: report.eval_loss, step: report.step };
-        if (report.is_best) best = newest;
-        writer?.keep({ id: this.id, step: report.step, saved_at: new Date().toISOString(), state, newest, best });
+        const { report, learnt } = news;
+        if (learnt) {
+          const { files, state } = learnt;
+          this.#current = files;
+          newest = { files, eval_loss: report.eval_loss, step: report.step };
+          if (report.is_best) best = newest;
+          writer?.keep({ id: this.id, step: report.step, saved_at: new Date().toISOString(), state, newest, best });
+        }
         this.#tell(news, clock);
         if (report.is_last) return best ?? newest;
       } else throw makeError("internal", `expected a step of the worker that learns, found "${news.kind}"`);

@@ -2,6 +2,7 @@
 
 import { invalidOption } from "../api/errors.js";
 import { checkSignal } from "../api/validate.js";
+import type { Method } from "./messages.js";
 import type { FinetuneOptions } from "./types.js";
 
 type Rule = [check: (value: unknown) => boolean, expected: string];
@@ -14,6 +15,7 @@ const flag: Rule = [(v) => typeof v === "boolean", "true or false"];
 
 /** What the module reads. */
 const SETTINGS: Readonly<Record<string, Rule>> = {
+  method: [(v) => v === "lora" || v === "full", '"lora", an adapter, or "full", all of the model'],
   r: [(v) => isWhole(v) && v >= 1 && v <= 256, "a whole number from 1 to 256"],
   lora_alpha: positive,
   use_rslora: flag,
@@ -36,14 +38,17 @@ const SETTINGS: Readonly<Record<string, Rule>> = {
 const OTHERS: Readonly<Record<string, Rule>> = {
   name: [(v) => typeof v === "string" && v !== "", "a name"],
   device: [(v) => v === "auto" || v === "wasm", '"auto" or "wasm", since learning runs on the CPU'],
-  method: [(v) => v === "lora", '"lora", which leaves the model\'s own weights as they are'],
   save_state: flag,
 };
+
+/** What says something of an adapter alone. */
+const OF_ADAPTERS = ["r", "lora_alpha", "use_rslora", "target_modules", "name"];
 
 /** Options, checked. */
 export interface Settings {
   /** As the module reads them. */
   json: string;
+  method: Method;
   name: string | null;
   saveState: boolean;
   signal: AbortSignal | undefined;
@@ -62,8 +67,11 @@ export function settingsOf(options: FinetuneOptions): Settings {
     if (!rule[0](value)) throw invalidOption(name, rule[1], value);
     if (own) given[name] = value;
   }
+  const misplaced = options.method === "full" && OF_ADAPTERS.find((name) => Object.hasOwn(rest, name));
+  if (misplaced) throw invalidOption(misplaced, 'nothing with method: "full", which makes no adapter', "a value");
   const { name = null, save_state: saveState = true } = options;
-  return { json: JSON.stringify(given), name, saveState, signal: checkSignal(signal) };
+  const { method = "lora" } = options;
+  return { json: JSON.stringify(given), method, name, saveState, signal: checkSignal(signal) };
 }
 
 /** The texts to learn from. */

@@ -4,11 +4,11 @@
  */
 
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
-import type { AdapterParts, RunState, Task } from "./messages.js";
+import { type LearnedFiles, methodOf, type RunState, type Task } from "./messages.js";
 import type { SavedFinetune } from "./types.js";
 
 /** A run: what is learnt, and beside which model. */
-export interface RunEntry extends Omit<SavedFinetune, "step" | "saved_at"> {
+export interface RunEntry extends Omit<SavedFinetune, "step" | "saved_at" | "method"> {
   task: Task;
   /** Of what is kept back, before anything was learnt. */
   eval_loss: number | null;
@@ -20,15 +20,15 @@ export interface StateEntry {
   step: number;
   saved_at: string;
   state: RunState;
-  /** The adapter after this step. */
-  newest: KeptAdapter;
-  /** The best adapter so far, if any was measured. */
-  best: KeptAdapter | null;
+  /** What was learnt until this step. */
+  newest: Kept;
+  /** The best so far, if any was measured. */
+  best: Kept | null;
 }
 
-/** An adapter, and when it was so. */
-export interface KeptAdapter {
-  files: AdapterParts;
+/** What was learnt, and when it was so. */
+export interface Kept {
+  files: LearnedFiles;
   /** Its loss on what is kept back, if it was measured. */
   eval_loss: number | null;
   step: number;
@@ -91,9 +91,9 @@ export async function listRuns(): Promise<SavedFinetune[]> {
     tx.done,
   ]);
   const byId = new Map(states.map((state) => [state.id, state]));
-  return runs.flatMap(({ task: _, eval_loss: __, ...run }) => {
+  return runs.flatMap(({ task, eval_loss: _, ...run }) => {
     const state = byId.get(run.id);
-    return state ? [{ ...run, step: state.step, saved_at: state.saved_at }] : [];
+    return state ? [{ ...run, method: methodOf(task.settings), step: state.step, saved_at: state.saved_at }] : [];
   });
 }
 

@@ -4,8 +4,11 @@
 export interface FinetuneOptions {
   /** What the adapter is called in the generator. Default `"learned"`, with a number behind it if that is taken. */
   name?: string;
-  /** What learns: `"lora"`, the default and the only one, is an adapter beside the model's weights. */
-  method?: "lora";
+  /**
+   * What learns: `"lora"`, the default, is an adapter beside the model's weights; `"full"` are all of the model's
+   * weights, for small models: it takes six times their size in 32 bits, and makes a model, no adapter.
+   */
+  method?: "lora" | "full";
   /** Rank of the adapter's matrices, 1 to 256: how much it can learn, and how large it is. Default 8. */
   r?: number;
   /** The adapter's factor counts as this over the rank. Default 16. */
@@ -14,7 +17,10 @@ export interface FinetuneOptions {
   use_rslora?: boolean;
   /** Ends of the names of the modules that get an adapter: `c_attn`, `c_proj`, `c_fc`. Default: all three. */
   target_modules?: readonly string[];
-  /** The highest learning rate. It rises for `warmup_steps`, and falls along a cosine to a tenth. Default 0.001. */
+  /**
+   * The highest learning rate. It rises for `warmup_steps`, and falls along a cosine to a tenth. Default 0.001, and
+   * 0.0005 for `"full"`.
+   */
   learning_rate?: number;
   /** How many steps to make. Default: as many as `epochs` take. */
   steps?: number;
@@ -58,7 +64,9 @@ export interface FinetuneEvent {
   eval_loss: number | null;
   /** The rate of this step. */
   learning_rate: number;
-  /** Whether the adapter after this step is the best so far, and so the one that is kept. */
+  /** Norm of all gradients together, before it was clipped to 1. */
+  grad_norm: number;
+  /** Whether what was learnt until this step is the best so far, and so what is kept. */
   is_best: boolean;
   /** Tokens that are learnt from per second. */
   tokens_per_second: number;
@@ -98,6 +106,8 @@ export interface SavedFinetune {
   revision: string;
   /** The format of its weights. */
   dtype: string;
+  /** What learns. */
+  method: "lora" | "full";
   /** What the adapter is to be called; `null` for the default. */
   name: string | null;
   /** Steps done. */

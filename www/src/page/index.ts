@@ -1,8 +1,8 @@
 /**
- * The page: four views of one model, each with a script of its own that is fetched when it is opened.
+ * The page: five views of one model, each with a script of its own that is fetched when it is opened.
  *
  * Reading order: `router.ts` (which view is shown), `engine.ts` (the model), `first-load.ts`, then a view's `index.ts`:
- * `write/`, `look/`, `speed/`, `models/`; beside them `settings.ts`, `alert.ts`, `offline.ts`.
+ * `write/`, `look/`, `learn/`, `speed/`, `models/`; beside them `settings.ts`, `adapters.ts`, `alert.ts`, `offline.ts`.
  */
 import { isAbort } from "../api/errors.js";
 import { showError } from "./alert.js";
@@ -19,10 +19,16 @@ addEventListener("unhandledrejection", (event) => {
 });
 addEventListener("error", (event) => showError(event.error ?? event.message));
 
+/** What is dropped on Learn is a text or an adapter, elsewhere a model. */
+async function takeDropped(files: Record<string, File>): Promise<void> {
+  if (document.documentElement.dataset.view !== "learn") return offer({ files });
+  (await import("./learn/index.js")).takeFiles(files);
+}
+
 const { linkedModel, refused } = startSettings();
 if (refused.length > 0)
   note(`The link asks for ${refused.join(" and ")}, which this page does not have; the usual setting is used.`);
 void startRouter();
-startDrops((files) => void offer({ files }), showError);
+startDrops((files) => void takeDropped(files), showError);
 void startFirstLoad(linkedModel);
 void startOffline();

@@ -1,10 +1,10 @@
-/** The four views: which one is shown, its address (`?view=look`), and fetching its script when it is first opened. */
+/** The five views: which one is shown, its address (`?view=look`), and fetching its script when it is first opened. */
 
 import { showError } from "./alert.js";
 import { byId } from "./dom.js";
 
 /** A view by the name that its address has. */
-export type ViewName = "write" | "look" | "speed" | "models";
+export type ViewName = "write" | "look" | "learn" | "speed" | "models";
 
 /** What the script of a view has: `start` wires it when it is first opened. */
 interface ViewModule {
@@ -14,6 +14,7 @@ interface ViewModule {
 const LOADERS: Record<ViewName, () => Promise<ViewModule>> = {
   write: () => import("./write/index.js"),
   look: () => import("./look/index.js"),
+  learn: () => import("./learn/index.js"),
   speed: () => import("./speed/index.js"),
   models: () => import("./models/index.js"),
 };

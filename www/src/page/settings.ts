@@ -23,6 +23,9 @@ const KEPT = [
   "presence_penalty",
   "frequency_penalty",
   "no_repeat_ngram_size",
+  "min_new_tokens",
+  "past_end",
+  "more_options",
   "suggest",
 ] as const;
 

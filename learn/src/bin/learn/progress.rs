@@ -29,7 +29,7 @@ impl Progress {
     /// Shows one event.
     pub fn tell(&self, event: &Event) {
         match event {
-            Event::Step { line: Line::Step { step, loss, rate, grad_norm }, tokens_per_s } => {
+            Event::Step { line: Line::Step { step, loss, rate, grad_norm }, tokens_per_s, .. } => {
                 let words = format!("loss {loss:.3}, rate {rate:.2e}, norm {grad_norm:.2}, {tokens_per_s:.0} tokens/s");
                 if self.is_terminal {
                     self.bar.set_message(words);

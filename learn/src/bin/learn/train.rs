@@ -198,8 +198,8 @@ pub fn go(mut run: Run, out: &Path) -> Result<()> {
     let progress = Progress::of_steps(n_steps, first);
     let (mut last, mut fastest) = (began, Duration::MAX);
     let result = run.run(&stop, &mut |event| {
-        if matches!(event, Event::Step { .. }) {
-            fastest = fastest.min(last.elapsed());
+        if let Event::Step { n_told: n @ 1.., .. } = event {
+            fastest = fastest.min(last.elapsed() / n as u32);
             last = Instant::now();
         }
         progress.tell(&event);

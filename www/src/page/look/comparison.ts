@@ -7,6 +7,7 @@ import type { Device, DType, Generator } from "../../api/index.js";
 import { createGenerator, estimate } from "../../api/index.js";
 import { bytesText, figureText, progressText } from "../../elements/figures.js";
 import { differences, type Piece, piecesOf, sumOf } from "../../elements/pieces.js";
+import { adapterOn, followAdapters } from "../adapters.js";
 import { retry, showError } from "../alert.js";
 import { announce, byId } from "../dom.js";
 
@@ -15,16 +16,22 @@ const model = byId("compare-model", HTMLInputElement);
 const dtype = byId("compare-dtype", HTMLSelectElement);
 const button = byId("compare", HTMLButtonElement);
 const endButton = byId("compare-end", HTMLButtonElement);
+const adapterButton = byId("compare-adapter", HTMLButtonElement);
 const told = byId("compare-told", HTMLParagraphElement);
 
 /** What is fetched without asking once more, in bytes. */
 const SMALL_BYTES = 8e6;
 
-/** The other model. */
+/** Reads a text as whatever stands beside the model in use does. */
+type Reader = (text: string, signal: AbortSignal) => Promise<Piece[]>;
+
+/** What stands beside the model in use: another model, or the same without its adapter. */
 export class Comparison {
   /** Called with what it made of the text; with null when the comparison has ended. */
   readonly #found: (pieces: Piece[] | null) => void;
   #other: Generator | null = null;
+  #own: Generator | null = null;
+  #reader: Reader | null = null;
   #name = "";
   #text = "";
   #run = new AbortController();
@@ -40,10 +47,17 @@ export class Comparison {
     });
     for (const control of [model, dtype]) control.addEventListener("input", () => this.#withdraw());
     endButton.addEventListener("click", () => void this.end());
+    adapterButton.addEventListener("click", () => void this.#withoutAdapter());
+    followAdapters(() => {
+      adapterButton.hidden = adapterOn() === null;
+      if (adapterOn() === null && !this.#other) void this.end();
+    });
   }
 
   /** A model is in use: with nothing else chosen, the same one in another format is the other. */
-  attach({ info }: Generator): void {
+  attach(generator: Generator): void {
+    const { info } = generator;
+    this.#own = generator;
     if (model.value === "") model.value = info.model;
     dtype.value = info.dtype === "q4" ? "q8" : "q4";
   }
@@ -51,7 +65,7 @@ export class Comparison {
   /** The text that both read, from now on. */
   read(text: string): void {
     this.#text = text;
-    if (this.#other) this.#score();
+    if (this.#reader) this.#score();
   }
 
   /** Says how the two differ. */
@@ -72,14 +86,23 @@ export class Comparison {
   async end(): Promise<void> {
     this.#run.abort();
     await this.#running;
-    const other = this.#other;
-    this.#other = null;
+    const [other, reader] = [this.#other, this.#reader];
+    this.#other = this.#reader = null;
     this.#withdraw();
     endButton.hidden = true;
     told.textContent = "";
-    if (!other) return;
-    this.#found(null);
-    await other.dispose();
+    if (reader) this.#found(null);
+    await other?.dispose();
+  }
+
+  async #withoutAdapter(): Promise<void> {
+    await this.end();
+    const [own, name] = [this.#own, adapterOn()];
+    if (!own || name === null) return;
+    this.#name = `The model without ${name}`;
+    this.#reader = async (text, signal) => piecesOf(own, await own.score(text, { signal, adapter: null }));
+    endButton.hidden = false;
+    this.#score();
   }
 
   #withdraw(): void {
@@ -126,40 +149,41 @@ export class Comparison {
     button.disabled = true;
     endButton.hidden = false;
     const before = this.#other;
-    this.#other = null;
+    this.#other = this.#reader = null;
     await before?.dispose();
     told.textContent = `Loading ${key}…`;
-    this.#other = await createGenerator(name, {
+    const other = await createGenerator(name, {
       ...options,
       progress_callback: (event) => {
         if (event.status === "progress_total") told.textContent = progressText(event);
       },
     });
-    this.#name = `${name} in ${this.#other.info.dtype}`;
+    this.#other = other;
+    this.#reader = async (text, signal) => piecesOf(other, await other.score(text, { signal }));
+    this.#name = `${name} in ${other.info.dtype}`;
     this.#withdraw();
-    await this.#read(this.#other, signal);
+    await this.#read(this.#reader, signal);
   }
 
   #score(): void {
-    const other = this.#other;
-    if (!other) return;
+    const reader = this.#reader;
+    if (!reader) return;
     this.#run.abort();
     const run = new AbortController();
     this.#run = run;
     this.#running = this.#running.then(async () => {
       try {
-        await this.#read(other, run.signal);
+        await this.#read(reader, run.signal);
       } catch (error) {
         if (!isAbort(error)) showError(error);
       }
     });
   }
 
-  async #read(other: Generator, signal: AbortSignal): Promise<void> {
+  async #read(reader: Reader, signal: AbortSignal): Promise<void> {
     told.textContent = "Reading…";
     const text = this.#text;
-    const score = await other.score(text, { signal });
-    const pieces = await piecesOf(other, score);
+    const pieces = await reader(text, signal);
     if (!signal.aborted && text === this.#text) this.#found(pieces);
   }
 }

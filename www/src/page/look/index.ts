@@ -11,6 +11,7 @@ import { countText } from "../../elements/figures.js";
 import { Gpt2SurpriseElement } from "../../elements/index.js";
 import { differences, type Piece, sumOf } from "../../elements/pieces.js";
 import type { ColourMode } from "../../elements/token-text.js";
+import { adapterOn, followAdapters } from "../adapters.js";
 import { retry, showError } from "../alert.js";
 import { byId } from "../dom.js";
 import { loadAgain, markLost, useEngine } from "../engine.js";
@@ -135,6 +136,13 @@ export function start(): void {
   numbers.addEventListener("change", () => surprise.toggleAttribute("numbers", numbers.checked));
   fit();
   showNumbers(); // the table has its rows before there is anything to fill in
+  let on = adapterOn();
+  followAdapters(() => {
+    if (on === adapterOn()) return;
+    on = adapterOn();
+    // what was told is of the model with another adapter
+    if (generator) void surprise.score();
+  });
   useEngine({
     attach(loaded) {
       generator = loaded;

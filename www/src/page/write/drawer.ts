@@ -2,6 +2,8 @@
 
 import { byId } from "../dom.js";
 
+const main = byId("main", HTMLElement);
+
 /** Wires a panel and its button. `opened` is called each time it opens. */
 export function startDrawer(name: string, opened: () => void = () => {}): { open(): void; close(): void } {
   const panel = byId(name, HTMLElement);
@@ -10,6 +12,7 @@ export function startDrawer(name: string, opened: () => void = () => {}): { open
     if (panel.hidden) return;
     const hadFocus = panel.contains(document.activeElement);
     panel.hidden = true;
+    main.classList.remove("beside-drawer");
     button.setAttribute("aria-expanded", "false");
     if (hadFocus) button.focus();
   };
@@ -17,6 +20,7 @@ export function startDrawer(name: string, opened: () => void = () => {}): { open
     for (const other of document.querySelectorAll<HTMLElement>(".drawer:not([hidden])"))
       if (other !== panel) byId(`${other.id}-close`, HTMLButtonElement).click();
     panel.hidden = false;
+    main.classList.add("beside-drawer"); // where there is room the sheet makes way
     button.setAttribute("aria-expanded", "true");
     opened();
     panel.focus({ preventScroll: true });

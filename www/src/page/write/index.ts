@@ -14,6 +14,7 @@ import { hideAlert, retry, showAlert, showError } from "../alert.js";
 import { copy } from "../clipboard.js";
 import { announce, byId, note, pageState, setState, swapFocus } from "../dom.js";
 import { loadAgain, markLost, useEngine } from "../engine.js";
+import { startAdapterChoice } from "./adapter-choice.js";
 import { Alternatives, startAgain } from "./alternatives.js";
 import { Branches } from "./branches.js";
 import { startDrawer } from "./drawer.js";
@@ -94,6 +95,8 @@ function options(): GenerateOptions | null {
     if (!(error instanceof ControlError)) throw error;
     const show = (): void => {
       settingsDrawer.open();
+      const folded = error.control.closest("details");
+      if (folded) folded.open = true;
       error.control.focus();
     };
     showAlert(error.explanation(), { label: "Show the setting", act: show });
@@ -327,6 +330,7 @@ function wireButtons(): void {
 export async function start(): Promise<void> {
   startSampling(showPreset);
   startPresets(followGreedy);
+  startAdapterChoice();
   wireText();
   wireButtons();
   startKeeping();

@@ -1,4 +1,5 @@
 /** Reads the sampling controls. Their ranges, defaults and explanations stand in the HTML and nowhere else. */
+import { messageOf } from "../../api/errors.js";
 import type { GenerateOptions } from "../../api/index.js";
 import type { Explanation } from "../../elements/explain.js";
 import { byId } from "../dom.js";
@@ -10,6 +11,7 @@ const ALWAYS = [
   "presence_penalty",
   "frequency_penalty",
   "no_repeat_ngram_size",
+  "min_new_tokens",
 ] as const;
 const BY_CHANCE = ["temperature", "top_k", "top_p", "min_p"] as const;
 const MAX_SEED = 2n ** 64n - 1n;
@@ -19,11 +21,13 @@ const chance = byId("chance", HTMLFieldSetElement);
 const seed = byId("seed", HTMLInputElement);
 const stopStrings = byId("stop_strings", HTMLTextAreaElement);
 const overflow = byId("context_overflow", HTMLSelectElement);
+const pastEnd = byId("past_end", HTMLInputElement);
+const moreOptions = byId("more_options", HTMLTextAreaElement);
 
 /** A control has a value that is not allowed; the message says which control and what it takes. */
 export class ControlError extends Error {
-  readonly control: HTMLInputElement;
-  constructor(control: HTMLInputElement, message: string) {
+  readonly control: HTMLInputElement | HTMLTextAreaElement;
+  constructor(control: HTMLInputElement | HTMLTextAreaElement, message: string) {
     super(message);
     this.control = control;
     control.setAttribute("aria-invalid", "true");
@@ -82,6 +86,41 @@ function stopIn(): string[] {
     .map((line) => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t"));
 }
 
+/** What the page decides itself, or has a control for. */
+function hasOwnPlace(name: string): boolean {
+  const managed = [
+    "signal",
+    "progress_callback",
+    "num_return_sequences",
+    "do_sample",
+    "stop",
+    "eos_token_id",
+    "adapter",
+  ];
+  return managed.includes(name) || document.getElementById(name) !== null;
+}
+
+/** The options that have no control of their own. */
+function moreIn(): GenerateOptions {
+  const typed = moreOptions.value.trim();
+  if (typed === "") return {};
+  let more: unknown;
+  try {
+    more = JSON.parse(typed);
+  } catch (error) {
+    throw new ControlError(moreOptions, `Further options takes JSON: ${messageOf(error)}.`);
+  }
+  if (typeof more !== "object" || more === null || Array.isArray(more)) {
+    throw new ControlError(moreOptions, `Further options takes a JSON object; it is ${typed.slice(0, 40)}.`);
+  }
+  const twice = Object.keys(more).find(hasOwnPlace);
+  if (twice !== undefined) {
+    throw new ControlError(moreOptions, `Further options cannot set ${twice}: it is set elsewhere on this page.`);
+  }
+  moreOptions.removeAttribute("aria-invalid");
+  return more;
+}
+
 /**
  * The options of the next `generate`. All controls are passed on: an option that is left out has the value of the
  * model's `generation_config.json`, which may not be the one that the page shows.
@@ -89,13 +128,14 @@ function stopIn(): string[] {
  * Throws `ControlError`.
  */
 export function readOptions(): GenerateOptions {
-  const options: GenerateOptions = { do_sample: !greedy.checked };
+  const options: GenerateOptions = { ...moreIn(), do_sample: !greedy.checked };
   for (const id of ALWAYS) options[id] = numberIn(id);
   if (!greedy.checked) {
     for (const id of BY_CHANCE) options[id] = numberIn(id);
     const typed = seedIn();
     if (typed !== null) options.seed = typed;
   }
+  if (pastEnd.checked) options.eos_token_id = null;
   const stop = stopIn();
   if (stop.length > 0) options.stop = stop;
   options.context_overflow = overflow.value as NonNullable<GenerateOptions["context_overflow"]>;
@@ -119,7 +159,16 @@ export function startSampling(changed: () => void): void {
   followGreedy();
   byId("sampling-form", HTMLFormElement).addEventListener("submit", (event) => event.preventDefault());
   byId("reset-sampling", HTMLButtonElement).addEventListener("click", () => {
-    resetControls([...ALWAYS, ...BY_CHANCE, "greedy", "seed", "stop_strings", "context_overflow"]);
+    resetControls([
+      ...ALWAYS,
+      ...BY_CHANCE,
+      "greedy",
+      "seed",
+      "stop_strings",
+      "context_overflow",
+      "past_end",
+      "more_options",
+    ]);
     followGreedy();
     changed();
   });

@@ -19,6 +19,11 @@ const LINKED = [
   "presence_penalty",
   "frequency_penalty",
   "no_repeat_ngram_size",
+  "min_new_tokens",
+  "past_end",
+  "more_options",
+  "stop_strings",
+  "context_overflow",
 ] as const;
 
 /** The address that opens the page with this text. Settings that stand as usual are left out. */

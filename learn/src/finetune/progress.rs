@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::finetune::Finetune;
-use super::learner::LoraState;
+use super::run::Finetune;
+use crate::train::State;
 use crate::{Error, Result};
 
 /// Where a fine-tuning stands, besides its parameters and their moments.
@@ -25,7 +25,7 @@ impl Finetune {
     /// Where it stands.
     pub fn progress(&self) -> Progress {
         Progress {
-            step: self.learner.state.step,
+            step: self.state().step,
             epoch: self.epoch,
             n_used: self.n_used,
             best_loss: self.best_loss.is_finite().then_some(self.best_loss),
@@ -35,7 +35,7 @@ impl Finetune {
 
     /// The parameters and their two moments, one behind the other.
     pub fn numbers(&self) -> Vec<f32> {
-        let LoraState { params, first, second, .. } = &self.learner.state;
+        let State { params, first, second, .. } = self.state();
         [params.as_slice(), first, second].concat()
     }
 
@@ -44,7 +44,7 @@ impl Finetune {
     /// # Errors
     /// [`Error::Option`] if that cannot have been.
     pub fn restore(&mut self, progress: Progress, numbers: &[f32]) -> Result<()> {
-        let n = self.learner.layout.n_params;
+        let n = self.params().len();
         if numbers.len() != 3 * n {
             return Err(Error::option("resume", format!("{} numbers", 3 * n), numbers.len()));
         }
@@ -54,7 +54,7 @@ impl Finetune {
             return Err(Error::option("resume", expected, format!("{} and {}", progress.step, progress.n_used)));
         }
         let part = |i: usize| numbers[i * n..(i + 1) * n].to_vec();
-        self.learner.state = LoraState { step: progress.step, params: part(0), first: part(1), second: part(2) };
+        *self.pupil.state_mut() = State { step: progress.step, params: part(0), first: part(1), second: part(2) };
         (self.rows, self.epoch, self.n_used) = (rows, progress.epoch, progress.n_used);
         self.best_loss = progress.best_loss.unwrap_or(f64::INFINITY);
         self.n_worse = progress.n_worse;

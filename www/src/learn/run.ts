@@ -76,8 +76,7 @@ export class FinetuneRun implements AsyncIterable<FinetuneEvent> {
       this.#wake();
     };
     // The loop over the steps throws a failure too, so one that nobody awaits here must not be reported as unhandled.
-    this.started.catch(() => undefined);
-    (beginning.method === "lora" ? this.model : this.adapter).catch(() => undefined);
+    for (const told of [this.started, this.adapter, this.model]) told.catch(() => undefined);
     outcome.then(
       () => end(),
       (error: unknown) => end({ error }),

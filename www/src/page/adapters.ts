@@ -10,6 +10,8 @@ let generator: Generator | null = null;
 let known: LoraAdapterInfo[] = [];
 const followers = new Set<() => void>();
 let isFollowing = false;
+/** Settles, never rejects, when those of earlier visits are there. */
+let coming: Promise<void> = Promise.resolve();
 
 /** Calls back now and whenever the adapters change. */
 export function followAdapters(changed: () => void): void {
@@ -17,7 +19,16 @@ export function followAdapters(changed: () => void): void {
   changed();
   if (isFollowing) return;
   isFollowing = true;
-  useEngine({ attach: (loaded) => void bringBack(loaded), detach: () => show(null, []) });
+  useEngine({ attach, detach: () => show(null, []) });
+}
+
+function attach(loaded: Generator): void {
+  coming = bringBack(loaded);
+}
+
+/** Resolves when the adapters of earlier visits are there. */
+export function adaptersBack(): Promise<void> {
+  return coming;
 }
 
 /** Those of the model in use. */

@@ -11,7 +11,7 @@ import { countText } from "../../elements/figures.js";
 import { Gpt2SurpriseElement } from "../../elements/index.js";
 import { differences, type Piece, sumOf } from "../../elements/pieces.js";
 import type { ColourMode } from "../../elements/token-text.js";
-import { adapterOn, followAdapters } from "../adapters.js";
+import { adapterOn, adaptersBack, followAdapters } from "../adapters.js";
 import { retry, showError } from "../alert.js";
 import { byId } from "../dom.js";
 import { loadAgain, markLost, useEngine } from "../engine.js";
@@ -141,13 +141,16 @@ export function start(): void {
     if (on === adapterOn()) return;
     on = adapterOn();
     // what was told is of the model with another adapter
-    if (generator) void surprise.score();
+    if (generator && surprise.generator === generator) void surprise.score();
   });
   useEngine({
     attach(loaded) {
       generator = loaded;
       comparison.attach(loaded);
-      surprise.generator = loaded;
+      // the first reading is with the adapter that is on already
+      void adaptersBack().then(() => {
+        if (generator === loaded) surprise.generator = loaded;
+      });
     },
     async detach() {
       generator = score = null;

@@ -430,7 +430,12 @@ test("each part of the elements is legible in light and dark", async () => {
         const above = [];
         for (let at = element; at; at = at.assignedSlot ?? at.parentElement ?? at.getRootNode().host)
           above.unshift(getComputedStyle(at).backgroundColor);
-        return ["Canvas", ...above];
+        const page = document.createElement("div"); // a canvas knows no colour scheme
+        page.style.background = "Canvas";
+        document.body.append(page);
+        const ground = getComputedStyle(page).backgroundColor;
+        page.remove();
+        return [ground, ...above];
       };
       return [...document.querySelectorAll("gpt2-generator, gpt2-surprise")].flatMap((host) =>
         [...host.shadowRoot.querySelectorAll("*")]

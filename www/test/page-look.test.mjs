@@ -45,6 +45,38 @@ const sums = () =>
   );
 const chooseToken = (index) => page.evaluate((index) => document.querySelector("#surprise").choose(index), index);
 
+test("the example is there before a model is, with the numbers that the model then finds", async () => {
+  const visit = await browser.newContext();
+  const tab = await visit.newPage();
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await tab.route(/model\.safetensors/, async (route) => {
+    await held;
+    await route.continue();
+  });
+  await tab.goto(`${served.url}?view=look&dtype=fp32&device=wasm`);
+  const read = () => tab.evaluate(() => [...document.querySelector("#surprise").pieces]);
+  await tab.waitForFunction(() => document.querySelector("#surprise").pieces?.length > 30);
+  const stored = await read();
+  assert.equal(await tab.evaluate(() => document.documentElement.dataset.state), "loading");
+  assert.match(await tab.textContent("#sums"), /Perplexity\d/);
+  assert.ok((await tab.locator("#surprise .token[data-band='1']").count()) > 2);
+  release();
+  await tab.waitForFunction(() => document.querySelector("#surprise").state === "ready");
+  const found = await read();
+  assert.equal(found.map(({ text }) => text).join("|"), stored.map(({ text }) => text).join("|"));
+  for (const [i, { text, bits, rank, entropy }] of found.entries()) {
+    const known = stored[i];
+    assert.deepEqual([known.rank, known.start, known.firstToken], [rank, found[i].start, found[i].firstToken], text);
+    for (const [a, b] of [
+      [bits, known.bits],
+      [entropy, known.entropy],
+    ])
+      assert.ok(Math.abs((a ?? 0) - (b ?? 0)) < 0.002, `${text}: ${b} is stored, ${a} was found (look-example.mjs)`);
+  }
+  await visit.close();
+});
+
 test("the example is read at once, and its figures are those of its tokens", async () => {
   await page.goto(`${served.url}?view=look`);
   assert.equal(await page.getAttribute('nav [data-view="look"]', "aria-current"), "page");

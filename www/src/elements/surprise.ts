@@ -79,6 +79,8 @@ export class Gpt2SurpriseElement extends ElementBase {
   #messages: SurpriseMessages = SURPRISE_MESSAGES;
   #value: string | null = null;
   #pieces: Piece[] = [];
+  /** Whether they were given by the page, and not read by a model. */
+  #isGiven = false;
   #differences: readonly (number | null)[] | null = null;
   /** The reading under way; aborted when it is no longer wanted. */
   #run = new AbortController();
@@ -100,7 +102,7 @@ export class Gpt2SurpriseElement extends ElementBase {
 
   /** The browser calls it when the element comes into a document. */
   connectedCallback(): void {
-    takeOver(this, ["value", "mode", "generator", "messages"]);
+    takeOver(this, ["value", "pieces", "mode", "generator", "messages"]);
     this.#label();
     this.#draw();
     if (this.hasAttribute("preload") || this.#hold.generator) void this.score();
@@ -143,7 +145,7 @@ export class Gpt2SurpriseElement extends ElementBase {
   /** Replaces the text. */
   set value(text: string) {
     if (text === this.value) return;
-    this.#value = text;
+    [this.#value, this.#isGiven] = [text, false];
     this.#run.abort();
     // What stands before the change is as surprising as it was.
     const kept = this.#pieces.findIndex((piece) => text.slice(piece.start, piece.end) !== piece.text);
@@ -171,7 +173,7 @@ export class Gpt2SurpriseElement extends ElementBase {
   set generator(generator: Generator | null) {
     this.#run.abort();
     this.#hold.give(generator);
-    this.#pieces = [];
+    if (!this.#isGiven) this.#pieces = [];
     this.#differences = null;
     this.#state.enter("idle");
     this.#note("");
@@ -193,6 +195,14 @@ export class Gpt2SurpriseElement extends ElementBase {
   /** The text as it was read: tokens, or several where a character is spread over them. */
   get pieces(): readonly Piece[] {
     return this.#pieces;
+  }
+  /** Shows what was read before, such as a stored example, until a model reads the text: pieces that make it up. */
+  set pieces(pieces: readonly Piece[]) {
+    this.#run.abort();
+    this.#value = pieces.map(({ text }) => text).join("");
+    [this.#pieces, this.#isGiven] = [[...pieces], true];
+    this.#differences = null;
+    this.#draw();
   }
 
   /** The pieces that are chosen: the first and the last. */
@@ -249,7 +259,7 @@ export class Gpt2SurpriseElement extends ElementBase {
       const score = await generator.score(value, { signal });
       const pieces = await piecesOf(generator, score);
       if (signal.aborted) return null;
-      this.#pieces = pieces;
+      [this.#pieces, this.#isGiven] = [pieces, false];
       this.#note("");
       this.#draw();
       this.#state.enter("ready");

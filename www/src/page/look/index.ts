@@ -17,6 +17,7 @@ import { byId } from "../dom.js";
 import { loadAgain, markLost, useEngine } from "../engine.js";
 import { AttentionPanel } from "./attention.js";
 import { Comparison } from "./comparison.js";
+import { examplePieces } from "./example.js";
 import { showSums } from "./sums.js";
 
 const area = byId("look-text", HTMLTextAreaElement);
@@ -115,6 +116,9 @@ function failed(error: unknown): void {
 /** Wires the view. */
 export function start(): void {
   surprise.value = area.value;
+  const stored = examplePieces();
+  // at once, before a model is there; whatever else stands in the field is read when it has come
+  if (stored.map(({ text }) => text).join("") === area.value) surprise.pieces = stored;
   surprise.addEventListener("gpt2-scored", ({ detail }) => scored(detail.score));
   surprise.addEventListener("gpt2-select", ({ detail }) => selected(detail.stretch));
   surprise.addEventListener("gpt2-error", ({ detail }) => failed(detail.error));

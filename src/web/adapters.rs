@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::adapter::Adapter;
 use crate::engine::Engine;
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 pub struct Adapters {
     /// What was read.
-    read: RefCell<BTreeMap<usize, Adapter>>,
+    read: RefCell<BTreeMap<usize, Rc<Adapter>>>,
     /// What the engine has: sums of those that were read, each with its weight.
     sums: RefCell<BTreeMap<usize, Vec<(usize, f32)>>>,
     n_given: Cell<usize>,
@@ -21,7 +22,7 @@ impl Adapters {
     /// Keeps an adapter that was read. → its number
     pub fn keep(&self, adapter: Adapter) -> usize {
         let number = self.next();
-        self.read.borrow_mut().insert(number, adapter);
+        self.read.borrow_mut().insert(number, Rc::new(adapter));
         number
     }
 
@@ -29,9 +30,9 @@ impl Adapters {
     ///
     /// # Errors
     /// [`Error::InvalidState`] if one of them was given up, and those of [`Engine::add_adapter`].
-    pub fn add<E: Engine>(&self, engine: &E, sum: Vec<(usize, f32)>) -> Result<usize> {
+    pub async fn add<E: Engine>(&self, engine: &E, sum: Vec<(usize, f32)>) -> Result<usize> {
         let number = self.next();
-        self.give(engine, number, &sum)?;
+        self.give(engine, number, &sum).await?;
         self.sums.borrow_mut().insert(number, sum);
         Ok(number)
     }
@@ -48,11 +49,11 @@ impl Adapters {
     ///
     /// # Errors
     /// Those of [`Engine::add_adapter`].
-    pub fn take_over<E: Engine>(&self, engine: &E, other: &Self) -> Result<()> {
+    pub async fn take_over<E: Engine>(&self, engine: &E, other: &Self) -> Result<()> {
         self.read.replace(other.read.take());
         self.n_given.set(other.n_given.get());
         for (number, sum) in other.sums.take() {
-            self.give(engine, number, &sum)?;
+            self.give(engine, number, &sum).await?;
             self.sums.borrow_mut().insert(number, sum);
         }
         Ok(())
@@ -62,12 +63,13 @@ impl Adapters {
         self.n_given.replace(self.n_given.get() + 1)
     }
 
-    fn give<E: Engine>(&self, engine: &E, number: usize, sum: &[(usize, f32)]) -> Result<()> {
-        let read = self.read.borrow();
+    async fn give<E: Engine>(&self, engine: &E, number: usize, sum: &[(usize, f32)]) -> Result<()> {
         let found = |(number, weight): &(usize, f32)| {
-            let adapter = read.get(number).ok_or_else(|| Error::InvalidState(format!("adapter {number} is gone")))?;
-            Ok((adapter, *weight))
+            let adapter = self.read.borrow().get(number).cloned();
+            Ok((adapter.ok_or_else(|| Error::InvalidState(format!("adapter {number} is gone")))?, *weight))
         };
-        engine.add_adapter(number, &sum.iter().map(found).collect::<Result<Vec<_>>>()?)
+        let found = sum.iter().map(found).collect::<Result<Vec<_>>>()?;
+        let sum: Vec<(&Adapter, f32)> = found.iter().map(|(adapter, weight)| (&**adapter, *weight)).collect();
+        engine.add_adapter(number, &sum).await
     }
 }

@@ -19,7 +19,7 @@ use super::pipelines::{Pipelines, Program};
 use super::tuning::Segments;
 use crate::engine::gpu::context::Context;
 use crate::engine::gpu::limits::CACHES_AT_ONCE;
-use crate::engine::gpu::memory::{Image, rest_range};
+use crate::engine::gpu::memory::{Image, LowRank, rest_range};
 use crate::error::{Error, Result};
 
 /// How many workgroups one axis of a dispatch has.
@@ -259,6 +259,23 @@ impl<'a> Kernel<'a> {
             Dtype::Q8 => include_str!("wgsl/format_q8.wgsl"),
             Dtype::Q4 => include_str!("wgsl/format_q4.wgsl"),
         })
+    }
+
+    /// What is added to a product: `with_adapter(t, r, y)`. Needs `sums.wgsl`.
+    pub fn adapter(self, adapter: Option<&'a LowRank>) -> Self {
+        match adapter {
+            None => self.source(include_str!("wgsl/adapter_none.wgsl")),
+            Some(adapter) => self
+                .low_rank(adapter)
+                .read("low_rank", "vec4<f32>", adapter.buffer.as_entire_buffer_binding())
+                .source(include_str!("wgsl/adapter_added.wgsl")),
+        }
+    }
+
+    /// Where the numbers of an adapter's part lie.
+    pub fn low_rank(self, adapter: &LowRank) -> Self {
+        let LowRank { rank4, up_at, lowered_at, .. } = *adapter;
+        self.constant("RANK4", rank4).constant("UP_AT", up_at).constant("LOWERED_AT", lowered_at)
     }
 
     /// Makes the bind group, and a program to be compiled unless there is one of the same text.

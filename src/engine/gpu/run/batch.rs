@@ -8,7 +8,7 @@ use wgpu::{BindGroup, Buffer, SubmissionIndex};
 
 use super::pass::GpuEngine;
 use crate::engine::gpu::context::Staging;
-use crate::engine::gpu::kernels::{BatchLayer, BatchScratch, Dispatch, DispatchMaker, Params, PassSize, Width};
+use crate::engine::gpu::kernels::{BatchLayer, BatchScratch, Dispatch, GpuAdapter, Params, PassSize, Width};
 use crate::engine::gpu::limits::{CACHES_AT_ONCE, MAX_FEW, MAX_TEXTS};
 use crate::engine::gpu::memory::GpuCache;
 use crate::engine::{BatchRow, Cache, Choose, Engine, Output, Rows, check_bounds};
@@ -63,8 +63,37 @@ impl GpuEngine {
         outputs
     }
 
-    /// Texts in their order, as many in a pass as it takes.
+    /// Texts that have the same adapter, or none, share passes.
     async fn run_in_passes(&self, texts: &mut [BatchRow<'_, GpuCache>]) -> Result<Vec<Output>> {
+        let mut groups: Vec<(Option<Rc<GpuAdapter>>, Vec<usize>, Vec<BatchRow<'_, GpuCache>>)> = Vec::new();
+        let n_texts = texts.len();
+        for (i, text) in texts.iter_mut().enumerate() {
+            let adapter = text.cache.adapter().cloned();
+            let row = BatchRow { cache: &mut *text.cache, ids: text.ids, rows: text.rows };
+            let of =
+                |other: &Option<Rc<GpuAdapter>>| other.as_ref().map(Rc::as_ptr) == adapter.as_ref().map(Rc::as_ptr);
+            match groups.iter_mut().find(|(other, ..)| of(other)) {
+                Some((_, places, rows)) => {
+                    places.push(i);
+                    rows.push(row);
+                }
+                None => groups.push((adapter, vec![i], vec![row])),
+            }
+        }
+        let mut outputs = vec![Output::default(); n_texts];
+        for (adapter, places, mut rows) in groups {
+            let found = self.run_group(adapter.as_deref(), &mut rows).await?;
+            places.into_iter().zip(found).for_each(|(i, output)| outputs[i] = output);
+        }
+        Ok(outputs)
+    }
+
+    /// Texts in their order, as many in a pass as it takes.
+    async fn run_group(
+        &self,
+        adapter: Option<&GpuAdapter>,
+        texts: &mut [BatchRow<'_, GpuCache>],
+    ) -> Result<Vec<Output>> {
         let w = &self.model.widths;
         let mut outputs = Vec::with_capacity(texts.len());
         let mut rest = texts;
@@ -82,17 +111,21 @@ impl GpuEngine {
             rest = after;
             match pass {
                 [text] => outputs.push(self.forward(text.cache, text.ids, text.rows, false).await?),
-                texts => outputs.extend(self.run_pass(texts).await?),
+                texts => outputs.extend(self.run_pass(adapter, texts).await?),
             }
         }
         Ok(outputs)
     }
 
     /// Two texts or more, no more than a pass takes.
-    async fn run_pass(&self, texts: &mut [BatchRow<'_, GpuCache>]) -> Result<Vec<Output>> {
+    async fn run_pass(
+        &self,
+        adapter: Option<&GpuAdapter>,
+        texts: &mut [BatchRow<'_, GpuCache>],
+    ) -> Result<Vec<Output>> {
         let n_tokens = texts.iter().map(|text| text.ids.len()).sum();
         let n_rows = texts.iter().map(n_wanted).sum();
-        let made = self.made(n_tokens, n_rows).await?;
+        let made = self.made(adapter, n_tokens, n_rows).await?;
         let (staging, n_bytes, index) = self.submit_texts(&made, texts);
         let mut logits = Vec::new();
         match staging {
@@ -114,10 +147,8 @@ impl GpuEngine {
     }
 
     /// The dispatches for so many tokens and rows, compiled.
-    async fn made(&self, n_tokens: usize, n_rows: usize) -> Result<Made> {
-        let Self { config, image, model, pipelines, context, .. } = self;
-        let maker =
-            DispatchMaker { config, image, w: model.widths, s: &model.scratch, pipelines, tuning: model.tuning };
+    async fn made(&self, adapter: Option<&GpuAdapter>, n_tokens: usize, n_rows: usize) -> Result<Made> {
+        let (maker, Self { model, context, .. }) = (self.maker(), self);
         let made = self.batch.borrow().clone();
         let batch = match made {
             Some(batch) => batch,
@@ -139,13 +170,14 @@ impl GpuEngine {
             }
         };
         let width = maker.width(n_tokens);
-        let made = batch.layers.borrow().get(&width).cloned();
+        let all = adapter.map_or(&batch.layers, |adapter| &adapter.batch_layers);
+        let made = all.borrow().get(&width).cloned();
         let layers = match made {
             Some(layers) => layers,
             None => {
-                let make = || maker.batch_layers(&batch.scratch, width);
+                let make = || maker.batch_layers(&batch.scratch, width, adapter.map(|adapter| &adapter.parts[..]));
                 let layers = Rc::new(context.checked("the kernels for several texts", make).await?);
-                batch.layers.borrow_mut().insert(width, layers.clone());
+                all.borrow_mut().insert(width, layers.clone());
                 layers
             }
         };

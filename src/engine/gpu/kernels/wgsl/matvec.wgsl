@@ -81,7 +81,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
         let t = i / 4u % TOKENS;
         let r = (first + i / (4u * TOKENS)) * 4u + row;
         if (i < TEAMS * TOKENS * 4u && r < R && t < n_tokens()) {
-            finish(t, r, fma(whole, row_scale(r), bias(r)));
+            finish(t, r, with_adapter(t, r, fma(whole, row_scale(r), bias(r))));
         }
     }
 }

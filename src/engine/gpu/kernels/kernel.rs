@@ -9,15 +9,12 @@ use std::rc::Rc;
 
 use gpt2_kernels::Dtype;
 use gpt2_kernels::layout::{GROUP, Matrix};
-use wgpu::{
-    BindGroup, BindGroupEntry, BindGroupLayout, BindGroupLayoutEntry, BindingResource, BindingType, Buffer,
-    BufferBinding, BufferBindingType, ComputePass, ShaderStages,
-};
+use wgpu::{BindGroup, BindGroupEntry, BindingResource, Buffer, BufferBinding, ComputePass};
 
+use super::access::Access;
 use super::params::Params;
 use super::pipelines::{Pipelines, Program};
 use super::tuning::Segments;
-use crate::engine::gpu::context::Context;
 use crate::engine::gpu::limits::CACHES_AT_ONCE;
 use crate::engine::gpu::memory::{Image, LowRank, rest_range};
 use crate::error::{Error, Result};
@@ -94,36 +91,6 @@ impl Dispatch {
         }
         pass.dispatch_workgroups(self.grid[0].count(size), self.grid[1].count(size), 1);
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
-    Uniform,
-}
-
-impl Access {
-    fn layout_entry(self, binding: u32) -> BindGroupLayoutEntry {
-        let ty = match self {
-            Self::Read => BufferBindingType::Storage { read_only: true },
-            Self::Write => BufferBindingType::Storage { read_only: false },
-            Self::Uniform => BufferBindingType::Uniform,
-        };
-        BindGroupLayoutEntry {
-            binding,
-            visibility: ShaderStages::COMPUTE,
-            ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
-        }
-    }
-}
-
-/// The layout of a bind group of so many caches' keys and values in one layer: buffers that are read and written.
-pub(crate) fn cache_layout(context: &Context, n_caches: usize) -> BindGroupLayout {
-    let entries: Vec<_> = (0..n_caches as u32).map(|i| Access::Write.layout_entry(i)).collect();
-    let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some("cache"), entries: &entries };
-    context.device.create_bind_group_layout(&descriptor)
 }
 
 /// A kernel being put together.

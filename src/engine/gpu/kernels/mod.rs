@@ -1,5 +1,6 @@
 //! The kernels: how WGSL becomes a dispatch, which dispatches a pass has, and how each is spread over threads.
 
+mod access;
 mod adapter;
 mod batch;
 mod kernel;

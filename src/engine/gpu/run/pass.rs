@@ -7,7 +7,7 @@ use std::rc::Rc;
 use wgpu::SubmissionIndex;
 
 use super::attentions::Attentions;
-use super::batch::Batch;
+use super::batch_made::Batch;
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::{Context, Counters, Staging, WorkDone};
 use crate::engine::gpu::kernels::{Dispatch, DispatchMaker, GpuAdapter, GpuModel, Params, PassSize, Pipelines, Tuning};

@@ -26,14 +26,17 @@ impl Adapters {
         number
     }
 
-    /// Has the engine compute the sum of adapters that were read, each with its weight. → the number of the sum
+    /// Has the engine compute the sum of adapters that were read, each with its weight. If its device is lost, whoever
+    /// moves the texts to another takes the sum along. → the number of the sum
     ///
     /// # Errors
     /// [`Error::InvalidState`] if one of them was given up, and those of [`Engine::add_adapter`].
     pub async fn add<E: Engine>(&self, engine: &E, sum: Vec<(usize, f32)>) -> Result<usize> {
         let number = self.next();
-        self.give(engine, number, &sum).await?;
-        self.sums.borrow_mut().insert(number, sum);
+        match self.give(engine, number, &sum).await {
+            Ok(()) | Err(Error::DeviceLost(_)) => self.sums.borrow_mut().insert(number, sum),
+            Err(error) => return Err(error),
+        };
         Ok(number)
     }
 
@@ -52,11 +55,21 @@ impl Adapters {
     pub async fn take_over<E: Engine>(&self, engine: &E, other: &Self) -> Result<()> {
         self.read.replace(other.read.take());
         self.n_given.set(other.n_given.get());
-        for (number, sum) in other.sums.take() {
-            self.give(engine, number, &sum).await?;
-            self.sums.borrow_mut().insert(number, sum);
+        self.sums.replace(other.sums.take());
+        let sums = self.sums.borrow().clone();
+        for (number, sum) in sums {
+            if self.has(number) {
+                self.give(engine, number, &sum).await?;
+            }
+            if !self.has(number) {
+                engine.free_adapter(number); // given up meanwhile
+            }
         }
         Ok(())
+    }
+
+    fn has(&self, number: usize) -> bool {
+        self.sums.borrow().contains_key(&number)
     }
 
     fn next(&self) -> usize {

@@ -33,11 +33,14 @@ impl Adapters {
     /// [`Error::InvalidState`] if one of them was given up, and those of [`Engine::add_adapter`].
     pub async fn add<E: Engine>(&self, engine: &E, sum: Vec<(usize, f32)>) -> Result<usize> {
         let number = self.next();
-        match self.give(engine, number, &sum).await {
-            Ok(()) | Err(Error::DeviceLost(_)) => self.sums.borrow_mut().insert(number, sum),
-            Err(error) => return Err(error),
-        };
-        Ok(number)
+        self.sums.borrow_mut().insert(number, sum);
+        match self.give(engine, number).await {
+            Ok(()) | Err(Error::DeviceLost(_)) => Ok(number),
+            Err(error) => {
+                self.sums.borrow_mut().remove(&number);
+                Err(error)
+            }
+        }
     }
 
     /// Gives up an adapter that was read, or a sum. Texts that are computed with a sum go on with it.
@@ -56,33 +59,29 @@ impl Adapters {
         self.read.replace(other.read.take());
         self.n_given.set(other.n_given.get());
         self.sums.replace(other.sums.take());
-        let sums = self.sums.borrow().clone();
-        for (number, sum) in sums {
-            if self.has(number) {
-                self.give(engine, number, &sum).await?;
-            }
-            if !self.has(number) {
-                engine.free_adapter(number); // given up meanwhile
-            }
+        let numbers: Vec<usize> = self.sums.borrow().keys().copied().collect();
+        for number in numbers {
+            self.give(engine, number).await?;
         }
         Ok(())
-    }
-
-    fn has(&self, number: usize) -> bool {
-        self.sums.borrow().contains_key(&number)
     }
 
     fn next(&self) -> usize {
         self.n_given.replace(self.n_given.get() + 1)
     }
 
-    async fn give<E: Engine>(&self, engine: &E, number: usize, sum: &[(usize, f32)]) -> Result<()> {
-        let found = |(number, weight): &(usize, f32)| {
-            let adapter = self.read.borrow().get(number).cloned();
-            Ok((adapter.ok_or_else(|| Error::InvalidState(format!("adapter {number} is gone")))?, *weight))
-        };
-        let found = sum.iter().map(found).collect::<Result<Vec<_>>>()?;
-        let sum: Vec<(&Adapter, f32)> = found.iter().map(|(adapter, weight)| (&**adapter, *weight)).collect();
-        engine.add_adapter(number, &sum).await
+    /// Gives the engine a sum, unless that is given up before or meanwhile.
+    async fn give<E: Engine>(&self, engine: &E, number: usize) -> Result<()> {
+        let mut parts = Vec::new();
+        for (part, weight) in self.sums.borrow().get(&number).into_iter().flatten() {
+            let gone = || Error::InvalidState(format!("adapter {part} is gone"));
+            parts.push((self.read.borrow().get(part).cloned().ok_or_else(gone)?, *weight));
+        }
+        let sum: Vec<(&Adapter, f32)> = parts.iter().map(|(adapter, weight)| (&**adapter, *weight)).collect();
+        engine.add_adapter(number, &sum).await?;
+        if !self.sums.borrow().contains_key(&number) {
+            engine.free_adapter(number);
+        }
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@
 use gpt2_kernels::layout::Block;
 use wgpu::Buffer;
 
-use super::kernel::Dispatch;
+use super::kernel::{Added, Dispatch};
 use super::maker::{DispatchMaker, Few, Finish, Many, Source, Texts};
 use super::tuning::MatvecShape;
 use crate::engine::gpu::context::Context;
@@ -143,13 +143,19 @@ impl<'a> DispatchMaker<'a> {
         let logits = Finish::Plain(&self.s.logits, self.w.vocab_padded);
         match width {
             Width::Few(n) => {
-                let head =
-                    self.matvec("head", layout.head(), Source::Norm(&layout.ln_f), logits, Few::Rows(n), None)?;
+                let head = self.matvec(
+                    "head",
+                    layout.head(),
+                    Source::Norm(&layout.ln_f),
+                    logits,
+                    Few::Rows(n),
+                    Added::Nothing,
+                )?;
                 Ok(vec![head])
             }
             Width::Many => Ok(vec![
                 self.norm(&layout.ln_f, Some(&scratch.tokens))?,
-                self.matmul("head", layout.head(), &self.s.normed, logits, Many::Rows, None)?,
+                self.matmul("head", layout.head(), &self.s.normed, logits, Many::Rows, Added::Nothing)?,
             ]),
         }
     }

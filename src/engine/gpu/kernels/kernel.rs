@@ -93,6 +93,16 @@ impl Dispatch {
     }
 }
 
+/// What a LoRA adapter adds to a product.
+#[derive(Clone, Copy)]
+pub(super) enum Added<'a> {
+    Nothing,
+    /// With A x from a dispatch before it.
+    Told(&'a LowRank),
+    /// With A x that each workgroup computes for itself from the norm of one token.
+    Own(&'a LowRank),
+}
+
 /// A kernel being put together.
 pub(crate) struct Kernel<'a> {
     label: &'a str,
@@ -228,15 +238,22 @@ impl<'a> Kernel<'a> {
         })
     }
 
-    /// What is added to a product: `with_adapter(t, r, y)`. Needs `sums.wgsl`.
-    pub fn adapter(self, adapter: Option<&'a LowRank>) -> Self {
-        match adapter {
-            None => self.source(include_str!("wgsl/adapter_none.wgsl")),
-            Some(adapter) => self
-                .low_rank(adapter)
-                .read("low_rank", "vec4<f32>", adapter.buffer.as_entire_buffer_binding())
-                .source(include_str!("wgsl/adapter_added.wgsl")),
-        }
+    /// What is added to a product: `prepare_adapter(i)`, `with_adapter(t, r, y)`. Needs `sums.wgsl`.
+    pub(super) fn adapter(self, added: Added<'a>) -> Self {
+        let (adapter, lowered) = match added {
+            Added::Nothing => return self.source(include_str!("wgsl/adapter_none.wgsl")),
+            Added::Told(adapter) => (adapter, vec![include_str!("wgsl/adapter_told.wgsl")]),
+            Added::Own(adapter) => {
+                let own = [
+                    include_str!("wgsl/adapter_of_norm.wgsl"),
+                    include_str!("wgsl/adapter_sums.wgsl"),
+                    include_str!("wgsl/adapter_own.wgsl"),
+                ];
+                (adapter, own.to_vec())
+            }
+        };
+        let kernel = self.low_rank(adapter).read("low_rank", "vec4<f32>", adapter.buffer.as_entire_buffer_binding());
+        lowered.into_iter().fold(kernel, Self::source).source(include_str!("wgsl/adapter_added.wgsl"))
     }
 
     /// Where the numbers of an adapter's part lie.

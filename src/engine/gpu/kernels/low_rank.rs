@@ -1,13 +1,18 @@
-//! A product that an adapter may have a part for: A x in a dispatch before it, which adds s B (A x) itself.
+//! A product that an adapter may have a part for. It adds s B (A x) itself; A x is computed in a dispatch before it or,
+//! of one token and few ranks, by each of its workgroups.
 
 use gpt2_kernels::layout::Matrix;
 use wgpu::Buffer;
 
-use super::kernel::{Dispatch, Extent, Kernel};
+use super::kernel::{Added, Dispatch, Extent, Kernel};
 use super::maker::{DispatchMaker, Few, Finish, Many, Source};
 use crate::engine::gpu::limits::SUM_THREADS;
 use crate::engine::gpu::memory::LowRank;
 use crate::error::Result;
+
+/// The largest rank of which each workgroup of a product of a norm computes A x for itself. It reads all of A, as it reads
+/// all of the norm, and more than this would take longer than another dispatch.
+const MAX_OWN_RANK: usize = 16;
 
 impl DispatchMaker<'_> {
     /// As `matvec`.
@@ -20,10 +25,19 @@ impl DispatchMaker<'_> {
         few: Few,
         adapter: Option<&LowRank>,
     ) -> Result<Vec<Dispatch>> {
+        let Some(adapter) = adapter else {
+            return Ok(vec![self.matvec(label, matrix, source, finish, few, Added::Nothing)?]);
+        };
+        if let (Source::Norm(_), Few::Newest) = (source, few)
+            && adapter.rank4 <= MAX_OWN_RANK / 4
+        {
+            return Ok(vec![self.matvec(label, matrix, source, finish, few, Added::Own(adapter))?]);
+        }
         let batch = if let Few::Batch(_, tokens) = few { Some(tokens) } else { None };
-        let lower = adapter.map(|adapter| self.lower(matrix, source, batch, adapter)).transpose()?;
-        let product = self.matvec(label, matrix, source, finish, few, adapter)?;
-        Ok(lower.into_iter().chain([product]).collect())
+        Ok(vec![
+            self.lower(matrix, source, batch, adapter)?,
+            self.matvec(label, matrix, source, finish, few, Added::Told(adapter))?,
+        ])
     }
 
     /// As `matmul`.
@@ -36,9 +50,13 @@ impl DispatchMaker<'_> {
         many: Many,
         adapter: Option<&LowRank>,
     ) -> Result<Vec<Dispatch>> {
-        let lower = adapter.map(|adapter| self.lower(matrix, Source::Plain(input), None, adapter)).transpose()?;
-        let product = self.matmul(label, matrix, input, finish, many, adapter)?;
-        Ok(lower.into_iter().chain([product]).collect())
+        let Some(adapter) = adapter else {
+            return Ok(vec![self.matmul(label, matrix, input, finish, many, Added::Nothing)?]);
+        };
+        Ok(vec![
+            self.lower(matrix, Source::Plain(input), None, adapter)?,
+            self.matmul(label, matrix, input, finish, many, Added::Told(adapter))?,
+        ])
     }
 
     /// A x of all tokens of one text, or of those that `batch` tells.
@@ -62,6 +80,7 @@ impl DispatchMaker<'_> {
         self.source(kernel, source)
             .params(&self.s.params)
             .source(include_str!("wgsl/sums.wgsl"))
+            .source(include_str!("wgsl/adapter_sums.wgsl"))
             .source(include_str!("wgsl/adapter_lower.wgsl"))
             .build(self.pipelines, [Extent::Fixed(adapter.rank4 as u32), Extent::Tokens(1)])
     }

@@ -3,12 +3,12 @@
 use gpt2_kernels::layout::{Block, Matrix, Norm};
 use wgpu::Buffer;
 
-use super::kernel::{Dispatch, Extent, Kernel};
+use super::kernel::{Added, Dispatch, Extent, Kernel};
 use super::pipelines::Pipelines;
 use super::tuning::{MatvecShape, Tuning};
 use crate::checkpoint::{Activation, Config};
 use crate::engine::gpu::limits::{CACHES_AT_ONCE, MAX_K, MAX_PIECES, MAX_THREADS, N_PIECES, SUM_THREADS, TILE_KEYS};
-use crate::engine::gpu::memory::{Image, LowRank, Scratch, Widths, norm_range, previous_power_of_two};
+use crate::engine::gpu::memory::{Image, Scratch, Widths, norm_range, previous_power_of_two};
 use crate::error::Result;
 
 /// Where a matrix product's numbers go.
@@ -104,8 +104,15 @@ impl<'a> DispatchMaker<'a> {
     pub fn c_fc(&self, n_layer: usize, n_new: usize) -> Result<Vec<Dispatch>> {
         let blocks = self.image.layout.blocks.iter().take(n_layer);
         let step = |block: &Block| match n_new {
-            1 => self.matvec("c_fc", &block.c_fc, Source::Norm(&block.ln_2), Finish::Activated, Few::Newest, None),
-            _ => self.matmul("c_fc", &block.c_fc, &self.s.normed, Finish::Activated, Many::Tokens, None),
+            1 => self.matvec(
+                "c_fc",
+                &block.c_fc,
+                Source::Norm(&block.ln_2),
+                Finish::Activated,
+                Few::Newest,
+                Added::Nothing,
+            ),
+            _ => self.matmul("c_fc", &block.c_fc, &self.s.normed, Finish::Activated, Many::Tokens, Added::Nothing),
         };
         blocks.map(step).collect()
     }
@@ -118,7 +125,7 @@ impl<'a> DispatchMaker<'a> {
         source: Source,
         finish: Finish,
         few: Few,
-        adapter: Option<&LowRank>,
+        added: Added,
     ) -> Result<Dispatch> {
         let n_tokens = if let Few::Batch(n, _) | Few::Rows(n) = few { n } else { 1 };
         let shape = MatvecShape::new(matrix, &self.tuning, n_tokens);
@@ -141,7 +148,7 @@ impl<'a> DispatchMaker<'a> {
             Source::Norm(_) => kernel.source(include_str!("wgsl/norm_same_row.wgsl")),
             _ => kernel,
         };
-        self.finish(self.source(kernel, source).adapter(adapter), finish)
+        self.finish(self.source(kernel, source).adapter(added), finish)
             .params(&self.s.params)
             .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/matvec.wgsl"))
@@ -156,7 +163,7 @@ impl<'a> DispatchMaker<'a> {
         input: &Buffer,
         finish: Finish,
         many: Many,
-        adapter: Option<&LowRank>,
+        added: Added,
     ) -> Result<Dispatch> {
         let [tokens, rows] = self.tuning.tile;
         let kernel = Kernel::new(label)
@@ -173,7 +180,7 @@ impl<'a> DispatchMaker<'a> {
             Many::Tokens => (kernel.source(include_str!("wgsl/tokens_of_text.wgsl")), Extent::Tokens(tokens as u32)),
             Many::Rows => (kernel.source(include_str!("wgsl/rows_many.wgsl")), Extent::Rows(tokens as u32)),
         };
-        self.finish(kernel.adapter(adapter), finish)
+        self.finish(kernel.adapter(added), finish)
             .params(&self.s.params)
             .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/matmul.wgsl"))

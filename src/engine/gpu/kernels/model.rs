@@ -15,7 +15,7 @@ use std::rc::Rc;
 use gpt2_kernels::layout::Block;
 use wgpu::Buffer;
 
-use super::kernel::{Dispatch, Extent, Kernel};
+use super::kernel::{Added, Dispatch, Extent, Kernel};
 use super::maker::{DispatchMaker, Few, Finish, Many, Source, Texts};
 use super::pipelines::Pipelines;
 use super::tuning::Tuning;
@@ -62,10 +62,11 @@ impl GpuModel {
         let layers = layers(&make, &no_adapter)?;
         let (embed, choose) = (make.embed(None)?, make.choose()?);
         let logits = Finish::Plain(&scratch.logits, widths.vocab_padded);
-        let head = make.matvec("head", layout.head(), Source::Norm(&layout.ln_f), logits, Few::Newest, None)?;
+        let head =
+            make.matvec("head", layout.head(), Source::Norm(&layout.ln_f), logits, Few::Newest, Added::Nothing)?;
         let head_rows = [
             make.norm(&layout.ln_f, None)?,
-            make.matmul("head", layout.head(), &scratch.normed, logits, Many::Tokens, None)?,
+            make.matmul("head", layout.head(), &scratch.normed, logits, Many::Tokens, Added::Nothing)?,
         ];
         Ok(Self { tuning, widths, embed, layers, head, head_rows, choose, scratch })
     }

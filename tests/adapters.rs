@@ -4,41 +4,13 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use common::adapters::*;
 use common::*;
 use gpt2_kernels::Dtype;
 use gpt2_web::adapter::{Adapter, CONFIG_FILE, WEIGHTS_FILE};
 use gpt2_web::engine::{BatchRow, Engine, Rows};
 use pollster::block_on;
-
-fn adapter(model: &Path, folder: &Path) -> gpt2_web::Result<Adapter> {
-    let weights = fs::read(folder.join(WEIGHTS_FILE)).expect("weights");
-    Adapter::from_peft(&config(model), &text(&folder.join(CONFIG_FILE)), &weights)
-}
-
-/// The prompt of all logits: `prompt` in batches.safetensors, [16] i64.
-fn prompt(learn: &Path) -> Vec<u32> {
-    let bytes = fs::read(learn.join("batches.safetensors")).expect("batches");
-    let (prefix, rest) = bytes.split_first_chunk::<8>().expect("a length");
-    let (json, data) = rest.split_at(u64::from_le_bytes(*prefix) as usize);
-    let header: serde_json::Value = serde_json::from_slice(json).expect("a header");
-    let offsets = ids(&header["prompt"]["data_offsets"]);
-    let numbers = &data[offsets[0] as usize..offsets[1] as usize];
-    numbers.as_chunks::<8>().0.iter().map(|id| i64::from_le_bytes(*id) as u32).collect()
-}
-
-/// Gives an adapter to the engine. → its number
-fn add<E: Engine>(engine: &E, adapters: &[(&Adapter, f32)]) -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Relaxed);
-    engine.add_adapter(number, adapters).expect("room");
-    number
-}
-
-fn logits<E: Engine>(engine: &E, adapter: Option<usize>, ids: &[u32]) -> Vec<f32> {
-    block_on(engine.forward(&mut engine.new_cache_with(adapter), ids, Rows::All, false)).expect("forward").logits
-}
 
 fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|x| x.to_bits()).collect()

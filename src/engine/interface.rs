@@ -63,8 +63,9 @@ pub trait Engine {
     /// Takes the sum of adapters, each with its weight, under a number that none of this engine's has had.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::InvalidOption`] if the engine computes no adapters.
-    fn add_adapter(&self, _number: usize, _adapters: &[(&Adapter, f32)]) -> Result<()> {
+    /// [`Error::OutOfMemory`] or [`Error::GpuOutOfMemory`], after which all is as before; [`Error::InvalidOption`] if the
+    /// engine computes no adapters.
+    async fn add_adapter(&self, _number: usize, _adapters: &[(&Adapter, f32)]) -> Result<()> {
         Err(Error::invalid_option("adapter", "none on this device", "one"))
     }
 

@@ -93,10 +93,10 @@ impl<K: Kernels> Engine for AnyEngine<K> {
         }
     }
 
-    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
+    async fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
         match self {
-            Self::Cpu(engine) => engine.add_adapter(number, adapters),
-            Self::Gpu(engine) => engine.add_adapter(number, adapters),
+            Self::Cpu(engine) => engine.add_adapter(number, adapters).await,
+            Self::Gpu(engine) => engine.add_adapter(number, adapters).await,
         }
     }
 

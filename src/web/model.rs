@@ -181,9 +181,9 @@ impl Model {
     /// Has the engine compute the sum of adapters that were read, each with its weight. → the number of the sum, for
     /// sessions and scorers
     #[wasm_bindgen(js_name = addAdapters)]
-    pub fn add_adapters(&self, numbers: &[usize], weights: &[f32]) -> JsResult<usize> {
-        let sum = numbers.iter().copied().zip(weights.iter().copied()).collect();
-        Ok(self.adapters.add(&*self.engine, sum)?)
+    pub async fn add_adapters(&self, numbers: Vec<usize>, weights: Vec<f32>) -> JsResult<usize> {
+        let sum = numbers.into_iter().zip(weights).collect();
+        Ok(self.adapters.add(&*self.engine, sum).await?)
     }
 
     /// Gives up an adapter that was read, or a sum. Texts that are computed with a sum go on with it.
@@ -194,8 +194,8 @@ impl Model {
 
     /// Takes over the adapters of the same model that was loaded before, before its texts.
     #[wasm_bindgen(js_name = takeAdapters)]
-    pub fn take_adapters(&self, old: &Model) -> JsResult<()> {
-        Ok(self.adapters.take_over(&*self.engine, &old.adapters)?)
+    pub async fn take_adapters(&self, old: &Model) -> JsResult<()> {
+        Ok(self.adapters.take_over(&*self.engine, &old.adapters).await?)
     }
 
     /// A text to be scored, with an adapter that the engine has or with none.

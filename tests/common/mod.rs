@@ -3,6 +3,7 @@
 //! What needs the reference is in `reference.rs`; the rest works without Burn.
 #![allow(dead_code, unused_imports)] // each test uses its own part
 
+pub mod adapters;
 pub mod checks;
 mod folder;
 pub mod oracle;

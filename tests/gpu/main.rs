@@ -1,5 +1,6 @@
 //! The GPU engine against transformers, against the reference and against a naive oracle, on whatever adapter there is.
 
+mod adapters;
 mod ahead;
 mod batch;
 mod bits;

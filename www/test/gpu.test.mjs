@@ -1,7 +1,10 @@
 // The GPU engine in a browser, seen from outside: a worker whose WebGPU is watched tells what a token costs, and loses
 // its device when it is asked to. SwiftShader is right and slow, so all tests share one generator.
 import assert from "node:assert/strict";
+import { cpSync } from "node:fs";
+import path from "node:path";
 import { test } from "node:test";
+import { WWW } from "./site.mjs";
 import { openStage } from "./stage.mjs";
 import { openTab } from "./tab.mjs";
 import { watchGpuIn } from "./watch-gpu.mjs";
@@ -10,6 +13,7 @@ import { watchGpuIn } from "./watch-gpu.mjs";
 let nFirst, firstText;
 
 const stage = await openStage();
+cpSync(path.join(WWW, "../tests/golden/lora"), path.join(stage.served.root, "lora"), { recursive: true });
 const page = await openTab(await stage.browser.newContext(), stage.served.url);
 await watchGpuIn(page);
 await page.evaluate(() => openWatched({ vendor: "acme" }));
@@ -167,6 +171,81 @@ test("a device destroyed in mid-sentence: the same stream goes on", { timeout: 3
     options,
   );
   assert.equal(older[1], older[0]);
+});
+
+test("a LoRA adapter writes its own text, and off costs and changes nothing", { timeout: 300_000 }, async () => {
+  const options = { ...GREEDY, max_new_tokens: 8 };
+  const before = await write(options);
+  const choose = (name) => page.evaluate((name) => generator.setAdapter(name), name);
+  const { rank, active_weight } = await page.evaluate(() => generator.loadAdapter("/lora/", { name: "learnt" }));
+  assert.deepEqual([rank, active_weight], [2, 0]);
+  await choose("learnt");
+  const first = await write(options);
+  assert.notDeepEqual(first.token_ids, before.token_ids);
+  assert.equal(first.used.createComputePipeline, 0, "none that blocks the device");
+  const short = await write({ ...options, max_new_tokens: 4 });
+  const on = await write(options);
+  assert.deepEqual(on.token_ids, first.token_ids);
+  for (const name of ["createBuffer", "createBindGroup", "createShaderModule", "createComputePipelineAsync"])
+    assert.equal(on.used[name], 0, name);
+  const perToken = (on.used.dispatchWorkgroups - short.used.dispatchWorkgroups) / 4;
+  assert.ok(perToken <= 2 + 5 * 4 + 2 + 3 * 4, `${perToken} dispatches`);
+  // side by side, one with it and one without
+  const together = await page.evaluate(
+    async ({ prompt, options }) => {
+      const texts = [null, "learnt"].map((adapter) => generator.complete(prompt, { ...options, adapter }));
+      return (await Promise.all(texts)).map(({ token_ids }) => token_ids);
+    },
+    { prompt: PROMPT, options },
+  );
+  assert.deepEqual(together, [before.token_ids, on.token_ids]);
+  // to another device and on
+  const disturbed = await write(options, { destroyAfter: 4 });
+  assert.deepEqual(disturbed.token_ids, on.token_ids);
+  assert.equal(disturbed.used.requestDevice, 1);
+  // lost while nobody writes: what is added to the device that is gone is added to the next
+  await page.evaluate(() => worker.tell({ destroyNow: true }));
+  const lost = await page.evaluate(
+    async ({ prompt, options }) => (await generator.complete(prompt, { ...options, adapter: { learnt: 2 } })).token_ids,
+    { prompt: PROMPT, options },
+  );
+  const again = await page.evaluate(
+    async ({ prompt, options }) => (await generator.complete(prompt, { ...options, adapter: { learnt: 2 } })).token_ids,
+    { prompt: PROMPT, options },
+  );
+  assert.deepEqual(lost, again);
+  await choose(null);
+  const off = await write(options);
+  assert.deepEqual(off.token_ids, before.token_ids);
+  assert.equal(off.used.dispatchWorkgroups, before.used.dispatchWorkgroups);
+  assert.equal(await page.evaluate(() => generator.unloadAdapter("learnt")), true);
+});
+
+test("a LoRA adapter that finds no room on the GPU fails its text alone", { timeout: 300_000 }, async () => {
+  const r = await page.evaluate(
+    async ({ prompt, options }) => {
+      const worker = watched({ vendor: "acme", full: "LoRA" });
+      const generator = await gpt2.createGenerator("demo", { device: "webgpu", worker, adapter: "/lora/" });
+      const write = (adapter) =>
+        generator.complete(prompt, { ...options, adapter }).then(
+          ({ token_ids }) => token_ids,
+          ({ code, message }) => ({ code, message }),
+        );
+      const refused = await write("lora");
+      const without = await write(null);
+      await worker.tell({ isFull: false });
+      const later = await write("lora");
+      const { device, warnings } = generator.info;
+      await generator.dispose();
+      return { refused, without, later, device, warnings };
+    },
+    { prompt: PROMPT, options: { ...GREEDY, max_new_tokens: 4 } },
+  );
+  assert.equal(r.refused.code, "out_of_memory");
+  assert.match(r.refused.message, /GPU memory: the LoRA adapter/);
+  assert.deepEqual([r.without.length, r.later.length], [4, 4]);
+  assert.notDeepEqual(r.later, r.without);
+  assert.deepEqual([r.device, r.warnings], ["webgpu", []]);
 });
 
 test("where there is no other GPU the CPU goes on, and it is said", { timeout: 300_000 }, async () => {

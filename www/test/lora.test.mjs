@@ -233,7 +233,6 @@ test("options that name no adapter, or none that can be, are errors", { skip }, 
       await told(tiny.loadAdapter("/learn/lora/adapter/", { scale: 1 })),
       await told(tiny.loadAdapter("/learn/lora/nowhere/")),
       await told(tiny.loadAdapter({ files: {} })),
-      await told(gpt2.createGenerator("demo", { device: "webgpu", adapter: "/learn/lora/adapter/" })),
       await told(gpt2.createGenerator("demo", { device: "wasm", adapter: "/learn/lora/adapter/" })),
       await told(gpt2.createGenerator("demo", { adapter: 1 })),
     ];
@@ -254,7 +253,6 @@ test("options that name no adapter, or none that can be, are errors", { skip }, 
     /^invalid_option: .*`scale`: .*unknown option/,
     /^checkpoint: adapter_config\.json: /,
     /^invalid_option: .*`adapter\.files`: expected the files of a LoRA adapter, found "none"/,
-    /^invalid_option: .*`device`: expected "wasm" or "auto" with an adapter/,
     /^checkpoint: adapter_model\.safetensors: .*\[8, 160\].*\[8, 32\]/,
     /^invalid_option: .*`adapter`: expected a Hugging Face id, a URL, or \{ files \}/,
     /^invalid_option: .*`name`: .*"mine"/,
@@ -264,7 +262,7 @@ test("options that name no adapter, or none that can be, are errors", { skip }, 
   for (const [i, pattern] of expected.entries()) assert.match(r[i], pattern);
 });
 
-test("a model comes with an adapter, by its address or as files, and on the CPU", { skip }, async () => {
+test("a model comes with an adapter, by its address or as files", { skip }, async () => {
   const folder = path.join(LEARN, "lora/adapter");
   const files = readdirSync(folder).map((file) => [file, readFileSync(path.join(folder, file), "base64")]);
   const { prompt } = expectedLogits();
@@ -297,22 +295,33 @@ test("a model comes with an adapter, by its address or as files, and on the CPU"
   assert.notDeepEqual(url.off, url.token_ids);
   for (const { device, fallback_reason, active_weight, nll } of r.found) {
     assert.deepEqual([device, active_weight], ["wasm", 1]);
-    assert.match(fallback_reason, /GPU engine computes no LoRA adapters/);
+    assert.match(fallback_reason, /software adapter/, "the GPU is refused for what it is");
     assert.notEqual(nll[0], nll[1]);
   }
   assert.equal(r.kept.length, 1);
   assert.ok(r.kept[0].complete);
 });
 
-test("on the GPU an adapter is an error that says so", { skip, timeout: 300_000 }, async () => {
-  const error = await run(async (_, plain) => {
-    const generator = await gpt2.createGenerator("/learn/trained/", { device: "webgpu" });
-    try {
-      return await generator.loadAdapter("/learn/lora/adapter/").catch(plain);
-    } finally {
-      await generator.dispose();
-    }
-  });
-  assert.equal(error.code, "invalid_option");
-  assert.match(error.message, /`adapter`: expected none with device "webgpu" \(the GPU engine computes no LoRA/);
+test("the GPU has PEFT's numbers too, and switching off the bits of before", { skip, timeout: 300_000 }, async () => {
+  const { prompt, logits } = expectedLogits();
+  const names = ["adapter", "rslora", "pattern"];
+  const found = await run(
+    async ([prompt, names]) => {
+      const onCpu = window.tiny;
+      window.tiny = await gpt2.createGenerator("/learn/trained/", { device: "webgpu", dtype: "fp32" });
+      const all = { base: await allLogprobs(prompt) };
+      for (const name of names) await tiny.loadAdapter(`/learn/lora/${name}/`);
+      for (const name of names) all[name] = await allLogprobs(prompt, name);
+      all["adapter_scale_0.5"] = await allLogprobs(prompt, { adapter: 0.5 });
+      all.off = await allLogprobs(prompt, null);
+      const { device } = tiny.info;
+      await tiny.dispose();
+      window.tiny = onCpu;
+      return { all, device };
+    },
+    [prompt, names],
+  );
+  assert.equal(found.device, "webgpu");
+  for (const name of ["base", ...names, "adapter_scale_0.5"]) assertClose(name, found.all[name], logits[name]);
+  assert.deepEqual(found.all.off, found.all.base);
 });

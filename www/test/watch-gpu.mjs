@@ -89,6 +89,7 @@ function watchGpu({ broken, full, vendor, withoutSubgroups, claimsF16 }) {
     submitsLeft = watched.destroyAfter ?? submitsLeft;
     isGone = watched.isGone ?? isGone;
     isFull = watched.isFull ?? isFull;
+    if (watched.destroyNow) device.destroy();
     postMessage({ told: { counts: { ...counts } } });
   });
 }

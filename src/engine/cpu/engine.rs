@@ -117,7 +117,7 @@ impl<K: Kernels> Engine for CpuEngine<K> {
         self.new_cache_with(None)
     }
 
-    fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
+    async fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
         if self.kernels.add_adapter(number, adapters) {
             return Ok(());
         }

@@ -3,8 +3,7 @@
 import { workerScript } from "../files/assets.js";
 import { resolve } from "../files/source.js";
 import { Client } from "./client.js";
-import { Gpt2Error, invalidOption, makeError, reasonOf } from "./errors.js";
-import { NO_ADAPTERS_ON_GPU } from "./lora.js";
+import { Gpt2Error, makeError, reasonOf } from "./errors.js";
 import type { Body, WireLoadOptions, WireModel } from "./messages.js";
 import { startWorker } from "./start-worker.js";
 import type { CreateGeneratorOptions, ModelSource } from "./types.js";
@@ -49,8 +48,6 @@ export interface Contact {
   body: Body<"load">;
   /** Where the caller says that the package's files are. */
   wasmUrl: CreateGeneratorOptions["wasm_url"];
-  /** Why it is to run on the CPU, if no device was asked for by name. */
-  reason: string | null;
   /** Passes the answer on. An abort ends the worker, as long as the answer is not there. */
   untilAborted<T>(answer: Promise<T>): Promise<T>;
 }
@@ -60,11 +57,6 @@ export function contact(what: "load" | "estimate", model: ModelSource, options: 
   checkCreateOptions(options);
   const { signal } = options;
   const source = resolve(model, options);
-  const hasAdapter = options.adapter !== undefined;
-  if (hasAdapter && options.device === "webgpu") {
-    throw invalidOption("device", `"wasm" or "auto" with an adapter (${NO_ADAPTERS_ON_GPU})`, options.device);
-  }
-  const reason = hasAdapter && options.device !== "wasm" ? NO_ADAPTERS_ON_GPU : null;
   if (signal?.aborted) throw reasonOf(signal);
   const files = filesFor(options.wasm_url);
   // An estimate has a worker of its own, which ends with it.
@@ -74,7 +66,7 @@ export function contact(what: "load" | "estimate", model: ModelSource, options: 
   const cancel = () => signal && client.abort(reasonOf(signal));
   signal?.addEventListener("abort", cancel, { once: true });
   const wire: WireLoadOptions = {
-    device: hasAdapter ? "wasm" : (options.device ?? "auto"),
+    device: options.device ?? "auto",
     cache: options.cache ?? true,
     verify: options.verify ?? true,
     dtype: options.dtype ?? "auto",
@@ -87,7 +79,6 @@ export function contact(what: "load" | "estimate", model: ModelSource, options: 
     client,
     body: { model: source, options: wire },
     wasmUrl: options.wasm_url,
-    reason,
     untilAborted: (answer) => answer.finally(() => signal?.removeEventListener("abort", cancel)),
   };
 }

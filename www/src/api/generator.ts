@@ -4,7 +4,7 @@ import type { Client, Listeners } from "./client.js";
 import { type Contact, contact, orOfOriginal, progressOf } from "./contact.js";
 import { checkEnvironment } from "./environment.js";
 import { invalidOption, makeError, reasonOf } from "./errors.js";
-import { adapterRequest, choiceOf, NO_ADAPTERS_ON_GPU, ownChoiceOf } from "./lora.js";
+import { adapterRequest, choiceOf, ownChoiceOf } from "./lora.js";
 import type { AdapterChoice, AdapterSource, LoadAdapterOptions, LoraAdapterInfo } from "./lora-types.js";
 import type { Kept, WireInfo, WireModel, WireResult } from "./messages.js";
 import { Session } from "./session.js";
@@ -45,7 +45,6 @@ export async function createGenerator(
     const all = async () => {
       const { answer: info, warning } = await orOfOriginal(body.model, options, load);
       if (warning !== null) info.warnings.push(warning);
-      if (made.reason !== null) info.fallback_reason ??= made.reason;
       const generator = new Generator(made, options, info, kept);
       if (options.adapter !== undefined) {
         const { name } = await generator.loadAdapter(options.adapter);
@@ -148,15 +147,11 @@ export class Generator {
    * text by itself.
    *
    * @throws {@link CheckpointError} names what does not fit: a field of the configuration that is not plain LoRA, or a
-   * tensor that is missing, superfluous or of another shape. {@link InvalidOptionError} for a name that is taken, or
-   * where the model runs on the GPU, whose engine computes no adapters yet. {@link NetworkError},
-   * {@link IntegrityError}, or the platform's `AbortError`.
+   * tensor that is missing, superfluous or of another shape. {@link InvalidOptionError} for a name that is taken.
+   * {@link NetworkError}, {@link IntegrityError}, or the platform's `AbortError`.
    */
   async loadAdapter(source: AdapterSource, options: LoadAdapterOptions = {}): Promise<LoraAdapterInfo> {
     const { body, signal } = adapterRequest(source, options, this.#location);
-    if (this.info.device === "webgpu") {
-      throw invalidOption("adapter", `none with device "webgpu" (${NO_ADAPTERS_ON_GPU})`, body.source.name);
-    }
     const { cache, verify, custom_fetch } = this.contact.body.options;
     return this.#client.ask("adapter-load", { ...body, options: { cache, verify, custom_fetch } }, signal).answer;
   }

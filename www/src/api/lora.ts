@@ -7,9 +7,6 @@ import type { WireChoice, WireModel } from "./messages.js";
 import type { CreateGeneratorOptions } from "./types.js";
 import { checkSignal } from "./validate.js";
 
-/** Why a model that is to have adapters does not run on the GPU. */
-export const NO_ADAPTERS_ON_GPU = "the GPU engine computes no LoRA adapters yet, and the CPU's does";
-
 const EXPECTED_CHOICE = "a name, a list of names, an object of names and weights, or null";
 
 /** A choice that can be posted. A weight that is not given is that of the adapter. */

@@ -66,8 +66,7 @@ export interface CreateGeneratorOptions {
   max_batch_size?: number;
   /**
    * A LoRA adapter that texts have from the start, as `generator.loadAdapter` and `generator.setAdapter`
-   * give them one. With a device of `"auto"` the model then runs on the CPU, since the GPU engine computes no adapters
-   * yet.
+   * give them one.
    */
   adapter?: AdapterSource;
   /** Branch, tag or commit of a Hugging Face model. Default `"main"`. */

@@ -11,7 +11,6 @@
 
 import { invalidOption, makeError } from "../api/errors.js";
 import type { Generator } from "../api/generator.js";
-import { NO_ADAPTERS_ON_GPU } from "../api/lora.js";
 import { isSignal } from "../api/validate.js";
 import { MAX_MEMORY_BYTES } from "./adapter.js";
 import { Learner } from "./learner.js";
@@ -29,15 +28,13 @@ export type * from "./types.js";
  * Learns from a text, or from several, in a worker of its own; the generator writes on meanwhile. Errors come out of
  * the run and its `adapter`.
  *
- * @throws `InvalidOptionError` for an option that is unknown or out of range, or a generator on the GPU, whose engine
- * computes no adapters yet.
+ * @throws `InvalidOptionError` for an option that is unknown or out of range.
  */
 export function finetune(
   generator: Generator,
   text: string | readonly string[],
   options: FinetuneOptions = {},
 ): FinetuneRun {
-  checkDevice(generator);
   const settings = settingsOf(options);
   const texts = textsOf(text);
   const { name, method, saveState, signal } = settings;
@@ -74,7 +71,6 @@ export async function estimateFinetune(
       problems.push(`memory: it takes ${memory_bytes} bytes, and this device has about ${deviceMemory} GiB`);
     }
     if (!has_held_out) problems.push("nothing is kept back, so nobody sees when it learns by heart");
-    if (generator.info.device === "webgpu") problems.push(`device: ${NO_ADAPTERS_ON_GPU}`);
     return { memory_bytes, steps, tokens: task.ids.length, problems };
   } finally {
     learner.stop();
@@ -97,7 +93,6 @@ export async function resumeFinetune(
   options: Pick<FinetuneOptions, "signal"> = {},
 ): Promise<FinetuneRun> {
   const { signal, ...rest } = options;
-  checkDevice(generator);
   for (const option of Object.keys(rest)) throw invalidOption(option, "signal", "an unknown option");
   if (signal !== undefined && !isSignal(signal)) throw invalidOption("signal", "an AbortSignal", signal);
   const found = await findRun(id);
@@ -115,12 +110,6 @@ export async function resumeFinetune(
 /** Forgets a fine-tuning that was cut off. Returns whether there was one. */
 export async function deleteFinetune(id: string): Promise<boolean> {
   return deleteRun(id);
-}
-
-function checkDevice({ info }: Generator): void {
-  if (info.device === "webgpu") {
-    throw invalidOption("generator", `one with device "wasm" (${NO_ADAPTERS_ON_GPU})`, info.device);
-  }
 }
 
 async function taskOf(generator: Generator, texts: string[], { json }: Settings): Promise<Task> {

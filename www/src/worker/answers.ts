@@ -150,7 +150,7 @@ const answers: Answers = {
     const free = lora.reserve(name, source.name);
     try {
       const files = await readAdapter(source, { ...options, fetch: fetchOf(options), signal: pace.signal });
-      return lora.add(free, { ...files, source: source.name, weight });
+      return await lora.add(free, { ...files, source: source.name, weight });
     } finally {
       lora.giveBack(free);
     }
@@ -200,7 +200,7 @@ async function move(lost: Error, again: (gone: Loaded) => Promise<Loaded>): Prom
   const gone = office.loaded;
   await gone.keeping.stop(); // it reads from the device that is gone, and the next load waits for it
   const fresh = await again(gone);
-  office.lora.moveTo(fresh.model);
+  await office.lora.moveTo(fresh.model);
   office.texts.moveTo(fresh.model);
   fresh.model.takeOverAll(office.scheduler);
   [office.loaded, office.hasMoved] = [fresh, true];

@@ -24,8 +24,8 @@ interface Loaded {
 
 /** What the engine adds to the model for a text: adapters, each with its weight. */
 interface Sum {
-  /** Its number in the engine. */
-  number: number;
+  /** Its number in the engine, once the engine has it. */
+  number: Promise<number>;
   /** The numbers of its adapters. */
   parts: number[];
   nUsers: number;
@@ -42,6 +42,8 @@ export class LoraAdapters {
   #sums = new Map<string, Sum>();
   /** Adapters that were given up, but are parts of sums which texts still use. */
   #leaving = new Set<number>();
+  /** The end of what adds to the model or moves to another: one thing after the other, so that a move takes all along. */
+  #lastTurn: Promise<unknown> = Promise.resolve();
 
   constructor(model: Model) {
     this.#model = model;
@@ -66,10 +68,12 @@ export class LoraAdapters {
 
   /** Loads an adapter. */
   add(name: string, { config, weights, source, weight }: AdapterFiles & { source: string; weight: number }) {
-    const read = this.#model.readAdapter(config, weights) as Pick<Loaded, "number" | "parameters" | "rank">;
-    const loaded = { ...read, source, weight };
-    this.#loaded.set(name, loaded);
-    return this.#info(name, loaded);
+    return this.#inTurn(() => {
+      const read = this.#model.readAdapter(config, weights) as Pick<Loaded, "number" | "parameters" | "rank">;
+      const loaded = { ...read, source, weight };
+      this.#loaded.set(name, loaded);
+      return this.#info(name, loaded);
+    });
   }
 
   /** Chooses what texts have that choose nothing themselves. */
@@ -106,7 +110,7 @@ export class LoraAdapters {
     const sum = this.#sum(weights.map(([, weight, { number }]) => [number, weight]));
     sum.nUsers += 1;
     try {
-      return await run(sum.number, Object.fromEntries(weights.map(([name, weight]) => [name, weight])));
+      return await run(await sum.number, Object.fromEntries(weights.map(([name, weight]) => [name, weight])));
     } finally {
       sum.nUsers -= 1;
       this.#tidy();
@@ -114,9 +118,18 @@ export class LoraAdapters {
   }
 
   /** Takes all to another load of the same model, before its texts. */
-  moveTo(model: Model): void {
-    model.takeAdapters(this.#model);
-    this.#model = model;
+  moveTo(model: Model): Promise<void> {
+    return this.#inTurn(() => {
+      const taken = model.takeAdapters(this.#model) as Promise<void>;
+      this.#model = model;
+      return taken;
+    });
+  }
+
+  #inTurn<T>(run: () => T | Promise<T>): Promise<T> {
+    const turn = this.#lastTurn.then(run);
+    this.#lastTurn = turn.catch(() => undefined); // whoever asked for it hears what went wrong
+    return turn;
   }
 
   /** What counts of a choice, in the order of the names, so that the same choice gives the same bits. */
@@ -136,17 +149,22 @@ export class LoraAdapters {
     const key = JSON.stringify(parts);
     const known = this.#sums.get(key);
     const numbers = parts.map(([number]) => number);
-    const sum = known ?? {
-      number: this.#model.addAdapters(
-        Uint32Array.from(numbers),
-        Float32Array.from(parts, ([, weight]) => weight),
-      ),
-      parts: numbers,
-      nUsers: 0,
-    };
+    const sum = known ?? { number: this.#give(parts), parts: numbers, nUsers: 0 };
     this.#sums.delete(key);
     this.#sums.set(key, sum);
+    if (!known) {
+      sum.number.catch(() => {
+        if (this.#sums.get(key) === sum) this.#sums.delete(key); // it may be tried again
+      });
+    }
     return sum;
+  }
+
+  /** Has the engine compute a sum. Returns its number there. */
+  #give(parts: [number: number, weight: number][]): Promise<number> {
+    const numbers = Uint32Array.from(parts, ([number]) => number);
+    const weights = Float32Array.from(parts, ([, weight]) => weight);
+    return this.#inTurn(() => this.#model.addAdapters(numbers, weights) as Promise<number>);
   }
 
   /** Frees what nobody uses any more. */
@@ -157,7 +175,7 @@ export class LoraAdapters {
     for (const [key, sum] of idle) {
       if (kept.some(([other]) => other === key)) continue;
       this.#sums.delete(key);
-      this.#model.freeAdapter(sum.number);
+      void sum.number.then((number) => this.#model.freeAdapter(number)); // nobody uses it, so it is there
     }
     for (const number of this.#leaving) {
       if ([...this.#sums.values()].some((sum) => sum.parts.includes(number))) continue;

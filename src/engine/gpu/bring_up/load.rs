@@ -196,6 +196,7 @@ impl GpuLoader {
             cache_shape,
             attentions: RefCell::default(),
             batch: RefCell::default(),
+            adapters: RefCell::default(),
             piece: RefCell::default(),
             n_ids_written: Cell::new(0),
         })

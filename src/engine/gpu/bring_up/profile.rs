@@ -35,7 +35,9 @@ impl GpuEngine {
         }
         let end = End::Choose(Choose::default());
         let mut n_steps = 0;
-        self.for_each_step(ids.len(), end, None, |_, _| n_steps += 1);
+        let adapter = cache.adapter().cloned();
+        let adapter = adapter.as_deref();
+        self.for_each_step(ids.len(), end, adapter, None, |_, _| n_steps += 1);
         let timer = Timer::new(&self.context, n_steps)
             .ok_or_else(|| Error::WebGpuNotAvailable("this GPU has no timestamps".into()))?;
 
@@ -45,7 +47,7 @@ impl GpuEngine {
         let size = PassSize::of(&params);
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         let mut labels = Vec::new();
-        self.for_each_step(ids.len(), end, None, |step, layer| {
+        self.for_each_step(ids.len(), end, adapter, None, |step, layer| {
             let timestamp_writes = Some(timer.span(labels.len() as u32));
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             step.record(&mut pass, layer.and_then(|i| cache.bind_group(i)), size);

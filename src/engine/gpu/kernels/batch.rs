@@ -8,14 +8,15 @@
 //! All texts' tokens lie one after the other. Only the attention knows which text a token is of. It has the caches of
 //! four texts in one dispatch, since no more can be bound, so there are two of it for more texts.
 
+use gpt2_kernels::layout::Block;
 use wgpu::Buffer;
 
-use super::kernel::Dispatch;
+use super::kernel::{Added, Dispatch};
 use super::maker::{DispatchMaker, Few, Finish, Many, Source, Texts};
 use super::tuning::MatvecShape;
 use crate::engine::gpu::context::Context;
 use crate::engine::gpu::limits::{CACHES_AT_ONCE, MAX_FEW, MAX_PIECES, MAX_TEXTS};
-use crate::engine::gpu::memory::Widths;
+use crate::engine::gpu::memory::{Parts, Widths};
 use crate::error::Result;
 
 /// How many tokens a kernel for few takes at most.
@@ -77,45 +78,63 @@ impl<'a> DispatchMaker<'a> {
         FEW.into_iter().find(|&n| n >= n_tokens && is_for(n)).map_or(Width::Many, Width::Few)
     }
 
-    pub fn batch_layers(&'a self, scratch: &'a BatchScratch, width: Width) -> Result<Vec<BatchLayer>> {
+    /// `adapter`: of each block, what an adapter has for it, if the texts have one.
+    pub fn batch_layers(
+        &'a self,
+        scratch: &'a BatchScratch,
+        width: Width,
+        adapter: Option<&[Parts]>,
+    ) -> Result<Vec<BatchLayer>> {
+        let none = Parts::default();
+        let of_layer = |i: usize| adapter.and_then(|parts| parts.get(i)).unwrap_or(&none);
+        let blocks = self.image.layout.blocks.iter().enumerate();
+        blocks.map(|(i, block)| self.batch_layer(scratch, width, (i, block), of_layer(i))).collect()
+    }
+
+    fn batch_layer(
+        &'a self,
+        scratch: &'a BatchScratch,
+        width: Width,
+        (layer, block): (usize, &'a Block),
+        parts: &Parts,
+    ) -> Result<BatchLayer> {
         let BatchScratch { tokens, qkv, pieces } = scratch;
-        let s = self.s;
-        let layer = |(i, block): (usize, &'a gpt2_kernels::layout::Block)| {
-            let texts = (0..MAX_TEXTS).step_by(CACHES_AT_ONCE).map(|first| Texts::Batch { tokens, qkv, first });
-            let b = block;
-            Ok(match width {
-                Width::Few(n) => {
-                    let few = Few::Batch(n, tokens);
-                    let (ln_1, ln_2) = (Source::Norm(&b.ln_1), Source::Norm(&b.ln_2));
-                    BatchLayer {
-                        before: vec![self.matvec("c_attn", &b.c_attn, ln_1, Finish::BatchQkv(qkv), few)?],
-                        attend: texts.map(|t| self.attention_of_single(i, t, pieces)).collect::<Result<_>>()?,
-                        after: vec![
-                            self.matvec("c_proj", &b.c_proj, Source::Attended(pieces), Finish::Residual, few)?,
-                            self.matvec("c_fc", &b.c_fc, ln_2, Finish::Activated, few)?,
-                            self.matvec("mlp.c_proj", &b.mlp_c_proj, Source::Hidden, Finish::Residual, few)?,
-                        ],
-                    }
-                }
-                Width::Many => {
-                    let many = Many::Tokens;
-                    BatchLayer {
-                        before: vec![
-                            self.norm(&b.ln_1, None)?,
-                            self.matmul("c_attn", &b.c_attn, &s.normed, Finish::BatchQkv(qkv), many)?,
-                        ],
-                        attend: texts.map(|t| self.attention_of_blocks(i, t)).collect::<Result<_>>()?,
-                        after: vec![
-                            self.matmul("c_proj", &b.c_proj, &s.attended, Finish::Residual, many)?,
-                            self.norm(&b.ln_2, None)?,
-                            self.matmul("c_fc", &b.c_fc, &s.normed, Finish::Activated, many)?,
-                            self.matmul("mlp.c_proj", &b.mlp_c_proj, &s.hidden, Finish::Residual, many)?,
-                        ],
-                    }
-                }
-            })
+        let Block { ln_1, c_attn, c_proj, ln_2, c_fc, mlp_c_proj } = block;
+        let [to_attn, to_proj, to_fc, to_mlp_proj] = parts.each_ref().map(Option::as_ref);
+        let texts = (0..MAX_TEXTS).step_by(CACHES_AT_ONCE).map(|first| Texts::Batch { tokens, qkv, first });
+        let (s, keep, add) = (self.s, Finish::BatchQkv(qkv), Finish::Residual);
+        let (before, attend, after) = match width {
+            Width::Few(n) => {
+                let few = Few::Batch(n, tokens);
+                let (norm_1, norm_2, attended) = (Source::Norm(ln_1), Source::Norm(ln_2), Source::Attended(pieces));
+                let hidden = Source::Plain(&s.hidden);
+                let before = vec![self.adapted_matvec("c_attn", c_attn, norm_1, keep, few, to_attn)?];
+                let after = vec![
+                    self.adapted_matvec("c_proj", c_proj, attended, add, few, to_proj)?,
+                    self.adapted_matvec("c_fc", c_fc, norm_2, Finish::Activated, few, to_fc)?,
+                    self.adapted_matvec("mlp.c_proj", mlp_c_proj, hidden, add, few, to_mlp_proj)?,
+                ];
+                let attend = texts.map(|t| self.attention_of_single(layer, t, pieces)).collect::<Result<_>>()?;
+                (before, attend, after)
+            }
+            Width::Many => {
+                let many = Many::Tokens;
+                let before = vec![
+                    vec![self.norm(ln_1, None)?],
+                    self.adapted_matmul("c_attn", c_attn, &s.normed, keep, many, to_attn)?,
+                ];
+                let after = vec![
+                    self.adapted_matmul("c_proj", c_proj, &s.attended, add, many, to_proj)?,
+                    vec![self.norm(ln_2, None)?],
+                    self.adapted_matmul("c_fc", c_fc, &s.normed, Finish::Activated, many, to_fc)?,
+                    self.adapted_matmul("mlp.c_proj", mlp_c_proj, &s.hidden, add, many, to_mlp_proj)?,
+                ];
+                let attend = texts.map(|t| self.attention_of_blocks(layer, t)).collect::<Result<_>>()?;
+                (before, attend, after)
+            }
         };
-        self.image.layout.blocks.iter().enumerate().map(layer).collect()
+        let flat = |steps: Vec<Vec<Dispatch>>| steps.into_iter().flatten().collect();
+        Ok(BatchLayer { before: flat(before), attend, after: flat(after) })
     }
 
     /// Logits of the tokens that they are wanted of.
@@ -124,12 +143,19 @@ impl<'a> DispatchMaker<'a> {
         let logits = Finish::Plain(&self.s.logits, self.w.vocab_padded);
         match width {
             Width::Few(n) => {
-                let head = self.matvec("head", layout.head(), Source::Norm(&layout.ln_f), logits, Few::Rows(n))?;
+                let head = self.matvec(
+                    "head",
+                    layout.head(),
+                    Source::Norm(&layout.ln_f),
+                    logits,
+                    Few::Rows(n),
+                    Added::Nothing,
+                )?;
                 Ok(vec![head])
             }
             Width::Many => Ok(vec![
                 self.norm(&layout.ln_f, Some(&scratch.tokens))?,
-                self.matmul("head", layout.head(), &self.s.normed, logits, Many::Rows)?,
+                self.matmul("head", layout.head(), &self.s.normed, logits, Many::Rows, Added::Nothing)?,
             ]),
         }
     }

@@ -9,17 +9,14 @@ use std::rc::Rc;
 
 use gpt2_kernels::Dtype;
 use gpt2_kernels::layout::{GROUP, Matrix};
-use wgpu::{
-    BindGroup, BindGroupEntry, BindGroupLayout, BindGroupLayoutEntry, BindingResource, BindingType, Buffer,
-    BufferBinding, BufferBindingType, ComputePass, ShaderStages,
-};
+use wgpu::{BindGroup, BindGroupEntry, BindingResource, Buffer, BufferBinding, ComputePass};
 
+use super::access::Access;
 use super::params::Params;
 use super::pipelines::{Pipelines, Program};
 use super::tuning::Segments;
-use crate::engine::gpu::context::Context;
 use crate::engine::gpu::limits::CACHES_AT_ONCE;
-use crate::engine::gpu::memory::{Image, rest_range};
+use crate::engine::gpu::memory::{Image, LowRank, rest_range};
 use crate::error::{Error, Result};
 
 /// How many workgroups one axis of a dispatch has.
@@ -96,34 +93,14 @@ impl Dispatch {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
-    Uniform,
-}
-
-impl Access {
-    fn layout_entry(self, binding: u32) -> BindGroupLayoutEntry {
-        let ty = match self {
-            Self::Read => BufferBindingType::Storage { read_only: true },
-            Self::Write => BufferBindingType::Storage { read_only: false },
-            Self::Uniform => BufferBindingType::Uniform,
-        };
-        BindGroupLayoutEntry {
-            binding,
-            visibility: ShaderStages::COMPUTE,
-            ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
-        }
-    }
-}
-
-/// The layout of a bind group of so many caches' keys and values in one layer: buffers that are read and written.
-pub(crate) fn cache_layout(context: &Context, n_caches: usize) -> BindGroupLayout {
-    let entries: Vec<_> = (0..n_caches as u32).map(|i| Access::Write.layout_entry(i)).collect();
-    let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some("cache"), entries: &entries };
-    context.device.create_bind_group_layout(&descriptor)
+/// What a LoRA adapter adds to a product.
+#[derive(Clone, Copy)]
+pub(super) enum Added<'a> {
+    Nothing,
+    /// With A x from a dispatch before it.
+    Told(&'a LowRank),
+    /// With A x that each workgroup computes for itself from the norm of one token.
+    Own(&'a LowRank),
 }
 
 /// A kernel being put together.
@@ -259,6 +236,30 @@ impl<'a> Kernel<'a> {
             Dtype::Q8 => include_str!("wgsl/format_q8.wgsl"),
             Dtype::Q4 => include_str!("wgsl/format_q4.wgsl"),
         })
+    }
+
+    /// What is added to a product: `prepare_adapter(i)`, `with_adapter(t, r, y)`. Needs `sums.wgsl`.
+    pub(super) fn adapter(self, added: Added<'a>) -> Self {
+        let (adapter, lowered) = match added {
+            Added::Nothing => return self.source(include_str!("wgsl/adapter_none.wgsl")),
+            Added::Told(adapter) => (adapter, vec![include_str!("wgsl/adapter_told.wgsl")]),
+            Added::Own(adapter) => {
+                let own = [
+                    include_str!("wgsl/adapter_of_norm.wgsl"),
+                    include_str!("wgsl/adapter_sums.wgsl"),
+                    include_str!("wgsl/adapter_own.wgsl"),
+                ];
+                (adapter, own.to_vec())
+            }
+        };
+        let kernel = self.low_rank(adapter).read("low_rank", "vec4<f32>", adapter.buffer.as_entire_buffer_binding());
+        lowered.into_iter().fold(kernel, Self::source).source(include_str!("wgsl/adapter_added.wgsl"))
+    }
+
+    /// Where the numbers of an adapter's part lie.
+    pub fn low_rank(self, adapter: &LowRank) -> Self {
+        let LowRank { rank4, up_at, lowered_at, .. } = *adapter;
+        self.constant("RANK4", rank4).constant("UP_AT", up_at).constant("LOWERED_AT", lowered_at)
     }
 
     /// Makes the bind group, and a program to be compiled unless there is one of the same text.

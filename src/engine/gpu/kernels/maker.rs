@@ -3,7 +3,7 @@
 use gpt2_kernels::layout::{Block, Matrix, Norm};
 use wgpu::Buffer;
 
-use super::kernel::{Dispatch, Extent, Kernel};
+use super::kernel::{Added, Dispatch, Extent, Kernel};
 use super::pipelines::Pipelines;
 use super::tuning::{MatvecShape, Tuning};
 use crate::checkpoint::{Activation, Config};
@@ -26,13 +26,14 @@ pub(super) enum Finish<'a> {
     Plain(&'a Buffer, usize),
 }
 
-/// Where the input of a product for few tokens comes from.
+/// Where the input of a product for few tokens, or of an adapter's, comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     Norm(&'a Norm),
     /// The pieces of an attention.
     Attended(&'a Buffer),
-    Hidden,
+    /// As it lies there.
+    Plain(&'a Buffer),
 }
 
 /// Which tokens a product for few is for.
@@ -103,8 +104,15 @@ impl<'a> DispatchMaker<'a> {
     pub fn c_fc(&self, n_layer: usize, n_new: usize) -> Result<Vec<Dispatch>> {
         let blocks = self.image.layout.blocks.iter().take(n_layer);
         let step = |block: &Block| match n_new {
-            1 => self.matvec("c_fc", &block.c_fc, Source::Norm(&block.ln_2), Finish::Activated, Few::Newest),
-            _ => self.matmul("c_fc", &block.c_fc, &self.s.normed, Finish::Activated, Many::Tokens),
+            1 => self.matvec(
+                "c_fc",
+                &block.c_fc,
+                Source::Norm(&block.ln_2),
+                Finish::Activated,
+                Few::Newest,
+                Added::Nothing,
+            ),
+            _ => self.matmul("c_fc", &block.c_fc, &self.s.normed, Finish::Activated, Many::Tokens, Added::Nothing),
         };
         blocks.map(step).collect()
     }
@@ -117,6 +125,7 @@ impl<'a> DispatchMaker<'a> {
         source: Source,
         finish: Finish,
         few: Few,
+        added: Added,
     ) -> Result<Dispatch> {
         let n_tokens = if let Few::Batch(n, _) | Few::Rows(n) = few { n } else { 1 };
         let shape = MatvecShape::new(matrix, &self.tuning, n_tokens);
@@ -128,13 +137,6 @@ impl<'a> DispatchMaker<'a> {
             .constant("PARTS", shape.n_parts)
             .constant("N_WORKGROUPS", shape.n_workgroups)
             .constant("TILE4", shape.tile4);
-        let (s, w) = (self.s, &self.w);
-        let input = match source {
-            Source::Norm(_) => &s.x,
-            Source::Attended(pieces) => pieces,
-            Source::Hidden => &s.hidden,
-        };
-        let kernel = kernel.read("input", "vec4<f32>", input.as_entire_buffer_binding());
         let kernel = match few {
             Few::Newest => kernel.source(include_str!("wgsl/token_newest.wgsl")),
             Few::Batch(_, batch) => kernel
@@ -143,18 +145,11 @@ impl<'a> DispatchMaker<'a> {
             Few::Rows(_) => kernel.source(include_str!("wgsl/rows_few.wgsl")),
         };
         let kernel = match source {
-            Source::Norm(norm) => self.with_norm(kernel, norm).source(include_str!("wgsl/norm_same_row.wgsl")),
-            Source::Hidden => kernel.source(include_str!("wgsl/source_plain.wgsl")),
-            Source::Attended(_) => self
-                .attention_order(kernel)
-                .constant("H", w.n_head)
-                .constant("D", w.head_dim)
-                .constant("LANES", w.lanes())
-                .constant("MAX_PIECES", MAX_PIECES)
-                .source(include_str!("wgsl/source_attended.wgsl")),
+            Source::Norm(_) => kernel.source(include_str!("wgsl/norm_same_row.wgsl")),
+            _ => kernel,
         };
-        self.finish(kernel, finish)
-            .params(&s.params)
+        self.finish(self.source(kernel, source).adapter(added), finish)
+            .params(&self.s.params)
             .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/matvec.wgsl"))
             .build(self.pipelines, [Extent::Fixed(shape.n_workgroups as u32), Extent::Fixed(1)])
@@ -168,6 +163,7 @@ impl<'a> DispatchMaker<'a> {
         input: &Buffer,
         finish: Finish,
         many: Many,
+        added: Added,
     ) -> Result<Dispatch> {
         let [tokens, rows] = self.tuning.tile;
         let kernel = Kernel::new(label)
@@ -184,10 +180,32 @@ impl<'a> DispatchMaker<'a> {
             Many::Tokens => (kernel.source(include_str!("wgsl/tokens_of_text.wgsl")), Extent::Tokens(tokens as u32)),
             Many::Rows => (kernel.source(include_str!("wgsl/rows_many.wgsl")), Extent::Rows(tokens as u32)),
         };
-        self.finish(kernel, finish)
+        self.finish(kernel.adapter(added), finish)
             .params(&self.s.params)
+            .source(include_str!("wgsl/sums.wgsl"))
             .source(include_str!("wgsl/matmul.wgsl"))
             .build(self.pipelines, [Extent::Fixed(matrix.n_rows.div_ceil(rows) as u32), extent])
+    }
+
+    /// Reads the input of a product, `prepare(i)` and `load(t, k4)`.
+    pub(super) fn source<'k>(&'k self, kernel: Kernel<'k>, source: Source<'k>) -> Kernel<'k> {
+        let w = &self.w;
+        let input = match source {
+            Source::Norm(_) => &self.s.x,
+            Source::Attended(buffer) | Source::Plain(buffer) => buffer,
+        };
+        let kernel = kernel.read("input", "vec4<f32>", input.as_entire_buffer_binding());
+        match source {
+            Source::Norm(norm) => self.with_norm(kernel, norm),
+            Source::Plain(_) => kernel.source(include_str!("wgsl/source_plain.wgsl")),
+            Source::Attended(_) => self
+                .attention_order(kernel)
+                .constant("H", w.n_head)
+                .constant("D", w.head_dim)
+                .constant("LANES", w.lanes())
+                .constant("MAX_PIECES", MAX_PIECES)
+                .source(include_str!("wgsl/source_attended.wgsl")),
+        }
     }
 
     fn with_norm<'k>(&'k self, kernel: Kernel<'k>, norm: &Norm) -> Kernel<'k> {

@@ -1,13 +1,17 @@
 //! The kernels: how WGSL becomes a dispatch, which dispatches a pass has, and how each is spread over threads.
 
+mod access;
+mod adapter;
 mod batch;
 mod kernel;
+mod low_rank;
 mod maker;
 mod model;
 mod params;
 mod pipelines;
 mod tuning;
 
+pub(crate) use adapter::GpuAdapter;
 pub(crate) use batch::{BatchLayer, BatchScratch, Width};
 pub(crate) use kernel::{Dispatch, PassSize};
 pub(crate) use maker::DispatchMaker;

@@ -11,7 +11,7 @@ use wgpu::{
     ShaderModuleDescriptor,
 };
 
-use super::kernel::cache_layout;
+use super::access::cache_layout;
 use crate::engine::gpu::context::Context;
 use crate::engine::gpu::limits::CACHES_AT_ONCE;
 use crate::error::{Error, Result};

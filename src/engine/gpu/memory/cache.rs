@@ -13,6 +13,7 @@ use wgpu::{BindGroup, BindGroupEntry, BindGroupLayout, Buffer};
 
 use crate::engine::Cache;
 use crate::engine::gpu::context::Context;
+use crate::engine::gpu::kernels::GpuAdapter;
 use crate::error::Result;
 
 /// Tokens that a new cache has room for.
@@ -75,16 +76,19 @@ pub struct GpuCache {
     n_tokens: usize,
     /// Of these, how many are known to be computed; the passes of the others may still be under way.
     n_computed: usize,
+    /// What its text is computed with.
+    adapter: Option<Rc<GpuAdapter>>,
 }
 
 impl GpuCache {
-    pub(crate) fn new(shape: Rc<CacheShape>) -> Self {
+    pub(crate) fn new(shape: Rc<CacheShape>, adapter: Option<Rc<GpuAdapter>>) -> Self {
         Self {
             shape,
             layers: Rc::new(Layers { number: 0, layers: Vec::new() }),
             capacity: 0,
             n_tokens: 0,
             n_computed: 0,
+            adapter,
         }
     }
 
@@ -142,6 +146,10 @@ impl GpuCache {
     /// Tells the buffers from those of all other caches, and from those that this cache had when it was smaller.
     pub(crate) fn number(&self) -> u64 {
         self.layers.number
+    }
+
+    pub(crate) fn adapter(&self) -> Option<&Rc<GpuAdapter>> {
+        self.adapter.as_ref()
     }
 
     pub(crate) fn belongs_to(&self, shape: &Rc<CacheShape>) -> bool {

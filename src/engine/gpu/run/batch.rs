@@ -1,48 +1,23 @@
 //! A pass over several texts at once: every weight is read once for all of them.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use wgpu::{BindGroup, Buffer, SubmissionIndex};
+use wgpu::SubmissionIndex;
 
+use super::batch_made::Batch;
 use super::pass::GpuEngine;
 use crate::engine::gpu::context::Staging;
-use crate::engine::gpu::kernels::{BatchLayer, BatchScratch, Dispatch, DispatchMaker, Params, PassSize, Width};
+use crate::engine::gpu::kernels::{BatchLayer, Dispatch, GpuAdapter, Params, PassSize};
 use crate::engine::gpu::limits::{CACHES_AT_ONCE, MAX_FEW, MAX_TEXTS};
 use crate::engine::gpu::memory::GpuCache;
 use crate::engine::{BatchRow, Cache, Choose, Engine, Output, Rows, check_bounds};
 use crate::error::Result;
-
-/// Sets of texts whose bind groups are kept: texts take turns when one joins or leaves.
-const MAX_SETS: usize = 16;
-
-/// What passes over several texts need, made at the first of them and kept.
-pub(crate) struct Batch {
-    scratch: BatchScratch,
-    embed: Dispatch,
-    layers: RefCell<HashMap<Width, Rc<Vec<BatchLayer>>>>,
-    heads: RefCell<HashMap<Width, Rc<Vec<Dispatch>>>>,
-    /// Bound where there are fewer texts than a dispatch binds the caches of; a buffer may not be bound twice.
-    nobody: [Buffer; CACHES_AT_ONCE],
-    /// By the caches, a bind group for each layer; the newest last.
-    sets: RefCell<VecDeque<(CacheSet, Rc<Vec<BindGroup>>)>>,
-}
-
-/// The caches that a dispatch binds, by their numbers.
-type CacheSet = [Option<u64>; CACHES_AT_ONCE];
 
 /// What a pass is made of.
 struct Made {
     batch: Rc<Batch>,
     layers: Rc<Vec<BatchLayer>>,
     head: Option<Rc<Vec<Dispatch>>>,
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        self.nobody.iter().for_each(Buffer::destroy);
-    }
 }
 
 impl GpuEngine {
@@ -63,8 +38,23 @@ impl GpuEngine {
         outputs
     }
 
-    /// Texts in their order, as many in a pass as it takes.
+    /// Texts that have the same adapter, or none, share passes.
     async fn run_in_passes(&self, texts: &mut [BatchRow<'_, GpuCache>]) -> Result<Vec<Output>> {
+        let mut outputs = vec![Output::default(); texts.len()];
+        for group in groups(texts) {
+            let Group { adapter, places, mut texts } = group;
+            let found = self.run_group(adapter.as_deref(), &mut texts).await?;
+            places.into_iter().zip(found).for_each(|(i, output)| outputs[i] = output);
+        }
+        Ok(outputs)
+    }
+
+    /// Texts in their order, as many in a pass as it takes.
+    async fn run_group(
+        &self,
+        adapter: Option<&GpuAdapter>,
+        texts: &mut [BatchRow<'_, GpuCache>],
+    ) -> Result<Vec<Output>> {
         let w = &self.model.widths;
         let mut outputs = Vec::with_capacity(texts.len());
         let mut rest = texts;
@@ -82,17 +72,21 @@ impl GpuEngine {
             rest = after;
             match pass {
                 [text] => outputs.push(self.forward(text.cache, text.ids, text.rows, false).await?),
-                texts => outputs.extend(self.run_pass(texts).await?),
+                texts => outputs.extend(self.run_pass(adapter, texts).await?),
             }
         }
         Ok(outputs)
     }
 
     /// Two texts or more, no more than a pass takes.
-    async fn run_pass(&self, texts: &mut [BatchRow<'_, GpuCache>]) -> Result<Vec<Output>> {
+    async fn run_pass(
+        &self,
+        adapter: Option<&GpuAdapter>,
+        texts: &mut [BatchRow<'_, GpuCache>],
+    ) -> Result<Vec<Output>> {
         let n_tokens = texts.iter().map(|text| text.ids.len()).sum();
         let n_rows = texts.iter().map(n_wanted).sum();
-        let made = self.made(n_tokens, n_rows).await?;
+        let made = self.made(adapter, n_tokens, n_rows).await?;
         let (staging, n_bytes, index) = self.submit_texts(&made, texts);
         let mut logits = Vec::new();
         match staging {
@@ -114,38 +108,27 @@ impl GpuEngine {
     }
 
     /// The dispatches for so many tokens and rows, compiled.
-    async fn made(&self, n_tokens: usize, n_rows: usize) -> Result<Made> {
-        let Self { config, image, model, pipelines, context, .. } = self;
-        let maker =
-            DispatchMaker { config, image, w: model.widths, s: &model.scratch, pipelines, tuning: model.tuning };
+    async fn made(&self, adapter: Option<&GpuAdapter>, n_tokens: usize, n_rows: usize) -> Result<Made> {
+        let (maker, context) = (self.maker(), &self.context);
         let made = self.batch.borrow().clone();
         let batch = match made {
             Some(batch) => batch,
             None => {
-                let make = || {
-                    let scratch = BatchScratch::new(context, &model.widths);
-                    Ok(Rc::new(Batch {
-                        embed: maker.batch_embed(&scratch)?,
-                        nobody: std::array::from_fn(|_| context.storage("nobody's cache", 16)),
-                        scratch,
-                        layers: RefCell::default(),
-                        heads: RefCell::default(),
-                        sets: RefCell::default(),
-                    }))
-                };
+                let make = || Batch::new(context, &maker).map(Rc::new);
                 let batch = context.checked("the buffers for several texts", make).await?;
                 *self.batch.borrow_mut() = Some(batch.clone());
                 batch
             }
         };
         let width = maker.width(n_tokens);
-        let made = batch.layers.borrow().get(&width).cloned();
+        let all = adapter.map_or(&batch.layers, |adapter| &adapter.batch_layers);
+        let made = all.borrow().get(&width).cloned();
         let layers = match made {
             Some(layers) => layers,
             None => {
-                let make = || maker.batch_layers(&batch.scratch, width);
+                let make = || maker.batch_layers(&batch.scratch, width, adapter.map(|adapter| &adapter.parts[..]));
                 let layers = Rc::new(context.checked("the kernels for several texts", make).await?);
-                batch.layers.borrow_mut().insert(width, layers.clone());
+                all.borrow_mut().insert(width, layers.clone());
                 layers
             }
         };
@@ -180,7 +163,9 @@ impl GpuEngine {
         let bytes: Vec<u8> = words.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
         queue.write_buffer(&batch.scratch.tokens, 0, &bytes);
 
-        let sets: Vec<_> = texts.chunks(CACHES_AT_ONCE).map(|texts| self.bind_groups(batch, texts)).collect();
+        let n_layer = self.config.n_layer;
+        let sets: Vec<_> =
+            texts.chunks(CACHES_AT_ONCE).map(|texts| batch.bind_groups(&self.pipelines, n_layer, texts)).collect();
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         let mut n_dispatches = 0;
@@ -237,42 +222,31 @@ impl GpuEngine {
         let size = PassSize { n_keys: n_keys as u32, n_blocks, ..PassSize::of(&params) };
         (params, size, [tokens, blocks, rows].concat())
     }
+}
 
-    /// Of each layer the bind group of these texts' caches.
-    fn bind_groups(&self, batch: &Batch, texts: &[BatchRow<'_, GpuCache>]) -> Rc<Vec<BindGroup>> {
-        let mut set: CacheSet = [None; CACHES_AT_ONCE];
-        set.iter_mut().zip(texts).for_each(|(to, text)| *to = Some(text.cache.number()));
-        let mut sets = batch.sets.borrow_mut();
-        if let Some(at) = sets.iter().position(|(of, _)| *of == set)
-            && let Some((of, found)) = sets.remove(at)
-        {
-            sets.push_back((of, found.clone()));
-            return found;
+/// Texts with the same adapter, and their places among all.
+struct Group<'a> {
+    adapter: Option<Rc<GpuAdapter>>,
+    places: Vec<usize>,
+    texts: Vec<BatchRow<'a, GpuCache>>,
+}
+
+/// In the order of their first texts.
+fn groups<'a>(texts: &'a mut [BatchRow<'_, GpuCache>]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for (i, BatchRow { cache, ids, rows }) in texts.iter_mut().enumerate() {
+        let adapter = cache.adapter().cloned();
+        let which = adapter.as_ref().map(Rc::as_ptr);
+        let text = BatchRow { cache: &mut **cache, ids, rows: *rows };
+        match groups.iter_mut().find(|group| group.adapter.as_ref().map(Rc::as_ptr) == which) {
+            Some(group) => {
+                group.places.push(i);
+                group.texts.push(text);
+            }
+            None => groups.push(Group { adapter, places: vec![i], texts: vec![text] }),
         }
-        let layer = |i: usize| {
-            let buffers = batch
-                .nobody
-                .iter()
-                .enumerate()
-                .map(|(at, nobody)| texts.get(at).and_then(|text| text.cache.buffer(i)).unwrap_or(nobody));
-            let entries: Vec<_> = buffers
-                .zip(0..)
-                .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-                .collect();
-            self.context.count(|c| c.n_objects += 1);
-            self.context.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some("caches"),
-                layout: &self.pipelines.caches_layout,
-                entries: &entries,
-            })
-        };
-        let made: Rc<Vec<_>> = Rc::new((0..self.config.n_layer).map(layer).collect());
-        if sets.len() == MAX_SETS {
-            sets.pop_front();
-        }
-        sets.push_back((set, made.clone()));
-        made
     }
+    groups
 }
 
 /// How many of a text's new tokens' logits are wanted.

@@ -1,9 +1,13 @@
 //! The engine's trait on a GPU, and the check that its kernels agree with each other.
 
+use std::rc::Rc;
+
 use super::ahead::{Input, Pending};
 use super::attentions::Collected;
 use super::pass::{End, GpuEngine, Ids};
+use crate::adapter::Adapter;
 use crate::checkpoint::Config;
+use crate::engine::gpu::kernels::GpuAdapter;
 use crate::engine::gpu::limits::MAX_K;
 use crate::engine::gpu::memory::GpuCache;
 use crate::engine::{BatchRow, Cache, Choose, Chosen, Engine, Output, Rows, check_bounds};
@@ -54,7 +58,25 @@ impl Engine for GpuEngine {
     }
 
     fn new_cache(&self) -> GpuCache {
-        GpuCache::new(self.cache_shape.clone())
+        self.new_cache_with(None)
+    }
+
+    async fn add_adapter(&self, number: usize, adapters: &[(&Adapter, f32)]) -> Result<()> {
+        self.context.check()?;
+        let make = || GpuAdapter::new(&self.maker(), &self.context, adapters);
+        let made = self.context.checked("the LoRA adapter", make).await?;
+        self.pipelines.compile().await?;
+        self.adapters.borrow_mut().insert(number, Rc::new(made));
+        Ok(())
+    }
+
+    fn free_adapter(&self, adapter: usize) {
+        self.adapters.borrow_mut().remove(&adapter);
+    }
+
+    fn new_cache_with(&self, adapter: Option<usize>) -> GpuCache {
+        let adapter = adapter.and_then(|number| self.adapters.borrow().get(&number).cloned());
+        GpuCache::new(self.cache_shape.clone(), adapter)
     }
 
     async fn forward(

@@ -3,6 +3,7 @@
 mod ahead;
 mod attentions;
 mod batch;
+mod batch_made;
 mod engine;
 mod pass;
 

@@ -1,15 +1,16 @@
 //! One pass over the model: the dispatches in their order, recorded and submitted at once.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use wgpu::SubmissionIndex;
 
 use super::attentions::Attentions;
-use super::batch::Batch;
+use super::batch_made::Batch;
 use crate::checkpoint::Config;
 use crate::engine::gpu::context::{Context, Counters, Staging, WorkDone};
-use crate::engine::gpu::kernels::{Dispatch, GpuModel, Params, PassSize, Pipelines, Tuning};
+use crate::engine::gpu::kernels::{Dispatch, DispatchMaker, GpuAdapter, GpuModel, Params, PassSize, Pipelines, Tuning};
 use crate::engine::gpu::memory::{CacheShape, GpuCache, Image};
 use crate::engine::{Cache, Choose};
 use crate::error::{Error, Result};
@@ -27,6 +28,8 @@ pub struct GpuEngine {
     pub(crate) attentions: RefCell<Option<Rc<Attentions>>>,
     /// What passes over several texts need; made at the first of them.
     pub(crate) batch: RefCell<Option<Rc<Batch>>>,
+    /// LoRA adapters by their number.
+    pub(crate) adapters: RefCell<BTreeMap<usize, Rc<GpuAdapter>>>,
     /// The last piece of a prompt that nothing was read of.
     pub(crate) piece: RefCell<Option<WorkDone>>,
     /// How often `scratch.ids` was written, by the host or by `choose`: tells whether a choice has been overwritten.
@@ -86,6 +89,12 @@ impl GpuEngine {
     /// Bytes of weights in the device's memory.
     pub fn weight_bytes(&self) -> usize {
         self.image.layout.n_bytes
+    }
+
+    /// What makes dispatches of this model.
+    pub(crate) fn maker(&self) -> DispatchMaker<'_> {
+        let Self { config, image, model, pipelines, .. } = self;
+        DispatchMaker { config, image, w: model.widths, s: &model.scratch, pipelines, tuning: model.tuning }
     }
 
     /// Reads a piece of the packed weights back, so that they can be kept; offset and length are multiples of 4.
@@ -186,7 +195,8 @@ impl GpuEngine {
         let size = PassSize::of(params);
         let mut n = 0;
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        self.for_each_step(params.n_new, end, attentions, |step, layer| {
+        let adapter = cache.adapter().map(|adapter| &**adapter);
+        self.for_each_step(params.n_new, end, adapter, attentions, |step, layer| {
             step.record(&mut pass, layer.and_then(|i| cache.bind_group(i)), size);
             n += 1;
         });
@@ -198,12 +208,14 @@ impl GpuEngine {
         &'a self,
         n_new: usize,
         end: End,
+        adapter: Option<&'a GpuAdapter>,
         attentions: Option<&'a Attentions>,
         mut each: impl FnMut(&'a Dispatch, Option<usize>),
     ) {
         let model = &self.model;
         each(&model.embed, None);
-        for (i, layer) in model.layers.iter().enumerate() {
+        let layers = adapter.map_or(&model.layers, |adapter| &adapter.layers);
+        for (i, layer) in layers.iter().enumerate() {
             let steps = if n_new == 1 { &layer.decode[..] } else { &layer.prefill[..] };
             steps.iter().for_each(|step| each(step, Some(i)));
             if let Some(attentions) = attentions {

@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
             for (var j = 0u; j < 4u; j++) {
                 let t = first_token + mine_token4 * 4u + j;
                 if (t < n_tokens()) {
-                    finish(t, r, fma(whole[j][c], scale, shift));
+                    finish(t, r, with_adapter(t, r, fma(whole[j][c], scale, shift)));
                 }
             }
         }

@@ -22,6 +22,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
     let first_segment = i % TEAM / 4u % SEGMENT_THREADS;
     let first_token = i % TEAM / 4u / SEGMENT_THREADS * PART_TOKENS;
     prepare(i);
+    prepare_adapter(i);
     for (var first = wg.x * TEAMS; first < N_GROUPS; first += N_WORKGROUPS * TEAMS) {
         let group = first + team;
         var whole = 0.0; // of the token and row that this thread adds the segments of
@@ -81,7 +82,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) i
         let t = i / 4u % TOKENS;
         let r = (first + i / (4u * TOKENS)) * 4u + row;
         if (i < TEAMS * TOKENS * 4u && r < R && t < n_tokens()) {
-            finish(t, r, fma(whole, row_scale(r), bias(r)));
+            finish(t, r, with_adapter(t, r, fma(whole, row_scale(r), bias(r))));
         }
     }
 }

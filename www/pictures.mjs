@@ -43,6 +43,16 @@ for (const colorScheme of ["light", "dark"]) {
   await look.screenshot({ path: path.join(DOCS, `page-look-${colorScheme}.png`) });
   await look.context().close();
 
+  const learn = await visit("learn", { height: 1330, colorScheme });
+  await learn.click("#learn-example");
+  await learn.waitForFunction(() => /step/.test(document.querySelector("#learn-cost").textContent));
+  await learn.click("#learn-start");
+  await learn.waitForSelector("#learn-ended:not([hidden])", { timeout: 180_000 });
+  await learn.evaluate(() => (document.querySelector("#learn-text").style.height = "9rem"));
+  await learn.mouse.move(0, 0);
+  await learn.screenshot({ path: path.join(DOCS, `page-learn-${colorScheme}.png`) });
+  await learn.context().close();
+
   const speed = await visit("speed", { height: 860, colorScheme });
   await speed.click("#measure");
   await speed.waitForFunction(() => document.querySelector("#measure-status").dataset.state === "ready");

@@ -193,10 +193,20 @@ test("a browser that lacks what everything needs is told so", async () => {
     delete globalThis.BigInt64Array;
     const withoutBigInts = await load();
     globalThis.BigInt64Array = Original;
-    return [withoutSimd, withoutBigInts];
+    const Modern = Worker;
+    // an older browser does not know the option, so it does not read it
+    globalThis.Worker = class extends Modern {
+      constructor(url, { name }) {
+        super(url, { name });
+      }
+    };
+    const withoutModules = await load();
+    globalThis.Worker = Modern;
+    return [withoutSimd, withoutBigInts, withoutModules];
   });
   assert.deepEqual(errors, [
     { code: "unsupported_environment", missing: ["SIMD in WebAssembly"] },
     { code: "unsupported_environment", missing: ["64-bit numbers (`BigInt64Array`)"] },
+    { code: "unsupported_environment", missing: ["modules as workers"] },
   ]);
 });

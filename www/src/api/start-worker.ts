@@ -24,10 +24,32 @@ export function startable(url: URL): string {
   return importer;
 }
 
-/** Starts a worker. @throws {@link Gpt2Error} where the page's policy forbids it. */
+/**
+ * Starts a worker.
+ *
+ * @throws `UnsupportedEnvironmentError` where the browser starts no module as a worker, or the page's policy forbids it
+ */
 export function startWorker(url: URL): Worker {
+  // A browser that knows no such workers does not ask for the type, and would run the module as a script.
+  let isAsked = false;
+  const options: WorkerOptions = {
+    name: "gpt2-web",
+    get type(): WorkerType {
+      isAsked = true;
+      return "module";
+    },
+  };
+  const worker = begin(url, options);
+  if (isAsked) return worker;
+  worker.terminate();
+  throw makeError("unsupported_environment", "gpt2-web runs in newer browsers; missing here: modules as workers", {
+    missing: ["modules as workers"],
+  });
+}
+
+function begin(url: URL, options: WorkerOptions): Worker {
   try {
-    return new Worker(trustedScript(startable(url)), { type: "module", name: "gpt2-web" });
+    return new Worker(trustedScript(startable(url)), options);
   } catch (error) {
     const remedy =
       "a policy (CSP) needs `worker-src 'self'` and, where it demands Trusted Types, `trusted-types gpt2-web`";

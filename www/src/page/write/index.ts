@@ -2,7 +2,7 @@
  * Write: one text that a person and the model write together.
  *
  * `editor.ts` shows it, `tree.ts` remembers all that it was; `run.ts` writes on, `alternatives.ts` three ways,
- * `rivals.ts` tells what else a word might have been. `sampling.ts` and `presets.ts` are the settings, `branches.ts`
+ * `rivals.ts` tells what else a word might have been, `text-count.ts` how long the text is. `sampling.ts` and `presets.ts` are the settings, `branches.ts`
  * the tree's panel, `share.ts` links and files.
  */
 
@@ -24,6 +24,7 @@ import { RivalsPanel } from "./rivals-panel.js";
 import { outcomeText, Run } from "./run.js";
 import { ControlError, followGreedy, readOptions, startSampling, useSeed } from "./sampling.js";
 import { download, linkTo, startImport, takeLink } from "./share.js";
+import { clearCount, countSoon } from "./text-count.js";
 import { TextTree } from "./tree.js";
 import { keepTree, readTree, startKeeping } from "./tree-store.js";
 
@@ -36,14 +37,11 @@ const redoButton = byId("redo", HTMLButtonElement);
 const copyButton = byId("copy", HTMLButtonElement);
 const linkButton = byId("link", HTMLButtonElement);
 const outcome = byId("outcome", HTMLParagraphElement);
-const count = byId("text-count", HTMLSpanElement);
 const seedUsed = byId("seed-used", HTMLSpanElement);
 const seedUsedValue = byId("seed-used-value", HTMLOutputElement);
 const suggest = byId("suggest", HTMLInputElement);
 const autocomplete = byId("ghost", Gpt2AutocompleteElement);
 const branchesPanel = byId("branches", HTMLElement);
-
-const COUNT_DELAY_MS = 200;
 
 let generator: Generator | null = null;
 let run: Run | null = null;
@@ -64,7 +62,7 @@ function changed(): void {
   rivals.close();
   showButtons();
   keepTree(() => editor.tree.toJson());
-  countSoon();
+  countSoon(() => ({ generator, text: editor.text }));
   if (!branchesPanel.hidden && !branchesPanel.contains(document.activeElement)) branches.show();
 }
 
@@ -214,30 +212,6 @@ function pressed(): void {
   else rivals.close();
 }
 
-let countTimer: ReturnType<typeof setTimeout> | undefined;
-
-async function showCount(): Promise<void> {
-  const counting = generator;
-  const { text } = editor;
-  if (counting === null) return;
-  const n = await counting.tokenizer.count(text);
-  // The answer is of no use if the text or the model has changed meanwhile.
-  if (counting !== generator || text !== editor.text) return;
-  const nCtx = counting.info.context_window;
-  const remark = n > nCtx ? `; the model reads the newest ${nCtx.toLocaleString()}` : "";
-  count.textContent = countText(n, "token") + remark;
-}
-
-function countSoon(): void {
-  clearTimeout(countTimer);
-  countTimer = setTimeout(() => {
-    showCount().catch((error: unknown) => {
-      // That the model is gone is shown elsewhere.
-      if (generator !== null) showError(error);
-    });
-  }, COUNT_DELAY_MS);
-}
-
 function onKey(event: KeyboardEvent): void {
   if (event.isComposing || byId("view-write", HTMLElement).hidden) return;
   const isCommand = event.ctrlKey || event.metaKey;
@@ -261,7 +235,7 @@ async function detach(): Promise<void> {
   autocomplete.generator = null;
   await running;
   generator = null;
-  count.textContent = "";
+  clearCount();
   showButtons();
 }
 
@@ -272,7 +246,7 @@ function attach(loaded: Generator): void {
   const act = waiting;
   waiting = null;
   showButtons();
-  countSoon();
+  countSoon(() => ({ generator, text: editor.text }));
   act?.();
 }
 

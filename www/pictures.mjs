@@ -34,7 +34,7 @@ const written = (page) =>
 
 for (const colorScheme of ["light", "dark"]) {
   const look = await visit("look", { height: 760, colorScheme });
-  await look.waitForFunction(() => document.querySelector("#surprise").pieces?.length > 0);
+  await look.waitForFunction(() => document.querySelector("#surprise").state === "ready");
   const place = await look.evaluate(() =>
     document.querySelector("#surprise").pieces.findIndex(({ text }) => text === " sun"),
   );

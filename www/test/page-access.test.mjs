@@ -58,7 +58,7 @@ const SCENES = {
     await untilInPage(page, "three ways are written", () => document.querySelectorAll(".way:not(:empty)").length === 3);
   },
   look: async () => {
-    await untilInPage(page, "the text is read", () => document.querySelector("#surprise").pieces?.length > 0);
+    await untilInPage(page, "the text is read", () => document.querySelector("#surprise").state === "ready");
     await page.evaluate(() => document.querySelector("#surprise").choose(9));
     await page.waitForSelector("#attention:not([hidden])");
   },
@@ -178,7 +178,7 @@ test("nothing moves while a view comes up and its model loads", async () => {
       });
       await tab.goto(`${served.url}?view=${view}`);
       await tab.waitForFunction(() => document.documentElement.dataset.state === "ready");
-      if (view === "look") await tab.waitForFunction(() => document.querySelector("#surprise").pieces?.length > 0);
+      if (view === "look") await tab.waitForFunction(() => document.querySelector("#surprise").state === "ready");
       const moved = await tab.evaluate(() => window.moved);
       assert.ok(moved < 0.1, `${view} at ${width}: a shift of ${moved}, of which 0.1 is called good`);
       await fresh.close();

@@ -232,7 +232,7 @@ test("on a phone a tap tells of a token", async () => {
   const phone = await browser.newContext({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
   const tab = await phone.newPage();
   await tab.goto(`${served.url}?view=look`);
-  await tab.waitForFunction(() => document.querySelector("#surprise").pieces?.length > 0);
+  await tab.waitForFunction(() => document.querySelector("#surprise").state === "ready");
   await tab.locator("#surprise .token").nth(4).tap();
   const detail = await tab.evaluate(
     () => document.querySelector("#surprise").shadowRoot.querySelector("#said").textContent,

@@ -155,8 +155,8 @@ impl DeviceLearner {
         let n = rows_at_once.max(1) * rows.n_tokens;
         let mut sums = Sums { n_labels: count(rows.labels), ..Sums::default() };
         for (ids, labels) in rows.ids.chunks(n).zip(rows.labels.chunks(n)) {
-            let loss = self.replicas[0].loss(&self.model, Rows { ids, labels, n_tokens: rows.n_tokens })?;
-            sums.nll += f64::from(values(loss.inner())[0]);
+            let loss = self.replicas[0].score(&self.model, Rows { ids, labels, n_tokens: rows.n_tokens })?;
+            sums.nll += f64::from(values(loss)[0]);
         }
         Ok(sums)
     }

@@ -42,11 +42,22 @@ impl Replica {
         self.leaves = params.iter().map(leaf).collect();
     }
 
-    /// The model over the leaves, so that their gradients can be asked for.
-    fn assemble(&self, model: &Model) -> Result<Gpt2> {
-        let mut tensors = Tensors::new(self.device.clone());
-        for (slot, leaf) in model.layout.slots.iter().zip(&self.leaves) {
-            tensors.insert_flat(slot.name.clone(), slot.shape.clone(), leaf.clone());
+    /// Σ -ln p(label) over the labels of some rows, from which gradients can be had.
+    pub fn loss(&self, model: &Model, rows: Rows) -> Result<Tensor<1>> {
+        self.nll(model, rows, &self.leaves, &self.device)
+    }
+
+    /// The same without gradients, and without keeping anything for them.
+    pub fn score(&self, model: &Model, rows: Rows) -> Result<Tensor<1>> {
+        let plain: Vec<Tensor<1>> = self.leaves.iter().map(|leaf| leaf.clone().inner()).collect();
+        self.nll(model, rows, &plain, &self.device.clone().inner())
+    }
+
+    /// The model over these parameters.
+    fn assemble(&self, model: &Model, params: &[Tensor<1>], device: &Device) -> Result<Gpt2> {
+        let mut tensors = Tensors::new(device.clone());
+        for (slot, param) in model.layout.slots.iter().zip(params) {
+            tensors.insert_flat(slot.name.clone(), slot.shape.clone(), param.clone());
         }
         let mut gpt2 = Gpt2::load(&mut tensors, &model.config)?;
         if self.precision != DType::F32 {
@@ -62,18 +73,17 @@ impl Replica {
         Ok(gpt2)
     }
 
-    /// Σ -ln p(label) over the labels of some rows.
-    pub fn loss(&self, model: &Model, rows: Rows) -> Result<Tensor<1>> {
-        let gpt2 = self.assemble(model)?;
+    fn nll(&self, model: &Model, rows: Rows, params: &[Tensor<1>], device: &Device) -> Result<Tensor<1>> {
+        let gpt2 = self.assemble(model, params, device)?;
         let n_rows = rows.ids.len() / rows.n_tokens;
         let ids: Vec<i32> = rows.ids.iter().map(|&id| id as i32).collect();
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [n_rows, rows.n_tokens]), &self.device);
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [n_rows, rows.n_tokens]), device);
         let logprobs = log_softmax(gpt2.logits(gpt2.hidden_of_rows(ids)), 1); // [N T, V]
         let n = rows.labels.len();
         let known: Vec<i32> = rows.labels.iter().map(|&label| label.max(0)).collect();
         let counts: Vec<f32> = rows.labels.iter().map(|&label| f32::from(label >= 0)).collect();
-        let known = Tensor::<2, Int>::from_data(TensorData::new(known, [n, 1]), &self.device);
-        let counts = Tensor::<2>::from_data(TensorData::new(counts, [n, 1]), &self.device);
+        let known = Tensor::<2, Int>::from_data(TensorData::new(known, [n, 1]), device);
+        let counts = Tensor::<2>::from_data(TensorData::new(counts, [n, 1]), device);
         Ok((logprobs.gather(1, known) * counts).sum().neg())
     }
 

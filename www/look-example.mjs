@@ -23,7 +23,7 @@ const rows = pieces.map(({ text, nTokens, bits, rank, entropy }) => {
 });
 writeFileSync(
   "src/page/look/example.ts",
-  `/** How surprised the demo model is by the text that Look opens with, so that it is shown at once. By look-example.mjs. */
+  `/** How surprised the demo model is by the text that Look opens with, to be shown at once. By look-example.mjs. */
 
 import type { Piece } from "../../elements/pieces.js";
 

@@ -12,7 +12,7 @@ export class Gpt2Error extends Error {
   }
 }
 
-/** A checkpoint that is not a GPT-2 or needs something that this package cannot compute; names the `file` and its `field`. */
+/** A checkpoint that is not a GPT-2 or needs what this package cannot compute; names the `file` and its `field`. */
 export class UnsupportedModelError extends Gpt2Error {
   declare readonly file: string;
   declare readonly field: string;

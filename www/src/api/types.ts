@@ -174,7 +174,8 @@ export interface GenerateOptions {
   /**
    * How many of the next tokens may be guessed from what stands earlier in the text, to be verified in one pass. It
    * makes texts that repeat themselves faster, and changes no text. `"auto"`, the default, guesses as many as promise
-   * to save time; 0 or `null` is off. Where a GPU chooses the tokens itself, passes ahead of the page, none are guessed.
+   * to save time; 0 or `null` is off. Where a GPU chooses the tokens itself, passes ahead of the page, none are
+   * guessed.
    */
   prompt_lookup_num_tokens?: "auto" | number | null;
   /** The loaded LoRA adapters that the text is computed with. Default: those that `generator.setAdapter` chose. */

@@ -42,7 +42,7 @@ export class LoraAdapters {
   #sums = new Map<string, Sum>();
   /** Adapters that were given up, but are parts of sums which texts still use. */
   #leaving = new Set<number>();
-  /** The end of what adds to the model or moves to another: one thing after the other, so that a move takes all along. */
+  /** The end of what adds to the model or moves to another: one after the other, so that a move takes all along. */
   #lastTurn: Promise<unknown> = Promise.resolve();
 
   constructor(model: Model) {

@@ -1,4 +1,4 @@
-/** How surprised the demo model is by the text that Look opens with, so that it is shown at once. By look-example.mjs. */
+/** How surprised the demo model is by the text that Look opens with, to be shown at once. By look-example.mjs. */
 
 import type { Piece } from "../../elements/pieces.js";
 

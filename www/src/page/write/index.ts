@@ -3,8 +3,8 @@
  *
  * `editor.ts` shows it, `tree.ts` remembers all that it was; `run.ts` writes on, `alternatives.ts` three ways,
  * `rivals.ts` tells what else a word might have been, `text-count.ts` how long the text is. `sampling.ts` and
- * `presets.ts` are the settings, `adapter-choice.ts` whose manner it has, `branches.ts` the tree's panel, `share.ts` links
- * and files.
+ * `presets.ts` are the settings, `adapter-choice.ts` whose manner it has, `branches.ts` the tree's panel, `share.ts`
+ * links and files.
  */
 
 import type { GenerateOptions, Generator } from "../../api/index.js";

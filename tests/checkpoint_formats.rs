@@ -235,6 +235,8 @@ fn zip(entries: &[(String, Vec<u8>)], sizes: Sizes) -> Vec<u8> {
         }
     }
     out.extend_from_slice(b"PK\x01\x02 and what else stands in a directory");
+    out.extend_from_slice(b"PK\x05\x06");
+    out.extend_from_slice(&[0; 18]); // counts, offsets, and a comment of no length
     out
 }
 

@@ -43,7 +43,7 @@ fn read(config: &Config, file: &[u8], n_piece: usize) -> Option<Count> {
 fn archive(pickle: &[u8]) -> Vec<u8> {
     let n = (pickle.len() as u32).to_le_bytes();
     let header = [&b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0"[..], &n, &n, b"\x0a\0\0\0a/data.pkl"].concat();
-    [&header, pickle, b"PK\x01\x02"].concat()
+    [&header, pickle, b"PK\x01\x02PK\x05\x06", &[0; 18]].concat()
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -23,6 +23,8 @@ pub(super) struct Run<E: Engine> {
     pub prefilled: Option<(usize, usize)>,
     /// How many of the best logits decide; `None` where it takes all of them, or something else is asked for as well.
     pub n_best: Option<usize>,
+    /// Whether the device draws from the whole vocabulary.
+    pub draws_from_all: bool,
     /// The pass of the newest token, which the cache holds, if it has been submitted and its choice not been read.
     pub ahead: Option<E::Pending>,
     /// Guesses of what comes next; it is off on engines that would not give the same bits with them.
@@ -32,6 +34,9 @@ pub(super) struct Run<E: Engine> {
     /// What the last pass has computed and no token has been chosen from yet.
     pub known: Option<Known>,
 }
+
+/// What comes back of a draw from the whole vocabulary, in pairs.
+const TOLD_OF_A_DRAW: usize = 3;
 
 /// Tokens to run.
 #[derive(Clone, Default)]
@@ -84,15 +89,20 @@ impl<E: Engine> Run<E> {
         let options = GenerateOptions { seed: Some(seed), ..options };
         let sampler = Sampler::with_ends(&options.sampling, &options.eos_token_id, options.max_new_tokens);
         let is_plain = !options.logprobs && !options.output_attentions;
-        let n_best = match is_plain && engine.chooses() {
-            true => sampler.n_best(engine.config().vocab_size),
-            false => None,
+        let vocab_size = engine.config().vocab_size;
+        let may_choose = is_plain && engine.chooses();
+        let draws_from_all = may_choose && sampler.draws_from_all(vocab_size);
+        let n_best = match (may_choose, draws_from_all) {
+            (false, _) => None,
+            (true, true) => Some(TOLD_OF_A_DRAW),
+            (true, false) => sampler.n_best(vocab_size),
         };
         // to verify guesses the host needs all logits, and then the device could not run ahead
         let may_guess = engine.is_exact() && !options.output_attentions && n_best.is_none();
         let max_guess = if may_guess { options.prompt_lookup_num_tokens.most() } else { Some(0) };
         Self {
             n_best,
+            draws_from_all,
             ahead: None,
             sampler,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
@@ -131,6 +141,7 @@ impl<E: Engine> Run<E> {
             top_p: p.top_p as f32,
             min_p: p.min_p as f32,
             coin: flip(&mut rng) as f32,
+            whole: self.draws_from_all,
         }
     }
 }

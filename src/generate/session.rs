@@ -364,6 +364,9 @@ impl<E: Engine> Session<E> {
             let none = Known::new(Output::default(), Vec::new(), 0);
             return Ok(self.accept(run, token_id, &none));
         }
+        if run.pass.rows == Rows::Last {
+            run.pass.ids = self.rest().to_vec(); // what ran ahead of the plan was taken back
+        }
         let Pass { ids, rows, .. } = &run.pass;
         let with_attentions = run.options.output_attentions && *rows != Rows::None;
         let output = self.engine.forward(&mut self.cache, ids, *rows, with_attentions).await?;
@@ -436,6 +439,7 @@ impl<E: Engine> Session<E> {
         let coin = run.peek(); // used up only if it decides
         let picked = match chosen.has_bad_logits {
             true => None,
+            false if run.draws_from_all => chosen.proven(coin),
             false => run.sampler.pick_from_best(&chosen.top, coin),
         };
         let Some(token_id) = picked else { return Ok(None) };

@@ -104,6 +104,12 @@ impl Sampler {
         }
     }
 
+    /// Whether [`Sampler::pick`] draws from the whole vocabulary as it is, by id. `vocab_size`: V.
+    pub fn draws_from_all(&self, vocab_size: usize) -> bool {
+        let is_whole = |draw: Draw| !(1..vocab_size).contains(&draw.top_k) && draw.top_p >= 1.0 && draw.min_p <= 0.0;
+        self.processors.is_empty() && self.draw.is_some_and(is_whole)
+    }
+
     /// What [`Sampler::pick`] gives for logits whose [`Sampler::n_best`] best are these, all logits being finite.
     ///
     /// `best`: (id, logit), most likely first, ties by lower id. `coin` as there. `None` where they do not decide: there are

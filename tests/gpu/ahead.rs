@@ -60,6 +60,37 @@ fn the_best_k_are_those_of_the_logits() {
     assert_eq!(found.top.len(), 7, "all that there are");
 }
 
+/// A draw from the whole vocabulary: what the device proves is what the sampler draws, and hardly anything is left open.
+#[test]
+fn a_draw_from_the_whole_vocabulary_is_the_samplers() {
+    for name in ["base", "odd", "one"] {
+        let packed = Packed::golden(name, Dtype::Fp32);
+        let Some(gpu) = packed.gpu() else { return };
+        let ids = [1];
+        let logits = pollster::block_on(gpu.forward(&mut gpu.new_cache(), &ids, Rows::Last, false)).unwrap().logits;
+        let (mut n_proven, mut n_open) = (0, 0);
+        for temperature in [0.3_f32, 1.0, 2.5] {
+            let params =
+                SamplingParams { do_sample: true, temperature: temperature.into(), top_k: 0, ..Default::default() };
+            let mut sampler = Sampler::new(params);
+            for i in 0..40 {
+                let coin = (f64::from(i) + 0.37) / 40.0;
+                let choose =
+                    Choose { k: 3, do_sample: true, temperature, coin: coin as f32, whole: true, ..Default::default() };
+                let found = chosen(&gpu, &mut gpu.new_cache(), Input::Ids(&ids), &choose);
+                match found.proven(coin) {
+                    Some(id) => {
+                        n_proven += 1;
+                        assert_eq!(id, sampler.pick(&logits, &ids, 1, coin).unwrap(), "{name}, {temperature}, {coin}");
+                    }
+                    None => n_open += 1,
+                }
+            }
+        }
+        assert!(n_proven > 20 * n_open, "{name}: {n_proven} proven, {n_open} open");
+    }
+}
+
 #[test]
 fn sampling_agrees_with_the_sampler() {
     let Some(gpu) = Packed::golden("base", Dtype::Fp32).gpu() else { return };
@@ -75,7 +106,7 @@ fn sampling_agrees_with_the_sampler() {
             let coin = f64::from(i) / 25.0 + 0.001;
             let expected = sampler.pick(&logits, &[5, 6], 2, coin).expect("pick");
             let [temperature, top_p, min_p, coin] = [temperature, top_p, min_p, coin].map(|x| x as f32);
-            let choose = Choose { k: top_k, top_k: 0, do_sample: true, temperature, top_p, min_p, coin };
+            let choose = Choose { k: top_k, top_k: 0, do_sample: true, temperature, top_p, min_p, coin, whole: false };
             let found = chosen(&gpu, &mut gpu.new_cache(), Input::Ids(&[5, 6]), &choose);
             n += 1;
             n_different += usize::from(found.id != expected);

@@ -100,6 +100,9 @@ fn a_pass_ahead_writes_the_text_that_all_logits_give() {
         json!({ "max_new_tokens": 40, "top_k": 63, "seed": 2, "temperature": 1.7 }),
         json!({ "max_new_tokens": 40, "top_k": 20, "seed": 3, "top_p": 0.8 }),
         json!({ "max_new_tokens": 40, "top_k": 50, "seed": 4, "min_p": 0.05, "top_p": 0.95, "temperature": 0.7 }),
+        json!({ "max_new_tokens": 40, "top_k": 0, "seed": 7 }),
+        json!({ "max_new_tokens": 60, "top_k": 0, "seed": 8, "temperature": 0.6 }),
+        json!({ "max_new_tokens": 60, "top_k": 0, "seed": 9, "temperature": 1.5 }),
         // those that need all logits, between the others
         json!({ "max_new_tokens": 10, "top_k": 64, "seed": 5 }),
         json!({ "max_new_tokens": 10, "seed": 6, "top_p": 0.9 }),
@@ -174,6 +177,7 @@ fn a_token_of_a_session_costs_one_submit_and_no_object() {
     for given in [
         json!({ "max_new_tokens": 60, "eos_token_id": null }),
         json!({ "max_new_tokens": 60, "eos_token_id": null, "top_k": 63, "top_p": 0.95, "seed": 1 }),
+        json!({ "max_new_tokens": 60, "eos_token_id": null, "top_k": 0, "temperature": 0.7, "seed": 1 }),
     ] {
         session.rewind(session.context_usage() - 20).expect("rewind");
         session.begin(options(&packed.config, &given), 0).expect("begin");

@@ -93,7 +93,8 @@ test("a token is one submit of few dispatches, creates nothing and reads back li
   timeout: 300_000,
 }, async () => {
   const nLayer = 4;
-  for (const options of [GREEDY, SAMPLED]) {
+  const whole = { ...SAMPLED, top_k: 0, top_p: 1, min_p: 0, temperature: 0.6 };
+  for (const options of [GREEDY, SAMPLED, whole]) {
     await write({ ...options, max_new_tokens: 16 }); // the cache has room from here on
     const short = await write({ ...options, max_new_tokens: 4 });
     const long = await write({ ...options, max_new_tokens: 16 });

@@ -19,7 +19,7 @@ pub const MAX_K: usize = 64;
 /// Workgroups that search for the best logits.
 pub(crate) const N_PIECES: usize = 64;
 /// Bytes of `Params` in `wgsl/params.wgsl`.
-pub(crate) const PARAMS_BYTES: usize = 80;
+pub(crate) const PARAMS_BYTES: usize = 96;
 /// WebGPU's default limit of threads in a workgroup.
 pub(crate) const MAX_THREADS: usize = 256;
 /// WebGPU's default limit of storage buffers in a shader stage, which no kernel goes beyond.

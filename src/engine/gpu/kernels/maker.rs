@@ -336,9 +336,10 @@ impl<'a> DispatchMaker<'a> {
                 .params(&s.params)
                 .source(include_str!("wgsl/rank.wgsl"))
                 .source(self.pipelines.rank())
+                .read("logits", "f32", s.logits.as_entire_buffer_binding())
+                .source(include_str!("wgsl/mass.wgsl"))
         };
         let top_k = kernel("top_k")
-            .read("logits", "f32", s.logits.as_entire_buffer_binding())
             .write("tops", "vec2<u32>", &s.tops)
             .source(include_str!("wgsl/top_k.wgsl"))
             .build(self.pipelines, [Extent::Fixed(N_PIECES as u32), Extent::Fixed(1)])?;

@@ -39,6 +39,10 @@ impl Params {
             c.min_p.to_bits(),
             c.coin.to_bits(),
             if c.top_k == 0 { c.k } else { c.top_k } as u32,
+            u32::from(c.whole),
+            0,
+            0,
+            0,
         ];
         let mut bytes = [0; PARAMS_BYTES];
         for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words.into_iter().chain(self.rows)) {

@@ -60,6 +60,9 @@ impl GpuEngine {
         if choose.k == 0 || choose.k > MAX_K {
             return Err(Error::invalid_option("k", format!("1 to {MAX_K}"), choose.k.to_string()));
         }
+        if choose.whole && choose.k < 3 {
+            return Err(Error::invalid_option("k", "at least 3 for the whole vocabulary", choose.k.to_string()));
+        }
         if choose.temperature.is_nan() || choose.temperature <= 0.0 {
             return Err(Error::invalid_option("temperature", "a number above 0", choose.temperature.to_string()));
         }
@@ -117,12 +120,17 @@ impl GpuEngine {
         let bytes = staging.read(n_bytes, index).await?;
         let words: Vec<u32> = bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect();
         let pairs = words[4..].as_chunks::<2>().0;
+        // of a draw from the whole vocabulary the second and the third pair tell its shares
+        let is_whole = words[3] != 0;
+        let drawn = is_whole.then(|| (f32::from_bits(pairs[1][1]), f32::from_bits(pairs[2][1])));
+        let n_best = if is_whole { 1 } else { pending.k };
         Ok(Chosen {
             id: words[0],
             has_bad_logits: words[1] != 0,
+            drawn,
             top: pairs
                 .iter()
-                .take(pending.k)
+                .take(n_best)
                 .filter(|[id, _]| *id != TokenId::MAX) // the vocabulary had no more
                 .map(|&[id, bits]| (id, f32::from_bits(bits)))
                 .collect(),

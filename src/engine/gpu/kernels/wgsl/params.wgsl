@@ -12,6 +12,10 @@ struct Params {
     min_p: f32,
     coin: f32,          // uniform in [0, 1)
     top_k: u32,         // choose: how many of these are drawn from
+    whole: u32,         // choose: 1 draws from the whole vocabulary
+    unused_1: u32,
+    unused_2: u32,
+    unused_3: u32,
     rows: array<vec4<u32>, 2>, // batch: those tokens, if they are few
 }
 

@@ -21,11 +21,12 @@ import { adapterOn } from "../adapters.js";
 import { hideAlert, retry, showError } from "../alert.js";
 import { announce, byId, swapFocus } from "../dom.js";
 import { load, loadAgain, markLost, useEngine } from "../engine.js";
+import { saveFile } from "../save-file.js";
 import { archiveOf } from "./archive.js";
 import { Lesson } from "./lesson.js";
 import { readOptions, startOptions } from "./options.js";
 import { clearSamples, proposeBeginning, showSample, startSamples, untaught } from "./samples.js";
-import { bringIn, saveFile, startShelf } from "./shelf.js";
+import { bringIn, startShelf } from "./shelf.js";
 import { addFiles, measure, setText, startText, text } from "./text.js";
 
 const form = byId("learn-form", HTMLFormElement);

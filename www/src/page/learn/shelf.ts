@@ -6,21 +6,13 @@ import { countText, parametersText } from "../../elements/figures.js";
 import { adapterOn, adapters, addAdapter, filesOf, followAdapters, removeAdapter, turnOn } from "../adapters.js";
 import { retry, showError } from "../alert.js";
 import { announce, byId } from "../dom.js";
+import { saveFile } from "../save-file.js";
 import { archiveOf, unpacked } from "./archive.js";
 
 const list = byId("learn-adapters", HTMLUListElement);
 const none = byId("learn-adapters-none", HTMLParagraphElement);
 const heading = byId("learn-adapters-heading", HTMLHeadingElement);
 const address = byId("adapter-address", HTMLInputElement);
-
-/** Gives a file to the person. */
-export function saveFile(name: string, blob: Blob): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
 
 /** Does something, and tells what goes wrong. */
 function doing(act: () => Promise<void>): void {

@@ -15,6 +15,7 @@ import { hideAlert, retry, showAlert, showError } from "../alert.js";
 import { copy } from "../clipboard.js";
 import { announce, byId, note, pageState, setState, swapFocus } from "../dom.js";
 import { loadAgain, markLost, useEngine } from "../engine.js";
+import { saveFile } from "../save-file.js";
 import { startAdapterChoice } from "./adapter-choice.js";
 import { Alternatives, startAgain } from "./alternatives.js";
 import { Branches } from "./branches.js";
@@ -24,7 +25,7 @@ import { showPreset, startPresets } from "./presets.js";
 import { RivalsPanel } from "./rivals-panel.js";
 import { outcomeText, Run } from "./run.js";
 import { ControlError, followGreedy, readOptions, startSampling, useSeed } from "./sampling.js";
-import { download, linkTo, startImport, takeLink } from "./share.js";
+import { linkTo, startImport, takeLink } from "./share.js";
 import { clearCount, countSoon } from "./text-count.js";
 import { TextTree } from "./tree.js";
 import { keepTree, readTree, startKeeping } from "./tree-store.js";
@@ -290,7 +291,7 @@ function wireButtons(): void {
   copyButton.addEventListener("click", () => void copy(editor.text, copyButton));
   linkButton.addEventListener("click", () => void copy(linkTo(editor.text), linkButton));
   byId("export", HTMLButtonElement).addEventListener("click", () =>
-    download("gpt2-text.json", JSON.stringify(editor.tree.toJson(), null, 1), "application/json"),
+    saveFile("gpt2-text.json", new Blob([JSON.stringify(editor.tree.toJson(), null, 1)], { type: "application/json" })),
   );
   byId("forget", HTMLButtonElement).addEventListener("click", () => showTree(new TextTree("")));
   startImport(showTree);

@@ -45,15 +45,6 @@ export function takeLink(): { text: string; refused: string[] } | null {
   return { text, refused };
 }
 
-/** Saves a text as a file. */
-export function download(name: string, text: string, type: string): void {
-  const link = document.createElement("a");
-  const url = URL.createObjectURL(new Blob([text], { type }));
-  Object.assign(link, { href: url, download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}
-
 /** Wires the picker of an exported tree. */
 export function startImport(imported: (tree: TextTree) => void): void {
   const input = byId("import", HTMLInputElement);
